@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package backends
+
+import "context"
+
+// Op names an operation. The numbers are those of the C ABI.
+type Op uint8
+
+// The ops.
+const (
+	OpQuantize  Op = 1
+	OpConstrain Op = 2
+	OpDot       Op = 3
+	OpNorm2     Op = 4
+	OpKMeans    Op = 5
+	opEnd       Op = 6
+)
+
+// Ops lists every op in the order of their numbers.
+func Ops() []Op { return []Op{OpQuantize, OpConstrain, OpDot, OpNorm2, OpKMeans} }
+
+// String returns the op's name as commands print it.
+func (o Op) String() string {
+	names := [...]string{"", "quantize", "constrain", "dot", "norm2", "kmeans"}
+	if o >= opEnd || o == 0 {
+		return "unknown op"
+	}
+	return names[o]
+}
+
+// Kernel is one implementation of one op.
+type Kernel struct {
+	Op      Op
+	Name    string // short and stable: "go", "avx2"; unique within its backend and op
+	Threads int    // threads that it keeps busy
+	Index   int    // the backend's own number for it
+}
+
+// Backend computes. Methods are safe for concurrent use, check nothing that Check has checked, and return errors
+// that wrap the sentinels of this package. k is one of Kernels, of the method's op.
+type Backend interface {
+	Name() string
+	Kernels() []Kernel
+	Quantize(k Kernel, a *Quantize) error
+	Constrain(k Kernel, a *Constrain) error
+	Reduce(k Kernel, a *Reduce) error // Dot and Norm2
+	KMeans(ctx context.Context, k Kernel, a *KMeans) error
+	Close() error
+}

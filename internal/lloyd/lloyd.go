@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lloyd
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/bits"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/internal/canon"
+)
+
+// sliceWork is how many multiply-adds a step may take before the context is looked at: a quarter of a second in pure
+// Go, a few milliseconds in native code.
+const sliceWork = 1 << 28
+
+// fit is the state of one run.
+type fit struct {
+	a    *backends.KMeans
+	ctx  context.Context
+	step Func
+
+	precision int       // B of docs/numerics.md
+	mean      []float32 // D
+	centroids []float32 // K*D, centred
+	exponent  []int     // D: of the integer sums
+	scale     []float64 // 2^exponent
+	weightExp int
+	sums      []int64 // K*D
+	counts    []int64
+	weights   []int64   // Σ of integer weights; nil without weights
+	distance  []float32 // N
+}
+
+// Run clusters a's points with the given kernel and fills a's outputs. It returns the context's error when that ends first; outputs are unspecified then.
+func Run(ctx context.Context, a *backends.KMeans, step Func) error {
+	f := &fit{a: a, ctx: ctx, step: step,
+		precision: min(51, 62-bits.Len(uint(a.N-1))),
+		mean:      make([]float32, a.D), centroids: make([]float32, a.K*a.D),
+		exponent: make([]int, a.D), scale: make([]float64, a.D),
+		sums: make([]int64, a.K*a.D), counts: make([]int64, a.K),
+		distance: make([]float32, a.N),
+	}
+	if a.Weights != nil {
+		f.weights = make([]int64, a.K)
+	}
+	if err := f.centre(); err != nil {
+		return err
+	}
+	if err := f.start(); err != nil {
+		return err
+	}
+	if err := f.iterate(); err != nil {
+		return err
+	}
+	return f.finish()
+}
+
+// slices calls the step for one range of rows after another. work is the multiply-adds of a row.
+func (f *fit) slices(s Step, work int) (changed int64, err error) {
+	a := f.a
+	rows := max(canon.Chunk, sliceWork/max(1, work)/canon.Chunk*canon.Chunk)
+	whole := s
+	for i := 0; i < a.N; i += rows {
+		if err := f.ctx.Err(); err != nil {
+			return changed, err
+		}
+		n := min(rows, a.N-i)
+		s.X, s.N, s.D = a.X[i*a.D:(i+n)*a.D], n, a.D
+		s.Labels, s.Distance, s.Weights = part(whole.Labels, i, n), part(whole.Distance, i, n), part(whole.Weights, i, n)
+		s.Changed = 0
+		if err := f.step(&s); err != nil {
+			if errors.Is(err, backends.ErrNonFinite) {
+				return changed, f.locate()
+			}
+			return changed, err
+		}
+		changed += s.Changed
+	}
+	return changed, nil
+}
+
+func part[E any](s []E, i, n int) []E {
+	if s == nil {
+		return nil
+	}
+	return s[i : i+n]
+}
+
+// locate names the first value that is not finite.
+func (f *fit) locate() error {
+	for i, v := range f.a.X {
+		if v-v != 0 {
+			return backends.Fail(backends.ErrNonFinite, backends.OpKMeans, f.a.Shape(), "row %d, column %d = %v", i/f.a.D, i%f.a.D, v)
+		}
+	}
+	return backends.Fail(backends.ErrBackend, backends.OpKMeans, f.a.Shape(), "reported a non-finite value where there is none")
+}
+
+// centre finds the column means, the scales of the integer sums, and refuses values whose scores could overflow.
+func (f *fit) centre() error {
+	a := f.a
+	low, high := make([]float32, a.D), make([]float32, a.D)
+	for j := range low {
+		low[j], high[j] = float32(math.Inf(1)), float32(math.Inf(-1))
+	}
+	if _, err := f.slices(Step{Kind: Range, Low: low, High: high}, a.D); err != nil {
+		return err
+	}
+	for j := range low {
+		f.setScale(j, max(-low[j], high[j]), 0)
+	}
+	totals := make([]int64, a.D)
+	if _, err := f.slices(Step{Kind: Mean, Scale: f.scale, Sums: totals}, a.D); err != nil {
+		return err
+	}
+	if a.Weights != nil {
+		var heaviest float32
+		for _, w := range a.Weights {
+			heaviest = max(heaviest, w)
+		}
+		f.weightExp = f.precision - exponentOf(heaviest)
+	}
+	var reach float64
+	for j := range f.mean {
+		f.mean[j] = float32(math.Ldexp(float64(totals[j])/float64(a.N), -f.exponent[j]))
+		x := max(-(low[j] - f.mean[j]), high[j]-f.mean[j])
+		reach = max(reach, float64(x))
+		weightBits := 0
+		if a.Weights != nil {
+			weightBits = f.precision - f.weightExp
+		}
+		f.setScale(j, x, weightBits)
+	}
+	for i, c := range a.Initial {
+		f.centroids[i] = c - f.mean[i%a.D]
+		reach = max(reach, math.Abs(float64(f.centroids[i])))
+	}
+	if !(float64(a.D)*reach*reach < 0x1p126) {
+		return backends.Fail(backends.ErrRange, backends.OpKMeans, a.Shape(), "values reach %.3g from their mean; dimension × reach² must stay below 2^126", reach)
+	}
+	return nil
+}
+
+// exponentOf returns E with 2^(E−1) <= m < 2^E; 0 for m = 0.
+func exponentOf(m float32) int {
+	_, e := math.Frexp(float64(m))
+	return e
+}
+
+// setScale chooses the power of two for column j, whose magnitudes reach m, so that no int64 sum of N terms overflows.
+func (f *fit) setScale(j int, m float32, weightBits int) {
+	f.exponent[j] = 0
+	if m > 0 && !math.IsInf(float64(m), 0) {
+		f.exponent[j] = f.precision - exponentOf(m) - weightBits
+	}
+	f.scale[j] = math.Ldexp(1, f.exponent[j])
+}
+
+// assign labels every point with its nearest centroid; with sums it also fills sums, counts and weights.
+func (f *fit) assign(withSums bool) (changed int64, err error) {
+	a := f.a
+	bias := make([]float32, a.K)
+	for j := range bias {
+		bias[j] = float32(-0.5 * canon.SumSquares(f.centroids[j*a.D:][:a.D]))
+	}
+	s := Step{Kind: Assign, K: a.K, Mean: f.mean, Centroids: f.centroids, Bias: bias, Labels: a.Labels}
+	if withSums {
+		clear(f.sums)
+		clear(f.counts)
+		clear(f.weights)
+		s.Scale, s.Sums, s.Counts = f.scale, f.sums, f.counts
+		if a.Weights != nil {
+			s.Weights, s.WeightSums, s.WeightScale = a.Weights, f.weights, math.Ldexp(1, f.weightExp)
+		}
+	}
+	return f.slices(s, a.K*a.D)
+}
+
+// mass is the Σw of cluster j, in its integer unit.
+func (f *fit) mass(j int) int64 {
+	if f.weights != nil {
+		return f.weights[j]
+	}
+	return f.counts[j]
+}
+
+// update moves the centroids to the means of their clusters and returns how far they went: S((c_new − c_old)²).
+func (f *fit) update() float64 {
+	var moved canon.Tree
+	var chunk [canon.Chunk]float64
+	n := 0
+	for j := range f.a.K {
+		w := float64(f.mass(j))
+		for p := range f.a.D {
+			i := j*f.a.D + p
+			old := f.centroids[i]
+			if w > 0 {
+				f.centroids[i] = float32(math.Ldexp(float64(f.sums[i])/w, f.weightExp-f.exponent[p]))
+			}
+			d := float64(f.centroids[i]) - float64(old)
+			chunk[n] = float64(d * d)
+			if n++; n == canon.Chunk {
+				moved.Add(canon.ChunkSum(chunk[:]))
+				n = 0
+			}
+		}
+	}
+	if n > 0 {
+		moved.Add(canon.ChunkSum(chunk[:n]))
+	}
+	return moved.Sum()
+}
+
+// iterate runs Lloyd's algorithm from f.centroids.
+func (f *fit) iterate() error {
+	a := f.a
+	for i := range a.Labels {
+		a.Labels[i] = -1
+	}
+	limit := 0.0
+	if a.Tol > 0 {
+		v, err := f.spread()
+		if err != nil {
+			return err
+		}
+		limit = a.Tol * v
+	}
+	a.Converged, a.Iterations = false, 0
+	for a.Iterations < a.MaxIter {
+		changed, err := f.assign(true)
+		if err != nil {
+			return err
+		}
+		a.Iterations++
+		if a.Progress != nil {
+			a.Progress(a.Iterations, changed)
+		}
+		if changed == 0 {
+			a.Converged = true
+			return nil // labels and sums belong to the centroids already
+		}
+		if err := f.refill(); err != nil {
+			return err
+		}
+		if moved := f.update(); a.Tol > 0 && moved <= limit {
+			a.Converged = true
+			break
+		}
+	}
+	_, err := f.assign(false)
+	return err
+}
+
+// spread is V of docs/numerics.md: the mean variance of a column.
+func (f *fit) spread() (float64, error) {
+	a := f.a
+	if _, err := f.slices(Step{Kind: Distance, K: 1, Mean: f.mean, Centroids: make([]float32, a.D), Distance: f.distance}, a.D); err != nil {
+		return 0, err
+	}
+	return f.total(nil) / (float64(a.N) * float64(a.D)), nil
+}
+
+// total is S(w·D²) over f.distance.
+func (f *fit) total(weights []float32) float64 {
+	var t canon.Tree
+	var chunk [canon.Chunk]float64
+	for i := 0; i < f.a.N; i += canon.Chunk {
+		n := min(canon.Chunk, f.a.N-i)
+		for j, d := range f.distance[i : i+n] {
+			chunk[j] = float64(d)
+			if weights != nil {
+				chunk[j] *= float64(weights[i+j])
+			}
+		}
+		t.Add(canon.ChunkSum(chunk[:n]))
+	}
+	return t.Sum()
+}
+
+// finish computes the inertia and writes the centroids and counts that the labels belong to.
+func (f *fit) finish() error {
+	a := f.a
+	if err := f.distances(); err != nil {
+		return err
+	}
+	a.Inertia = f.total(a.Weights)
+	clear(a.Counts)
+	for _, l := range a.Labels {
+		a.Counts[l]++
+	}
+	for i, c := range f.centroids {
+		a.Centroids[i] = float32(float64(c) + float64(f.mean[i%a.D]))
+	}
+	return nil
+}
+
+// distances fills f.distance with every point's D² to the centroid of its label.
+func (f *fit) distances() error {
+	_, err := f.slices(Step{Kind: Distance, K: f.a.K, Mean: f.mean, Centroids: f.centroids, Labels: f.a.Labels, Distance: f.distance}, f.a.D)
+	return err
+}

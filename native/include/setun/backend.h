@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * setun/backend.h: the C ABI between Setun and a compute backend.
+ *
+ * A backend is a shared library that exports ONE symbol, setun_backend. It returns a constant table: who the
+ * library is, and which kernels it has. A kernel is one implementation of one op ("quantize with AVX2"). The host
+ * times each kernel and sends each call to the fastest, so a backend needs no policy of its own.
+ *
+ * Every kernel is a function of two pointers: the backend's own context (may be null) and one argument block, a plain struct whose
+ * first field is its size. That keeps a call from Go at about 100 ns and without allocation, and lets blocks grow.
+ *
+ * Rules for a backend
+ *   - Results are those of docs/numerics.md, bit for bit. The host checks.
+ *   - Memory in a block belongs to the caller and is valid during the call only. Keep no pointer.
+ *   - Kernels may be called from any thread, several at once.
+ *   - Return a setun_status. Never exit, abort, print, throw or longjmp across this edge; never change the float
+ *     environment, install no signal handler. Stack use stays below 256 KiB.
+ *   - On SETUN_EINVAL no output has been written. On SETUN_ENONFINITE and SETUN_ECANCELLED outputs are unspecified,
+ *     except that an in-place constrain has not touched its data.
+ */
+#ifndef SETUN_BACKEND_H
+#define SETUN_BACKEND_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Version --------------------------------------------------------------------------------------------------- */
+
+#define SETUN_MAGIC 0x4e555453u /* "STUN", little-endian */
+#define SETUN_ABI 1u            /* raised only when an old backend can no longer be served */
+
+#if defined(_WIN32)
+#define SETUN_EXPORT __declspec(dllexport)
+#else
+#define SETUN_EXPORT __attribute__((visibility("default")))
+#endif
+
+/* ---- Results ---------------------------------------------------------------------------------------------------- */
+
+typedef enum setun_status {
+    SETUN_OK = 0,
+    SETUN_EINVAL = 1,      /* an argument is out of range; message says which */
+    SETUN_ENONFINITE = 2,  /* the input holds a NaN or an infinity; bad_index says where */
+    SETUN_ECANCELLED = 3,  /* *cancel became non-zero */
+    SETUN_ENOMEM = 4,      /* an allocation inside the backend failed */
+    SETUN_EUNSUPPORTED = 5 /* this kernel cannot do this combination; the host tries the next one */
+} setun_status;
+
+/* What every argument block begins with. */
+typedef struct setun_call {
+    uint32_t size;                  /* sizeof the whole block, as the caller was compiled */
+    uint32_t message_size;          /* bytes at message */
+    char *message;                  /* out: UTF-8 and NUL on failure; may be null */
+    const volatile int32_t *cancel; /* looked at now and then; non-zero asks the kernel to stop; may be null */
+    int64_t bad_index;              /* out: index of the first NaN or infinity (in y: n + index) */
+} setun_call;
+
+/* ---- quantize: float32 to ternary or quinary codes and scales --------------------------------------------------- */
+
+enum { SETUN_TERNARY = 3, SETUN_QUINARY = 5 };
+enum {
+    SETUN_ABSMEAN = 1,
+    SETUN_LEAST_SQUARES = 2,
+    SETUN_ABSMAX = 3,
+    SETUN_MAGNITUDE = 4,
+    SETUN_STOCHASTIC = 5
+};
+enum { SETUN_INT8 = 1, SETUN_2BIT = 2, SETUN_BASE3 = 3 }; /* packed formats hold ternary codes only */
+
+typedef struct setun_quantize {
+    setun_call call;
+    uint32_t levels, rule, format, reserved;
+    const float *x;     /* rows*cols values, row-major */
+    int64_t rows, cols; /* both at least 1 */
+    int64_t group;      /* values that share a scale, within a row: 1..cols; 0: the whole tensor has one */
+    uint64_t seed;      /* of SETUN_STOCHASTIC */
+    void *out;          /* rows * row bytes: cols (int8), ceil(cols/4) (2 bits), ceil(cols/5) (base 3) */
+    float *scales;      /* 1, or rows * ceil(cols/group) */
+} setun_quantize;
+
+/* ---- constrain: project a step on the ball of a radius ---------------------------------------------------------- */
+
+typedef struct setun_constrain {
+    setun_call call;
+    const float *x; /* n values */
+    float *dst;     /* n values; x itself (in place), or memory that does not overlap it */
+    int64_t n;
+    double radius; /* >= 0, may be infinite */
+    double norm;   /* out: ||x||; dst was scaled when norm > radius */
+} setun_constrain;
+
+/* ---- dot, norm2 -------------------------------------------------------------------------------------------------- */
+
+typedef struct setun_reduce {
+    setun_call call;
+    const float *x; /* n values */
+    const float *y; /* n values; norm2 ignores it */
+    int64_t n;
+    double result; /* out */
+} setun_reduce;
+
+/* ---- kmeans: the steps of Lloyd's algorithm over a range of rows -------------------------------------------------
+ *
+ * The host owns the loop (initialisation, empty clusters, convergence, cancellation); a backend owns the work that
+ * touches the points. A call does one step for the rows it is given; sums are added to what the arrays hold. */
+
+enum {
+    SETUN_KMEANS_RANGE = 1,   /* low[j] = min(low[j], x_j), high likewise; ENONFINITE on NaN or infinity */
+    SETUN_KMEANS_MEAN = 2,    /* sums[j] += sum of rint(x_j * scale[j]) */
+    SETUN_KMEANS_ASSIGN = 3,  /* labels; with sums: sums, counts, weight_sums; changed = labels that moved */
+    SETUN_KMEANS_DISTANCE = 4 /* distance[i] = |x' - centroid(label)|^2; without labels: centroid 0 */
+};
+enum { SETUN_KMEANS_KEEP_MIN = 1 }; /* DISTANCE: keep the smaller of the old value and the new one */
+
+typedef struct setun_kmeans {
+    setun_call call;
+    uint32_t step, flags;
+    const float *x;         /* n*d, row-major */
+    int64_t n, d, k;
+    const float *mean;      /* d: subtracted from every row (ASSIGN, DISTANCE) */
+    const float *centroids; /* k*d, the mean already subtracted */
+    const float *bias;      /* k: -|c|^2/2 (ASSIGN) */
+    const float *weights;   /* n, or null */
+    const double *scale;    /* d powers of two for the integer sums */
+    double weight_scale;    /* power of two for weight_sums */
+    float *low, *high;      /* d (RANGE) */
+    int32_t *labels;        /* n; ASSIGN compares with what is there */
+    float *distance;        /* n */
+    int64_t *sums;          /* k*d (ASSIGN; null: labels only), d (MEAN) */
+    int64_t *counts;        /* k: rows */
+    int64_t *weight_sums;   /* k: integer weights; used with weights only */
+    int64_t changed;        /* out */
+    void *workspace;        /* 64-byte aligned scratch; null: only workspace_size is set */
+    int64_t workspace_size; /* in: bytes at workspace; out, when workspace is null: bytes needed */
+} setun_kmeans;
+
+/* ---- The table --------------------------------------------------------------------------------------------------- */
+
+typedef struct setun_ctx setun_ctx; /* a backend's own state; opaque to the host */
+
+typedef enum setun_op {
+    SETUN_OP_QUANTIZE = 1,  /* setun_quantize */
+    SETUN_OP_CONSTRAIN = 2, /* setun_constrain */
+    SETUN_OP_DOT = 3,       /* setun_reduce */
+    SETUN_OP_NORM2 = 4,     /* setun_reduce */
+    SETUN_OP_KMEANS = 5     /* setun_kmeans */
+} setun_op;
+
+typedef struct setun_kernel {
+    const char *name; /* short and stable: "avx2", "scalar"; same name for the same way of working in all ops */
+    uint32_t op;      /* setun_op; a host skips ops it does not know */
+    uint32_t threads; /* how many threads the kernel keeps busy */
+    int32_t (*run)(setun_ctx *ctx, void *args);
+} setun_kernel;
+
+typedef struct setun_table {
+    uint32_t magic; /* SETUN_MAGIC */
+    uint32_t size;  /* sizeof(setun_table) as the backend was compiled; the table only ever grows at its end */
+    uint32_t abi;   /* SETUN_ABI */
+    uint32_t kernel_size;        /* sizeof(setun_kernel), the stride of kernels */
+    const char *name;            /* of the backend: "simd_c" */
+    const char *version;         /* of the backend, free text */
+    const char *build;           /* compiler and flags, free text */
+    const setun_kernel *kernels; /* only those that this machine can run */
+    uint32_t kernel_count;
+    uint32_t reserved;
+    int32_t (*open)(setun_ctx **ctx, char *message, uint32_t message_size); /* may be null: no context */
+    void (*close)(setun_ctx *ctx);                                          /* null when open is */
+} setun_table;
+
+/* Returns the table, or null when this library cannot serve that ABI version on this machine. Thread-safe. */
+SETUN_EXPORT const setun_table *setun_backend(uint32_t abi);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
