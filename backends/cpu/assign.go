@@ -57,8 +57,8 @@ func pack(s *lloyd.Step) packed {
 	return c
 }
 
-// assign labels each row with the centroid of the greatest score and adds the row to its sums.
-func assign(s *lloyd.Step) {
+// assignPortable labels each row with the centroid of the greatest score and adds the row to its sums.
+func assignPortable(s *lloyd.Step) {
 	c := pack(s)
 	x, centred := make([]float64, s.D), make([]float32, s.D)
 	score := make([]float64, len(c.bias))

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !windows
+
+package durable
+
+import (
+	"errors"
+	"syscall"
+)
+
+// unsupportedSync reports whether the file system has no sync for folders.
+func unsupportedSync(err error) bool {
+	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP)
+}

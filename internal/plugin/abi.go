@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import "unsafe"
+
+// The Go mirror of native/include/setun/backend.h. A test compiles the header and compares every size and offset.
+
+const (
+	magic   = 0x4e555453
+	version = 1 // SETUN_ABI
+)
+
+// Results of a kernel.
+const (
+	statusOK          = 0
+	statusInvalid     = 1
+	statusNonFinite   = 2
+	statusCancelled   = 3
+	statusNoMemory    = 4
+	statusUnsupported = 5
+)
+
+type call struct {
+	size, messageSize uint32
+	message           *byte
+	cancel            *int32
+	badIndex          int64
+}
+
+type quantizeArgs struct {
+	call
+	levels, rule, format, reserved uint32
+	x                              *float32
+	rows, cols, group              int64
+	seed                           uint64
+	out                            unsafe.Pointer
+	scales                         *float32
+}
+
+type constrainArgs struct {
+	call
+	x, dst       *float32
+	n            int64
+	radius, norm float64
+}
+
+type reduceArgs struct {
+	call
+	x, y   *float32
+	n      int64
+	result float64
+}
+
+type kmeansArgs struct {
+	call
+	step, flags             uint32
+	x                       *float32
+	n, d, k                 int64
+	mean, centroids, bias   *float32
+	weights                 *float32
+	scale                   *float64
+	weightScale             float64
+	low, high               *float32
+	labels                  *int32
+	distance                *float32
+	sums, counts, weightSum *int64
+	changed                 int64
+	workspace               unsafe.Pointer
+	workspaceSize           int64
+}
+
+const keepMin = 1 // SETUN_KMEANS_KEEP_MIN
+
+type kernelEntry struct {
+	name        *byte
+	op, threads uint32
+	run         uintptr
+}
+
+type table struct {
+	magic, size, abi, kernelSize uint32
+	name, version, build         *byte
+	kernels                      unsafe.Pointer
+	kernelCount, reserved        uint32
+	open, close                  uintptr
+}
+
+// minTable is the size of the table in ABI 1; newer libraries may have longer ones.
+const minTable = unsafe.Sizeof(table{})
+
+// maxText bounds the strings that are read from a library.
+const maxText = 512
+
+// text copies a C string of at most maxText bytes.
+func text(p *byte) string {
+	if p == nil {
+		return ""
+	}
+	b := unsafe.Slice(p, maxText)
+	for i := range b {
+		if b[i] == 0 {
+			return string(b[:i])
+		}
+	}
+	return string(b)
+}

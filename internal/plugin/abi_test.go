@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unsafe"
+)
+
+// compiler returns a C compiler, or skips the test and says so.
+func compiler(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{os.Getenv("CC"), "cc", "gcc", "clang"} {
+		if path, err := exec.LookPath(name); name != "" && err == nil {
+			return path
+		}
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("no C compiler, and this is CI")
+	}
+	t.Skip("no C compiler: the ABI cannot be compared with the header")
+	return ""
+}
+
+// build compiles C sources to a file in a private folder and returns its path.
+func build(t *testing.T, source string, args ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	c, out := filepath.Join(dir, "source.c"), filepath.Join(dir, "out")
+	if err := os.WriteFile(c, []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args = append(args, "-std=c11", "-Wall", "-Wextra", "-Werror", "-I", "../../native/include", c, "-o", out)
+	if msg, err := exec.Command(compiler(t), args...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, msg)
+	}
+	return out
+}
+
+// TestMirrorMatchesHeader compares the size of each struct and the offset of each field with what the C compiler says.
+func TestMirrorMatchesHeader(t *testing.T) {
+	var c call
+	var q quantizeArgs
+	var n constrainArgs
+	var r reduceArgs
+	var m kmeansArgs
+	var k kernelEntry
+	var tb table
+	fields := []struct {
+		cstruct, cfield string
+		offset          uintptr
+	}{
+		{"setun_call", "", unsafe.Sizeof(c)},
+		{"setun_call", "size", unsafe.Offsetof(c.size)},
+		{"setun_call", "message_size", unsafe.Offsetof(c.messageSize)},
+		{"setun_call", "message", unsafe.Offsetof(c.message)},
+		{"setun_call", "cancel", unsafe.Offsetof(c.cancel)},
+		{"setun_call", "bad_index", unsafe.Offsetof(c.badIndex)},
+		{"setun_quantize", "", unsafe.Sizeof(q)},
+		{"setun_quantize", "levels", unsafe.Offsetof(q.levels)},
+		{"setun_quantize", "rule", unsafe.Offsetof(q.rule)},
+		{"setun_quantize", "format", unsafe.Offsetof(q.format)},
+		{"setun_quantize", "x", unsafe.Offsetof(q.x)},
+		{"setun_quantize", "rows", unsafe.Offsetof(q.rows)},
+		{"setun_quantize", "cols", unsafe.Offsetof(q.cols)},
+		{"setun_quantize", "group", unsafe.Offsetof(q.group)},
+		{"setun_quantize", "seed", unsafe.Offsetof(q.seed)},
+		{"setun_quantize", "out", unsafe.Offsetof(q.out)},
+		{"setun_quantize", "scales", unsafe.Offsetof(q.scales)},
+		{"setun_constrain", "", unsafe.Sizeof(n)},
+		{"setun_constrain", "x", unsafe.Offsetof(n.x)},
+		{"setun_constrain", "dst", unsafe.Offsetof(n.dst)},
+		{"setun_constrain", "n", unsafe.Offsetof(n.n)},
+		{"setun_constrain", "radius", unsafe.Offsetof(n.radius)},
+		{"setun_constrain", "norm", unsafe.Offsetof(n.norm)},
+		{"setun_reduce", "", unsafe.Sizeof(r)},
+		{"setun_reduce", "x", unsafe.Offsetof(r.x)},
+		{"setun_reduce", "y", unsafe.Offsetof(r.y)},
+		{"setun_reduce", "n", unsafe.Offsetof(r.n)},
+		{"setun_reduce", "result", unsafe.Offsetof(r.result)},
+		{"setun_kmeans", "", unsafe.Sizeof(m)},
+		{"setun_kmeans", "step", unsafe.Offsetof(m.step)},
+		{"setun_kmeans", "flags", unsafe.Offsetof(m.flags)},
+		{"setun_kmeans", "x", unsafe.Offsetof(m.x)},
+		{"setun_kmeans", "n", unsafe.Offsetof(m.n)},
+		{"setun_kmeans", "d", unsafe.Offsetof(m.d)},
+		{"setun_kmeans", "k", unsafe.Offsetof(m.k)},
+		{"setun_kmeans", "mean", unsafe.Offsetof(m.mean)},
+		{"setun_kmeans", "centroids", unsafe.Offsetof(m.centroids)},
+		{"setun_kmeans", "bias", unsafe.Offsetof(m.bias)},
+		{"setun_kmeans", "weights", unsafe.Offsetof(m.weights)},
+		{"setun_kmeans", "scale", unsafe.Offsetof(m.scale)},
+		{"setun_kmeans", "weight_scale", unsafe.Offsetof(m.weightScale)},
+		{"setun_kmeans", "low", unsafe.Offsetof(m.low)},
+		{"setun_kmeans", "high", unsafe.Offsetof(m.high)},
+		{"setun_kmeans", "labels", unsafe.Offsetof(m.labels)},
+		{"setun_kmeans", "distance", unsafe.Offsetof(m.distance)},
+		{"setun_kmeans", "sums", unsafe.Offsetof(m.sums)},
+		{"setun_kmeans", "counts", unsafe.Offsetof(m.counts)},
+		{"setun_kmeans", "weight_sums", unsafe.Offsetof(m.weightSum)},
+		{"setun_kmeans", "changed", unsafe.Offsetof(m.changed)},
+		{"setun_kmeans", "workspace", unsafe.Offsetof(m.workspace)},
+		{"setun_kmeans", "workspace_size", unsafe.Offsetof(m.workspaceSize)},
+		{"setun_kernel", "", unsafe.Sizeof(k)},
+		{"setun_kernel", "name", unsafe.Offsetof(k.name)},
+		{"setun_kernel", "op", unsafe.Offsetof(k.op)},
+		{"setun_kernel", "threads", unsafe.Offsetof(k.threads)},
+		{"setun_kernel", "run", unsafe.Offsetof(k.run)},
+		{"setun_table", "", unsafe.Sizeof(tb)},
+		{"setun_table", "magic", unsafe.Offsetof(tb.magic)},
+		{"setun_table", "size", unsafe.Offsetof(tb.size)},
+		{"setun_table", "abi", unsafe.Offsetof(tb.abi)},
+		{"setun_table", "kernel_size", unsafe.Offsetof(tb.kernelSize)},
+		{"setun_table", "name", unsafe.Offsetof(tb.name)},
+		{"setun_table", "version", unsafe.Offsetof(tb.version)},
+		{"setun_table", "build", unsafe.Offsetof(tb.build)},
+		{"setun_table", "kernels", unsafe.Offsetof(tb.kernels)},
+		{"setun_table", "kernel_count", unsafe.Offsetof(tb.kernelCount)},
+		{"setun_table", "open", unsafe.Offsetof(tb.open)},
+		{"setun_table", "close", unsafe.Offsetof(tb.close)},
+	}
+	var src, want strings.Builder
+	src.WriteString("#include <stddef.h>\n#include <stdio.h>\n#include <setun/backend.h>\nint main(void) {\n")
+	for _, f := range fields {
+		expr := fmt.Sprintf("offsetof(%s, %s)", f.cstruct, f.cfield)
+		if f.cfield == "" {
+			expr = fmt.Sprintf("sizeof(%s)", f.cstruct)
+		}
+		fmt.Fprintf(&src, "printf(\"%s.%s %%zu\\n\", %s);\n", f.cstruct, f.cfield, expr)
+		fmt.Fprintf(&want, "%s.%s %d\n", f.cstruct, f.cfield, f.offset)
+	}
+	src.WriteString("printf(\"magic %u abi %u\\n\", SETUN_MAGIC, SETUN_ABI); return 0; }\n")
+	fmt.Fprintf(&want, "magic %d abi %d\n", magic, version)
+	got, err := exec.Command(build(t, src.String())).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want.String() {
+		t.Errorf("C says\n%s\nGo says\n%s", got, want.String())
+	}
+}
