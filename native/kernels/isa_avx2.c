@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * AVX2 with FMA. 8 float32 or 4 float64 a vector; tails are copied into zeros.
+ *
+ * Sums: 32 lanes are four float32 or eight float64 accumulators, enough to hide the latency of an addition.
+ * k-means: a tile of 6 rows by 16 centroids keeps 12 of 16 registers as accumulators over the whole dimension. */
+#include "bits.h"
+#include "isa.h"
+
+#include <immintrin.h>
+
+#define LOAD(p) _mm256_loadu_ps(p)
+#define INLINE static inline __attribute__((always_inline))
+
+/* lanes 0-3, 4-7, ... 28-31. */
+INLINE double fold(__m256d t[8]) {
+    for (int w = 4; w > 0; w /= 2)
+        for (int v = 0; v < w; v++) t[v] = _mm256_add_pd(t[v], t[v + w]);
+    __m128d f = _mm_add_pd(_mm256_castpd256_pd128(t[0]), _mm256_extractf128_pd(t[0], 1));
+    return _mm_cvtsd_f64(_mm_add_sd(f, _mm_unpackhi_pd(f, f)));
+}
+
+INLINE __m256 magnitude(__m256 v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
+
+/* The last n < 32 values and zeros. */
+INLINE const float *padded(float buffer[32], const float *x, size_t n) {
+    memset(buffer, 0, 32 * sizeof *buffer);
+    memcpy(buffer, x, n * sizeof *x);
+    return buffer;
+}
+
+INLINE void add_magnitudes(__m256 acc[4], const float *x) {
+    for (int v = 0; v < 4; v++) acc[v] = _mm256_add_ps(acc[v], magnitude(LOAD(x + 8 * v)));
+}
+
+static double abs_chunk(const float *x, size_t n) {
+    __m256 acc[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
+    float buffer[32];
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) add_magnitudes(acc, x + i);
+    if (i < n) add_magnitudes(acc, padded(buffer, x + i, n - i));
+    __m256d t[8];
+    for (int v = 0; v < 4; v++) {
+        t[2 * v] = _mm256_cvtps_pd(_mm256_castps256_ps128(acc[v]));
+        t[2 * v + 1] = _mm256_cvtps_pd(_mm256_extractf128_ps(acc[v], 1));
+    }
+    return fold(t);
+}
+
+/* acc[v] += x[4v ..] * y[4v ..]; the products are exact, so the fused form is the same. */
+INLINE void add_products(__m256d acc[8], const float *x, const float *y) {
+    for (int v = 0; v < 8; v++) {
+        __m256d u = _mm256_cvtps_pd(_mm_loadu_ps(x + 4 * v));
+        acc[v] = _mm256_fmadd_pd(u, x == y ? u : _mm256_cvtps_pd(_mm_loadu_ps(y + 4 * v)), acc[v]);
+    }
+}
+
+INLINE double products(const float *x, const float *y, size_t n) {
+    __m256d acc[8];
+    for (int v = 0; v < 8; v++) acc[v] = _mm256_setzero_pd();
+    float u[32], w[32];
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) add_products(acc, x + i, y + i);
+    if (i < n) add_products(acc, padded(u, x + i, n - i), padded(w, y + i, n - i));
+    return fold(acc);
+}
+
+static double square_chunk(const float *x, size_t n) { return products(x, x, n); }
+static double dot_chunk(const float *x, const float *y, size_t n) { return products(x, y, n); }
+
+INLINE uint32_t max_lane(__m256i v) {
+    __m128i m = _mm_max_epu32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0x4e));
+    m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0xb1));
+    return (uint32_t)_mm_cvtsi128_si32(m);
+}
+
+INLINE __m256i bits(const float *x) { return _mm256_castps_si256(magnitude(LOAD(x))); }
+
+static uint32_t abs_max(const float *x, size_t n) {
+    __m256i a = _mm256_setzero_si256(), b = a;
+    float buffer[32];
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        a = _mm256_max_epu32(_mm256_max_epu32(a, bits(x + i)), bits(x + i + 8));
+        b = _mm256_max_epu32(_mm256_max_epu32(b, bits(x + i + 16)), bits(x + i + 24));
+    }
+    if (i < n) {
+        const float *t = padded(buffer, x + i, n - i);
+        for (int v = 0; v < 32; v += 8) a = _mm256_max_epu32(a, bits(t + v));
+    }
+    return max_lane(_mm256_max_epu32(a, b));
+}
+
+static void select_codes(float *v, const float *x, size_t n, float one, float two, float small, int64_t counts[2]) {
+    __m256 c1 = _mm256_set1_ps(one), c2 = _mm256_set1_ps(two), s = _mm256_set1_ps(small);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m256 m = magnitude(LOAD(x + i)), k1 = _mm256_cmp_ps(m, c1, _CMP_GT_OQ), k2 = _mm256_cmp_ps(m, c2, _CMP_GT_OQ);
+        _mm256_storeu_ps(v + i, _mm256_blendv_ps(_mm256_and_ps(k1, _mm256_mul_ps(s, m)), m, k2));
+        counts[0] += __builtin_popcount((unsigned)_mm256_movemask_ps(k1));
+        counts[1] += __builtin_popcount((unsigned)_mm256_movemask_ps(k2));
+    }
+    if (i < n) setun_isa_ref.select(v + i, x + i, n - i, one, two, small, counts);
+}
+
+/* Bytes 0 or -1 in the order of 32 values: x > cut, and x < -cut. */
+INLINE void compare32(const float *x, __m256 cut, __m256 minus, __m256i *above, __m256i *below) {
+    __m256i a[4], b[4];
+    for (int v = 0; v < 4; v++) {
+        __m256 u = LOAD(x + 8 * v);
+        a[v] = _mm256_castps_si256(_mm256_cmp_ps(u, cut, _CMP_GT_OQ));
+        b[v] = _mm256_castps_si256(_mm256_cmp_ps(u, minus, _CMP_LT_OQ));
+    }
+    __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7); /* the packs work within halves */
+    *above = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(_mm256_packs_epi32(a[0], a[1]), _mm256_packs_epi32(a[2], a[3])), order);
+    *below = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(_mm256_packs_epi32(b[0], b[1]), _mm256_packs_epi32(b[2], b[3])), order);
+}
+
+/* The difference of the two comparisons, taken before the packs: half the shuffles. */
+INLINE __m256i codes32(const float *x, __m256 cut, __m256 minus) {
+    __m256i c[4];
+    for (int v = 0; v < 4; v++) {
+        __m256 u = LOAD(x + 8 * v);
+        c[v] = _mm256_sub_epi32(_mm256_castps_si256(_mm256_cmp_ps(u, minus, _CMP_LT_OQ)), _mm256_castps_si256(_mm256_cmp_ps(u, cut, _CMP_GT_OQ)));
+    }
+    __m256i packed = _mm256_packs_epi16(_mm256_packs_epi32(c[0], c[1]), _mm256_packs_epi32(c[2], c[3]));
+    return _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+static void ternary(int8_t *out, const float *x, size_t n, float cut) {
+    __m256 c = _mm256_set1_ps(cut), m = _mm256_set1_ps(-cut);
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) _mm256_storeu_si256((__m256i *)(out + i), codes32(x + i, c, m));
+    if (i < n) setun_isa_ref.ternary(out + i, x + i, n - i, cut);
+}
+
+static void quinary(int8_t *out, const float *x, size_t n, float one, float two) {
+    __m256 c1 = _mm256_set1_ps(one), m1 = _mm256_set1_ps(-one), c2 = _mm256_set1_ps(two), m2 = _mm256_set1_ps(-two);
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        __m256i a1, b1, a2, b2;
+        compare32(x + i, c1, m1, &a1, &b1);
+        compare32(x + i, c2, m2, &a2, &b2);
+        _mm256_storeu_si256((__m256i *)(out + i), _mm256_sub_epi8(_mm256_add_epi8(b1, b2), _mm256_add_epi8(a1, a2)));
+    }
+    if (i < n) setun_isa_ref.quinary(out + i, x + i, n - i, one, two);
+}
+
+INLINE __m256i plus1(const int8_t *codes) { return _mm256_add_epi8(_mm256_loadu_si256((const __m256i *)codes), _mm256_set1_epi8(1)); }
+
+static void pack2(uint8_t *out, const int8_t *codes, size_t blocks) {
+    for (; blocks > 0; blocks--, out += 64, codes += 256)
+        for (int h = 0; h < 64; h += 32) {
+            __m256i v = plus1(codes + 192 + h);
+            for (int p = 2; p >= 0; p--) /* v stays below 64 before a shift, so no bit crosses a byte */
+                v = _mm256_add_epi8(_mm256_slli_epi16(v, 2), plus1(codes + 64 * p + h));
+            _mm256_storeu_si256((__m256i *)(out + h), v);
+        }
+}
+
+/* floor((13 v + 242) / 243) for 16-bit v <= 242: 16 * 4316 / 2^24 is 1/243 closely enough. */
+INLINE __m256i carry3(__m256i v) {
+    __m256i y = _mm256_add_epi16(_mm256_mullo_epi16(v, _mm256_set1_epi16(208)), _mm256_set1_epi16(3872));
+    return _mm256_srli_epi16(_mm256_mulhi_epu16(y, _mm256_set1_epi16(4316)), 8);
+}
+
+static void pack3(uint8_t *out, const int8_t *codes, size_t blocks) {
+    __m256i zero = _mm256_setzero_si256();
+    for (; blocks > 0; blocks--, out += 64, codes += 320)
+        for (int h = 0; h < 64; h += 32) {
+            __m256i v = plus1(codes + h);
+            for (int p = 1; p < 5; p++) v = _mm256_add_epi8(_mm256_add_epi8(v, _mm256_add_epi8(v, v)), plus1(codes + 64 * p + h));
+            __m256i c = _mm256_packus_epi16(carry3(_mm256_unpacklo_epi8(v, zero)), carry3(_mm256_unpackhi_epi8(v, zero)));
+            _mm256_storeu_si256((__m256i *)(out + h), _mm256_add_epi8(v, c));
+        }
+}
+
+static void scale(float *out, const float *x, size_t n, double f) {
+    __m256d k = _mm256_set1_pd(f);
+    __m256i exponent = _mm256_set1_epi32((int)SETUN_INF_BITS), sign = _mm256_set1_epi32((int)~SETUN_ABS_MASK);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m128 lo = _mm256_cvtpd_ps(_mm256_mul_pd(_mm256_cvtps_pd(_mm_loadu_ps(x + i)), k));
+        __m128 hi = _mm256_cvtpd_ps(_mm256_mul_pd(_mm256_cvtps_pd(_mm_loadu_ps(x + i + 4)), k));
+        __m256i r = _mm256_castps_si256(_mm256_set_m128(hi, lo));
+        __m256i small = _mm256_cmpeq_epi32(_mm256_and_si256(r, exponent), _mm256_setzero_si256());
+        r = _mm256_and_si256(r, _mm256_or_si256(sign, _mm256_andnot_si256(small, _mm256_set1_epi32(-1))));
+        _mm256_storeu_si256((__m256i *)(out + i), r);
+    }
+    if (i < n) setun_isa_ref.scale(out + i, x + i, n - i, f);
+}
+
+static uint32_t range(const float *x, size_t n, size_t d, float *low, float *high) {
+    __m256i worst = _mm256_setzero_si256();
+    uint32_t tail = 0;
+    for (size_t i = 0; i < n; i++, x += d) {
+        size_t j = 0;
+        for (; j + 8 <= d; j += 8) {
+            __m256 v = LOAD(x + j);
+            worst = _mm256_max_epu32(worst, _mm256_castps_si256(magnitude(v)));
+            _mm256_storeu_ps(low + j, _mm256_min_ps(v, LOAD(low + j)));
+            _mm256_storeu_ps(high + j, _mm256_max_ps(v, LOAD(high + j)));
+        }
+        if (j < d) {
+            uint32_t u = setun_isa_ref.range(x + j, 1, d - j, low + j, high + j);
+            tail = u > tail ? u : tail;
+        }
+    }
+    uint32_t u = max_lane(worst);
+    return u > tail ? u : tail;
+}
+
+static void add_row(int64_t *sums, const float *x, const double *scales, double w, size_t d) {
+    __m256d k = _mm256_set1_pd(w), rounder = _mm256_set1_pd(SETUN_ROUNDER);
+    size_t j = 0;
+    for (; j + 4 <= d; j += 4) {
+        __m256d v = _mm256_mul_pd(_mm256_mul_pd(k, _mm256_cvtps_pd(_mm_loadu_ps(x + j))), _mm256_loadu_pd(scales + j));
+        /* The rounded integer sits in the low bits: v + rounder and rounder differ by it as bit patterns. */
+        __m256i q = _mm256_sub_epi64(_mm256_castpd_si256(_mm256_add_pd(v, rounder)), _mm256_castpd_si256(rounder));
+        _mm256_storeu_si256((__m256i *)(sums + j), _mm256_add_epi64(q, _mm256_loadu_si256((const __m256i *)(sums + j))));
+    }
+    if (j < d) setun_isa_ref.add_row(sums + j, x + j, scales + j, w, d - j);
+}
+
+static uint32_t centre(float *out, const float *x, const float *mean, size_t d) {
+    size_t j = 0;
+    for (; j + 8 <= d; j += 8) _mm256_storeu_ps(out + j, _mm256_sub_ps(LOAD(x + j), LOAD(mean + j)));
+    for (; j < d; j++) out[j] = x[j] - mean[j];
+    return 0; /* the fused instruction needs no granule */
+}
+
+enum { ROWS = 6 };
+
+INLINE void offer(float *best, int32_t *index, __m256 a, __m256i j) {
+    __m256 b = LOAD(best), m = _mm256_cmp_ps(a, b, _CMP_GT_OQ);
+    _mm256_storeu_ps(best, _mm256_blendv_ps(b, a, m));
+    _mm256_maskstore_epi32(index, _mm256_castps_si256(m), j);
+}
+
+static void tile(const float *rows, size_t d, const float *panel, const float *bias, int32_t base, float *best, int32_t *index) {
+    __m256 a[ROWS], b[ROWS];
+    for (int r = 0; r < ROWS; r++) {
+        a[r] = LOAD(bias);
+        b[r] = LOAD(bias + 8);
+    }
+    for (size_t p = 0; p < d; p++, panel += 16) {
+        __m256 u = LOAD(panel), v = LOAD(panel + 8);
+#pragma GCC unroll 6
+        for (int r = 0; r < ROWS; r++) {
+            __m256 x = _mm256_broadcast_ss(rows + (size_t)r * d + p);
+            a[r] = _mm256_fmadd_ps(x, u, a[r]);
+            b[r] = _mm256_fmadd_ps(x, v, b[r]);
+        }
+    }
+    __m256i j = _mm256_add_epi32(_mm256_set1_epi32(base), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    __m256i k = _mm256_add_epi32(j, _mm256_set1_epi32(8));
+#pragma GCC unroll 6
+    for (int r = 0; r < ROWS; r++) {
+        offer(best + 8 * r, index + 8 * r, a[r], j);
+        offer(best + 8 * r, index + 8 * r, b[r], k);
+    }
+}
+
+static int32_t winner(const float *best, const int32_t *index) {
+    __m256 b = LOAD(best), m = _mm256_max_ps(b, _mm256_permute2f128_ps(b, b, 1));
+    m = _mm256_max_ps(m, _mm256_permute_ps(m, 0x4e));
+    m = _mm256_max_ps(m, _mm256_permute_ps(m, 0xb1));
+    __m256i loses = _mm256_castps_si256(_mm256_cmp_ps(b, m, _CMP_NEQ_OQ));
+    __m256i j = _mm256_or_si256(_mm256_loadu_si256((const __m256i *)index), _mm256_srli_epi32(loses, 1));
+    __m128i low = _mm_min_epi32(_mm256_castsi256_si128(j), _mm256_extracti128_si256(j, 1));
+    low = _mm_min_epi32(low, _mm_shuffle_epi32(low, 0x4e));
+    low = _mm_min_epi32(low, _mm_shuffle_epi32(low, 0xb1));
+    return _mm_cvtsi128_si32(low);
+}
+
+/* Turns 8 rows of 8 into 8 columns. */
+INLINE void transpose(__m256 r[8]) {
+    __m256 t[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int h = 0; h < 2; h++) {
+            r[i + 2 * h] = _mm256_shuffle_ps(t[i + h], t[i + h + 2], 0x44);
+            r[i + 2 * h + 1] = _mm256_shuffle_ps(t[i + h], t[i + h + 2], 0xee);
+        }
+    for (int c = 0; c < 4; c++) {
+        t[c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x20);
+        t[4 + c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x31);
+    }
+    memcpy(r, t, sizeof t);
+}
+
+static void squares8(const float *t, size_t d, float *out) {
+    __m256 a = _mm256_setzero_ps(), r[8];
+    size_t p = 0;
+    for (; p + 8 <= d; p += 8) {
+        for (int i = 0; i < 8; i++) r[i] = LOAD(t + (size_t)i * d + p);
+        transpose(r);
+        for (int i = 0; i < 8; i++) a = _mm256_fmadd_ps(r[i], r[i], a);
+    }
+    for (; p < d; p++) {
+        __m256 v = _mm256_setr_ps(t[p], t[d + p], t[2 * d + p], t[3 * d + p], t[4 * d + p], t[5 * d + p], t[6 * d + p], t[7 * d + p]);
+        a = _mm256_fmadd_ps(v, v, a);
+    }
+    _mm256_storeu_ps(out, a);
+}
+
+static void squares(const float *t, size_t n, size_t d, float *out) {
+    float all[SETUN_MAX_TILE];
+    squares8(t, d, all);
+    if (n > 8) squares8(t + 8 * d, d, all + 8);
+    memcpy(out, all, n * sizeof *out);
+}
+
+const setun_isa setun_isa_avx2 = {
+    .name = "avx2",
+    .abs_chunk = abs_chunk,
+    .square_chunk = square_chunk,
+    .dot_chunk = dot_chunk,
+    .abs_max = abs_max,
+    .select = select_codes,
+    .ternary = ternary,
+    .quinary = quinary,
+    .pack2 = pack2,
+    .pack3 = pack3,
+    .scale = scale,
+    .range = range,
+    .add_row = add_row,
+    .centre = centre,
+    .tile_rows = ROWS,
+    .width = 16,
+    .lanes = 8,
+    .tile = tile,
+    .winner = winner,
+    .squares = squares,
+};

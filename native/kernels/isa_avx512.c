@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * AVX-512 (F, BW, DQ, VL). 16 float32 or 8 float64 a vector; tails by masks.
+ *
+ * Sums: 32 lanes are two float32 or four float64 accumulators, one vector a cycle on Zen 4.
+ * k-means: a tile of 12 rows by 32 centroids keeps 24 accumulators in registers over the whole dimension and needs two panel loads and
+ * 12 broadcasts for 24 multiply-adds, so the FMA units are the limit: one 512-bit multiply-add a cycle on Zen 4. */
+#include "bits.h"
+#include "isa.h"
+
+#include <immintrin.h>
+
+#define LOAD(p) _mm512_loadu_ps(p)
+#define WIDEN(p) _mm512_cvtps_pd(_mm256_loadu_ps(p))
+#define INLINE static inline __attribute__((always_inline))
+
+/* The first n of 16 lanes. */
+INLINE __mmask16 first16(size_t n) { return (__mmask16)((1u << n) - 1); }
+
+/* The fold of 32 float64 lanes in rising order. */
+INLINE double fold(__m512d a, __m512d b, __m512d c, __m512d d) {
+    a = _mm512_add_pd(_mm512_add_pd(a, c), _mm512_add_pd(b, d));
+    __m256d e = _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1));
+    __m128d f = _mm_add_pd(_mm256_castpd256_pd128(e), _mm256_extractf128_pd(e, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(f, _mm_unpackhi_pd(f, f)));
+}
+
+static double abs_chunk(const float *x, size_t n) {
+    __m512 a = _mm512_setzero_ps(), b = a;
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        a = _mm512_add_ps(a, _mm512_abs_ps(LOAD(x + i)));
+        b = _mm512_add_ps(b, _mm512_abs_ps(LOAD(x + i + 16)));
+    }
+    if (n - i >= 16) {
+        a = _mm512_add_ps(a, _mm512_abs_ps(LOAD(x + i)));
+        b = _mm512_add_ps(b, _mm512_abs_ps(_mm512_maskz_loadu_ps(first16(n - i - 16), x + i + 16)));
+    } else if (i < n) {
+        a = _mm512_add_ps(a, _mm512_abs_ps(_mm512_maskz_loadu_ps(first16(n - i), x + i)));
+    }
+    return fold(_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)),
+                _mm512_cvtps_pd(_mm512_castps512_ps256(b)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(b, 1)));
+}
+
+/* acc[v] += x[8v ..] * y[8v ..]; the products are exact, so the fused form is the same. */
+INLINE void add_products(__m512d acc[4], const float *x, const float *y) {
+    for (int v = 0; v < 4; v++) {
+        __m512d u = WIDEN(x + 8 * v);
+        acc[v] = _mm512_fmadd_pd(u, x == y ? u : WIDEN(y + 8 * v), acc[v]);
+    }
+}
+
+INLINE double products(const float *x, const float *y, size_t n) {
+    __m512d acc[4] = {_mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd()};
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) add_products(acc, x + i, y + i);
+    if (i < n) {
+        float u[32] = {0}, v[32] = {0};
+        memcpy(u, x + i, (n - i) * sizeof *x);
+        memcpy(v, y + i, (n - i) * sizeof *y);
+        add_products(acc, u, v);
+    }
+    return fold(acc[0], acc[1], acc[2], acc[3]);
+}
+
+static double square_chunk(const float *x, size_t n) { return products(x, x, n); }
+static double dot_chunk(const float *x, const float *y, size_t n) { return products(x, y, n); }
+
+static uint32_t abs_max(const float *x, size_t n) {
+    __m512i mask = _mm512_set1_epi32((int)SETUN_ABS_MASK), a = _mm512_setzero_si512(), b = a;
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        a = _mm512_max_epu32(a, _mm512_and_si512(mask, _mm512_loadu_si512(x + i)));
+        b = _mm512_max_epu32(b, _mm512_and_si512(mask, _mm512_loadu_si512(x + i + 16)));
+    }
+    for (; i < n; i += 16) {
+        __mmask16 k = n - i < 16 ? first16(n - i) : 0xffff;
+        a = _mm512_max_epu32(a, _mm512_and_si512(mask, _mm512_maskz_loadu_epi32(k, x + i)));
+    }
+    return _mm512_reduce_max_epu32(_mm512_max_epu32(a, b));
+}
+
+static void select_codes(float *v, const float *x, size_t n, float one, float two, float small, int64_t counts[2]) {
+    __m512 c1 = _mm512_set1_ps(one), c2 = _mm512_set1_ps(two), s = _mm512_set1_ps(small);
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 k = n - i < 16 ? first16(n - i) : 0xffff;
+        __m512 m = _mm512_abs_ps(_mm512_maskz_loadu_ps(k, x + i));
+        __mmask16 k1 = _mm512_mask_cmp_ps_mask(k, m, c1, _CMP_GT_OQ), k2 = _mm512_mask_cmp_ps_mask(k, m, c2, _CMP_GT_OQ);
+        _mm512_mask_storeu_ps(v + i, k, _mm512_mask_mov_ps(_mm512_maskz_mul_ps(k1, s, m), k2, m));
+        counts[0] += __builtin_popcount(k1);
+        counts[1] += __builtin_popcount(k2);
+    }
+}
+
+/* Bit i of *above: x[i] > cut; of *below: x[i] < -cut; for 64 values. */
+INLINE void compare64(const float *x, __m512 cut, __m512 minus, uint64_t *above, uint64_t *below) {
+    __mmask16 a[4], b[4];
+    for (int v = 0; v < 4; v++) {
+        __m512 u = LOAD(x + 16 * v);
+        a[v] = _mm512_cmp_ps_mask(u, cut, _CMP_GT_OQ);
+        b[v] = _mm512_cmp_ps_mask(u, minus, _CMP_LT_OQ);
+    }
+    *above = _mm512_kunpackd(_mm512_kunpackw(a[3], a[2]), _mm512_kunpackw(a[1], a[0]));
+    *below = _mm512_kunpackd(_mm512_kunpackw(b[3], b[2]), _mm512_kunpackw(b[1], b[0]));
+}
+
+static void ternary(int8_t *out, const float *x, size_t n, float cut) {
+    __m512 c = _mm512_set1_ps(cut), m = _mm512_set1_ps(-cut);
+    __m512i one = _mm512_set1_epi8(1), minus = _mm512_set1_epi8(-1);
+    uint64_t above, below;
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        compare64(x + i, c, m, &above, &below);
+        _mm512_storeu_si512(out + i, _mm512_mask_mov_epi8(_mm512_maskz_mov_epi8(above, one), below, minus));
+    }
+    if (i < n) {
+        float tail[64] = {0};
+        memcpy(tail, x + i, (n - i) * sizeof *x);
+        compare64(tail, c, m, &above, &below);
+        _mm512_mask_storeu_epi8(out + i, (1ull << (n - i)) - 1, _mm512_mask_mov_epi8(_mm512_maskz_mov_epi8(above, one), below, minus));
+    }
+}
+
+INLINE __m512i quinary64(const float *x, __m512 c1, __m512 m1, __m512 c2, __m512 m2) {
+    uint64_t above, below;
+    compare64(x, c1, m1, &above, &below);
+    __m512i v = _mm512_mask_mov_epi8(_mm512_maskz_set1_epi8(above, 1), below, _mm512_set1_epi8(-1));
+    compare64(x, c2, m2, &above, &below);
+    return _mm512_mask_mov_epi8(_mm512_mask_mov_epi8(v, above, _mm512_set1_epi8(2)), below, _mm512_set1_epi8(-2));
+}
+
+static void quinary(int8_t *out, const float *x, size_t n, float one, float two) {
+    __m512 c1 = _mm512_set1_ps(one), m1 = _mm512_set1_ps(-one), c2 = _mm512_set1_ps(two), m2 = _mm512_set1_ps(-two);
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) _mm512_storeu_si512(out + i, quinary64(x + i, c1, m1, c2, m2));
+    if (i < n) {
+        float tail[64] = {0};
+        memcpy(tail, x + i, (n - i) * sizeof *x);
+        _mm512_mask_storeu_epi8(out + i, (1ull << (n - i)) - 1, quinary64(tail, c1, m1, c2, m2));
+    }
+}
+
+static void pack2(uint8_t *out, const int8_t *codes, size_t blocks) {
+    __m512i one = _mm512_set1_epi8(1);
+    for (; blocks > 0; blocks--, out += 64, codes += 256) {
+        __m512i v = _mm512_add_epi8(_mm512_loadu_si512(codes + 192), one);
+        for (int p = 2; p >= 0; p--) /* v stays below 64 before a shift, so no bit crosses a byte */
+            v = _mm512_add_epi8(_mm512_slli_epi16(v, 2), _mm512_add_epi8(_mm512_loadu_si512(codes + 64 * p), one));
+        _mm512_storeu_si512(out, v);
+    }
+}
+
+/* ceil(256 v / 243) = v + floor((13 v + 242) / 243); 16 * 4316 / 2^24 is 1/243 closely enough for 13 v + 242 <= 3388. */
+INLINE __m512i carry3(__m512i v) {
+    return _mm512_srli_epi16(_mm512_mulhi_epu16(_mm512_add_epi16(_mm512_mullo_epi16(v, _mm512_set1_epi16(208)), _mm512_set1_epi16(3872)),
+                                                _mm512_set1_epi16(4316)),
+                             8);
+}
+
+static void pack3(uint8_t *out, const int8_t *codes, size_t blocks) {
+    __m512i one = _mm512_set1_epi8(1), zero = _mm512_setzero_si512();
+    for (; blocks > 0; blocks--, out += 64, codes += 320) {
+        __m512i v = _mm512_add_epi8(_mm512_loadu_si512(codes), one);
+        for (int p = 1; p < 5; p++)
+            v = _mm512_add_epi8(_mm512_add_epi8(v, _mm512_add_epi8(v, v)), _mm512_add_epi8(_mm512_loadu_si512(codes + 64 * p), one));
+        __m512i c = _mm512_packus_epi16(carry3(_mm512_unpacklo_epi8(v, zero)), carry3(_mm512_unpackhi_epi8(v, zero)));
+        _mm512_storeu_si512(out, _mm512_add_epi8(v, c));
+    }
+}
+
+static void scale(float *out, const float *x, size_t n, double f) {
+    __m512d k = _mm512_set1_pd(f);
+    __m512i exponent = _mm512_set1_epi32((int)SETUN_INF_BITS), sign = _mm512_set1_epi32((int)~SETUN_ABS_MASK);
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 m = n - i < 16 ? first16(n - i) : 0xffff;
+        __m512 v = _mm512_maskz_loadu_ps(m, x + i);
+        __m256 lo = _mm512_cvtpd_ps(_mm512_mul_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(v)), k));
+        __m256 hi = _mm512_cvtpd_ps(_mm512_mul_pd(_mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)), k));
+        __m512i r = _mm512_castps_si512(_mm512_insertf32x8(_mm512_castps256_ps512(lo), hi, 1));
+        r = _mm512_mask_and_epi32(r, _mm512_testn_epi32_mask(r, exponent), r, sign);
+        _mm512_mask_storeu_epi32(out + i, m, r);
+    }
+}
+
+static uint32_t range(const float *x, size_t n, size_t d, float *low, float *high) {
+    __m512i worst = _mm512_setzero_si512(), mask = _mm512_set1_epi32((int)SETUN_ABS_MASK);
+    for (size_t i = 0; i < n; i++, x += d)
+        for (size_t j = 0; j < d; j += 16) {
+            __mmask16 k = d - j < 16 ? first16(d - j) : 0xffff;
+            __m512 v = _mm512_maskz_loadu_ps(k, x + j);
+            worst = _mm512_max_epu32(worst, _mm512_and_si512(mask, _mm512_castps_si512(v)));
+            _mm512_mask_storeu_ps(low + j, k, _mm512_min_ps(v, _mm512_maskz_loadu_ps(k, low + j)));
+            _mm512_mask_storeu_ps(high + j, k, _mm512_max_ps(v, _mm512_maskz_loadu_ps(k, high + j)));
+        }
+    return _mm512_reduce_max_epu32(worst);
+}
+
+static void add_row(int64_t *sums, const float *x, const double *scales, double w, size_t d) {
+    __m512d k = _mm512_set1_pd(w);
+    for (size_t j = 0; j < d; j += 8) {
+        __mmask8 m = d - j < 8 ? (__mmask8)first16(d - j) : 0xff;
+        __m512d v = _mm512_mul_pd(k, _mm512_cvtps_pd(_mm256_maskz_loadu_ps(m, x + j)));
+        __m512i q = _mm512_cvtpd_epi64(_mm512_mul_pd(v, _mm512_maskz_loadu_pd(m, scales + j)));
+        _mm512_mask_storeu_epi64(sums + j, m, _mm512_add_epi64(q, _mm512_maskz_loadu_epi64(m, sums + j)));
+    }
+}
+
+static uint32_t centre(float *out, const float *x, const float *mean, size_t d) {
+    for (size_t j = 0; j < d; j += 16) {
+        __mmask16 k = d - j < 16 ? first16(d - j) : 0xffff;
+        _mm512_mask_storeu_ps(out + j, k, _mm512_sub_ps(_mm512_maskz_loadu_ps(k, x + j), _mm512_maskz_loadu_ps(k, mean + j)));
+    }
+    return 0; /* the fused instruction needs no granule */
+}
+
+enum { ROWS = 12 };
+
+INLINE void offer(float *best, int32_t *index, __m512 a, __m512i j) {
+    __m512 b = LOAD(best);
+    __mmask16 m = _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
+    _mm512_storeu_ps(best, _mm512_mask_mov_ps(b, m, a));
+    _mm512_mask_storeu_epi32(index, m, j);
+}
+
+static void tile(const float *rows, size_t d, const float *panel, const float *bias, int32_t base, float *best, int32_t *index) {
+    __m512 a[ROWS], b[ROWS];
+    for (int r = 0; r < ROWS; r++) {
+        a[r] = LOAD(bias);
+        b[r] = LOAD(bias + 16);
+    }
+    for (size_t p = 0; p < d; p++, panel += 32) {
+        __m512 u = LOAD(panel), v = LOAD(panel + 16);
+#pragma GCC unroll 12
+        for (int r = 0; r < ROWS; r++) {
+            __m512 x = _mm512_set1_ps(rows[(size_t)r * d + p]);
+            a[r] = _mm512_fmadd_ps(x, u, a[r]);
+            b[r] = _mm512_fmadd_ps(x, v, b[r]);
+        }
+    }
+    __m512i j = _mm512_add_epi32(_mm512_set1_epi32(base), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    __m512i k = _mm512_add_epi32(j, _mm512_set1_epi32(16));
+#pragma GCC unroll 12
+    for (int r = 0; r < ROWS; r++) {
+        offer(best + 16 * r, index + 16 * r, a[r], j);
+        offer(best + 16 * r, index + 16 * r, b[r], k);
+    }
+}
+
+static int32_t winner(const float *best, const int32_t *index) {
+    __m512 b = LOAD(best);
+    __mmask16 m = _mm512_cmp_ps_mask(b, _mm512_set1_ps(_mm512_reduce_max_ps(b)), _CMP_EQ_OQ);
+    return _mm512_mask_reduce_min_epi32(m, _mm512_loadu_si512(index));
+}
+
+/* Turns 16 rows of 16 into 16 columns. */
+INLINE void transpose(__m512 r[16]) {
+    __m512 t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int h = 0; h < 2; h++) {
+            __m512d u = _mm512_castps_pd(t[i + h]), v = _mm512_castps_pd(t[i + h + 2]);
+            r[i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(u, v));
+            r[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(u, v));
+        }
+    for (int c = 0; c < 4; c++) { /* r[4g + c] holds, in each quarter q, column 4q + c of rows 4g .. 4g+3 */
+        t[c] = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88);
+        t[4 + c] = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd);
+        t[8 + c] = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88);
+        t[12 + c] = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd);
+    }
+    for (int c = 0; c < 4; c++) {
+        r[c] = _mm512_shuffle_f32x4(t[c], t[8 + c], 0x88);
+        r[8 + c] = _mm512_shuffle_f32x4(t[c], t[8 + c], 0xdd);
+        r[4 + c] = _mm512_shuffle_f32x4(t[4 + c], t[12 + c], 0x88);
+        r[12 + c] = _mm512_shuffle_f32x4(t[4 + c], t[12 + c], 0xdd);
+    }
+}
+
+static void squares(const float *t, size_t n, size_t d, float *out) {
+    __m512 a = _mm512_setzero_ps(), r[16];
+    for (size_t p = 0; p < d; p += 16) {
+        __mmask16 k = d - p < 16 ? first16(d - p) : 0xffff; /* a missing column adds 0 * 0 */
+        for (int i = 0; i < 16; i++) r[i] = _mm512_maskz_loadu_ps(k, t + (size_t)i * d + p);
+        transpose(r);
+        for (int i = 0; i < 16; i++) a = _mm512_fmadd_ps(r[i], r[i], a);
+    }
+    _mm512_mask_storeu_ps(out, n < 16 ? first16(n) : 0xffff, a);
+}
+
+const setun_isa setun_isa_avx512 = {
+    .name = "avx512",
+    .abs_chunk = abs_chunk,
+    .square_chunk = square_chunk,
+    .dot_chunk = dot_chunk,
+    .abs_max = abs_max,
+    .select = select_codes,
+    .ternary = ternary,
+    .quinary = quinary,
+    .pack2 = pack2,
+    .pack3 = pack3,
+    .scale = scale,
+    .range = range,
+    .add_row = add_row,
+    .centre = centre,
+    .tile_rows = ROWS,
+    .width = 32,
+    .lanes = 16,
+    .tile = tile,
+    .winner = winner,
+    .squares = squares,
+};

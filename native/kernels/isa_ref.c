@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * isa_ref.c: the reference. Plain loops, any machine, no libm, never optimised: what the other levels are held against. */
+#include "bits.h"
+#include "isa.h"
+
+
+static double abs_chunk(const float *x, size_t n) {
+    float lane[32] = {0};
+    double t[32];
+    for (size_t i = 0; i < n; i++) lane[i % 32] += setun_abs(x[i]);
+    for (int l = 0; l < 32; l++) t[l] = (double)lane[l];
+    return setun_fold(t);
+}
+
+static double dot_chunk(const float *x, const float *y, size_t n) {
+    double t[32] = {0};
+    for (size_t i = 0; i < n; i++) t[i % 32] += (double)x[i] * (double)y[i];
+    return setun_fold(t);
+}
+
+static double square_chunk(const float *x, size_t n) { return dot_chunk(x, x, n); }
+
+static uint32_t abs_max(const float *x, size_t n) {
+    uint32_t m = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u = setun_bits(x[i]) & SETUN_ABS_MASK;
+        m = u > m ? u : m;
+    }
+    return m;
+}
+
+static void select_codes(float *v, const float *x, size_t n, float one, float two, float small, int64_t counts[2]) {
+    for (size_t i = 0; i < n; i++) {
+        float m = setun_abs(x[i]);
+        v[i] = m > two ? m : m > one ? small * m : 0.0f;
+        counts[0] += m > one;
+        counts[1] += m > two;
+    }
+}
+
+static void ternary(int8_t *out, const float *x, size_t n, float cut) {
+    for (size_t i = 0; i < n; i++) out[i] = (int8_t)((x[i] > cut) - (x[i] < -cut));
+}
+
+static void quinary(int8_t *out, const float *x, size_t n, float one, float two) {
+    for (size_t i = 0; i < n; i++) out[i] = (int8_t)((x[i] > one) + (x[i] > two) - (x[i] < -one) - (x[i] < -two));
+}
+
+static void pack2(uint8_t *out, const int8_t *codes, size_t blocks) {
+    for (; blocks > 0; blocks--, out += 64, codes += 256)
+        for (int b = 0; b < 64; b++) {
+            const int8_t *c = codes + b;
+            out[b] = (uint8_t)((c[0] + 1) + 4 * (c[64] + 1) + 16 * (c[128] + 1) + 64 * (c[192] + 1));
+        }
+}
+
+static void pack3(uint8_t *out, const int8_t *codes, size_t blocks) {
+    for (; blocks > 0; blocks--, out += 64, codes += 320)
+        for (int b = 0; b < 64; b++) {
+            const int8_t *c = codes + b;
+            out[b] = setun_byte3((uint32_t)(81 * (c[0] + 1) + 27 * (c[64] + 1) + 9 * (c[128] + 1) + 3 * (c[192] + 1) + (c[256] + 1)));
+        }
+}
+
+static void scale(float *out, const float *x, size_t n, double f) {
+    for (size_t i = 0; i < n; i++) out[i] = setun_scaled(x[i], f);
+}
+
+static uint32_t range(const float *x, size_t n, size_t d, float *low, float *high) {
+    uint32_t worst = 0;
+    for (size_t i = 0; i < n; i++, x += d)
+        for (size_t j = 0; j < d; j++) {
+            uint32_t u = setun_bits(x[j]) & SETUN_ABS_MASK;
+            worst = u > worst ? u : worst;
+            low[j] = x[j] < low[j] ? x[j] : low[j];
+            high[j] = x[j] > high[j] ? x[j] : high[j];
+        }
+    return worst;
+}
+
+static void add_row(int64_t *sums, const float *x, const double *scales, double w, size_t d) {
+    for (size_t j = 0; j < d; j++) sums[j] += setun_rint(w * (double)x[j] * scales[j]);
+}
+
+static uint32_t centre(float *out, const float *x, const float *mean, size_t d) {
+    uint32_t low = SETUN_INF_BITS;
+    for (size_t j = 0; j < d; j++) {
+        out[j] = x[j] - mean[j];
+        uint32_t u = setun_bits(out[j]) & SETUN_ABS_MASK;
+        if (u != 0 && u < low) low = u;
+    }
+    return low;
+}
+
+/* The product is exact in float64 and the sum is rounded twice, which differs from once only when the float64 sum lies halfway
+ * between two float32 values or in float32's subnormal range: there it is rounded to odd first (Boldo and Melquiond, 2008). */
+float setun_fma32(float a, float b, float c) {
+    double p = (double)a * (double)b, s = p + (double)c;
+    uint64_t u;
+    memcpy(&u, &s, sizeof u);
+    if ((u & 0x1fffffff) == 0x10000000 || (u & 0x7fffffffffffffffull) < 0x3820000000000000ull) {
+        if (s - s != 0) return (float)s;
+        double t = s - p, e = (p - (s - t)) + ((double)c - t); /* exactly p + c - s */
+        if (e != 0 && !(u & 1)) {
+            u += (e > 0) == (s > 0) ? 1 : -1ull;
+            memcpy(&s, &u, sizeof s);
+        }
+    }
+    return (float)s;
+}
+
+void setun_tile_ref(const setun_isa *shape, const float *rows, size_t d, const float *panel, const float *bias, int32_t base, float *best,
+                    int32_t *index) {
+    size_t width = shape->width, lanes = shape->lanes;
+    for (size_t r = 0; r < shape->tile_rows; r++)
+        for (size_t c = 0; c < width; c++) {
+            float a = bias[c];
+            for (size_t p = 0; p < d; p++) a = setun_fma32(rows[r * d + p], panel[p * width + c], a);
+            size_t at = r * lanes + c % lanes;
+            if (a > best[at]) {
+                best[at] = a;
+                index[at] = base + (int32_t)c;
+            }
+        }
+}
+
+static void tile(const float *rows, size_t d, const float *panel, const float *bias, int32_t base, float *best, int32_t *index) {
+    setun_tile_ref(&setun_isa_ref, rows, d, panel, bias, base, best, index);
+}
+
+static int32_t winner(const float *best, const int32_t *index) {
+    (void)best;
+    return index[0]; /* one lane */
+}
+
+static void squares(const float *t, size_t n, size_t d, float *out) {
+    for (size_t r = 0; r < n; r++) {
+        float a = 0;
+        for (size_t p = 0; p < d; p++) a = setun_fma32(t[r * d + p], t[r * d + p], a);
+        out[r] = a;
+    }
+}
+
+const setun_isa setun_isa_ref = {
+    .name = "scalar",
+    .abs_chunk = abs_chunk,
+    .square_chunk = square_chunk,
+    .dot_chunk = dot_chunk,
+    .abs_max = abs_max,
+    .select = select_codes,
+    .ternary = ternary,
+    .quinary = quinary,
+    .pack2 = pack2,
+    .pack3 = pack3,
+    .scale = scale,
+    .range = range,
+    .add_row = add_row,
+    .centre = centre,
+    .tile_rows = 1,
+    .width = 1,
+    .lanes = 1,
+    .tile = tile,
+    .winner = winner,
+    .squares = squares,
+};

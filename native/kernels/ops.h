@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * ops.h: the ops of backend.h, written once over an instruction set level. Each checks its argument block, does the
+ * work on the caller's thread and returns a setun_status. */
+#ifndef SETUN_OPS_H
+#define SETUN_OPS_H
+
+#include "isa.h"
+
+#include <setun/backend.h>
+
+int32_t setun_op_quantize(const setun_isa *isa, setun_quantize *a);
+int32_t setun_op_constrain(const setun_isa *isa, setun_constrain *a);
+int32_t setun_op_dot(const setun_isa *isa, setun_reduce *a);
+int32_t setun_op_norm2(const setun_isa *isa, setun_reduce *a);
+int32_t setun_op_kmeans(const setun_isa *isa, setun_kmeans *a);
+
+/* Writes a message and returns SETUN_EINVAL. */
+int32_t setun_invalid(const setun_call *call, const char *message);
+/* Whether the caller wants the kernel to stop. */
+static inline int setun_cancelled(const setun_call *call) { return call->cancel && *call->cancel; }
+/* Finds the first value that is not finite, or -1. */
+int64_t setun_find_bad(const float *x, int64_t n);
+
+#endif
