@@ -22,26 +22,28 @@ type Quantize struct {
 
 // CheckQuantize validates the arguments of a quantize call without touching a destination. It returns the options with their defaults.
 func CheckQuantize(x []float32, o quant.Options) (quant.Options, error) {
-	shape := fmt.Sprint(len(x))
+	fail := func(sentinel error, detail string, args ...any) error {
+		return Fail(sentinel, OpQuantize, fmt.Sprint(len(x)), detail, args...)
+	}
 	if len(x) == 0 {
-		return o, Fail(ErrArgument, OpQuantize, shape, "x is empty")
+		return o, fail(ErrArgument, "x is empty")
 	}
 	d := o.WithDefaults(len(x))
 	switch {
 	case d.Cols < 0 || d.Cols > len(x):
-		return d, Fail(ErrShape, OpQuantize, shape, "rows of %d values, but x has %d", d.Cols, len(x))
+		return d, fail(ErrShape, "rows of %d values, but x has %d", d.Cols, len(x))
 	case len(x)%d.Cols != 0:
-		return d, Fail(ErrShape, OpQuantize, shape, "len(x) = %d is not a multiple of the row length %d", len(x), d.Cols)
+		return d, fail(ErrShape, "len(x) = %d is not a multiple of the row length %d", len(x), d.Cols)
 	case d.Group < 0 || d.Group > d.Cols:
-		return d, Fail(ErrArgument, OpQuantize, shape, "group = %d is not within 1..%d", d.Group, d.Cols)
+		return d, fail(ErrArgument, "group = %d is not within 1..%d", d.Group, d.Cols)
 	case d.Levels != quant.Ternary && d.Levels != quant.Quinary:
-		return d, Fail(ErrArgument, OpQuantize, shape, "levels = %d is neither Ternary nor Quinary", d.Levels)
+		return d, fail(ErrArgument, "levels = %d is neither Ternary nor Quinary", d.Levels)
 	case d.Rule > quant.Stochastic:
-		return d, Fail(ErrArgument, OpQuantize, shape, "rule = %d is not known", d.Rule)
+		return d, fail(ErrArgument, "rule = %d is not known", d.Rule)
 	case d.Format > quant.Base3:
-		return d, Fail(ErrArgument, OpQuantize, shape, "format = %d is not known", d.Format)
+		return d, fail(ErrArgument, "format = %d is not known", d.Format)
 	case d.Levels == quant.Quinary && d.Format != quant.Int8:
-		return d, Fail(ErrArgument, OpQuantize, shape, "format %v holds ternary codes only", d.Format)
+		return d, fail(ErrArgument, "format %v holds ternary codes only", d.Format)
 	}
 	return d, nil
 }

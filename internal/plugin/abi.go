@@ -30,12 +30,12 @@ type call struct {
 
 type quantizeArgs struct {
 	call
-	levels, rule, format, reserved uint32
-	x                              *float32
-	rows, cols, group              int64
-	seed                           uint64
-	out                            unsafe.Pointer
-	scales                         *float32
+	levels, rule, format, _ uint32
+	x                       *float32
+	rows, cols, group       int64
+	seed                    uint64
+	out                     unsafe.Pointer
+	scales                  *float32
 }
 
 type constrainArgs struct {
@@ -82,7 +82,7 @@ type table struct {
 	magic, size, abi, kernelSize uint32
 	name, version, build         *byte
 	kernels                      unsafe.Pointer
-	kernelCount, reserved        uint32
+	kernelCount, _               uint32
 	open, close                  uintptr
 }
 

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dispatch
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+
+	"github.com/setun-compute/setun/backends"
+)
+
+// Errors of DecodeProfile.
+var (
+	ErrProfileDamaged = errors.New("profile is damaged")
+	ErrProfileForeign = errors.New("profile is of another machine or other libraries")
+	ErrProfileVersion = errors.New("profile has another schema version")
+)
+
+// Schema is the version of the profile's format.
+const Schema = 1
+
+const (
+	maxProfileBytes = 1 << 20
+	maxModels       = 512
+	maxCells        = 4096 // over all models
+	maxCoef         = 1e12
+)
+
+// Entry is the model of one arm for one op.
+type Entry struct {
+	Op      string `json:"op"`
+	Backend string `json:"backend"`
+	Kernel  string `json:"kernel"`
+	Model
+}
+
+// Profile is what was measured on a machine.
+type Profile struct {
+	Schema      int     `json:"schema"`
+	Fingerprint string  `json:"fingerprint"` // of the machine and the libraries; see package machine
+	Machine     string  `json:"machine"`     // for people
+	Created     string  `json:"created"`     // for people
+	Models      []Entry `json:"models"`
+}
+
+// Model returns the model of an arm. A nil profile has none.
+func (p *Profile) Model(op backends.Op, a Arm) (Model, bool) {
+	if p != nil {
+		for _, e := range p.Models {
+			if e.Op == op.String() && e.Backend == a.Backend && e.Kernel == a.Kernel {
+				return e.Model, true
+			}
+		}
+	}
+	return Model{}, false
+}
+
+// Set adds or replaces the model of an arm.
+func (p *Profile) Set(op backends.Op, a Arm, m Model) {
+	e := Entry{op.String(), a.Backend, a.Kernel, m}
+	for i, old := range p.Models {
+		if old.Op == e.Op && old.Backend == e.Backend && old.Kernel == e.Kernel {
+			p.Models[i] = e
+			return
+		}
+	}
+	p.Models = append(p.Models, e)
+}
+
+// Encode returns the profile as indented JSON in a stable order.
+func (p *Profile) Encode() ([]byte, error) {
+	c := *p
+	c.Schema = Schema
+	c.Models = slices.Clone(p.Models)
+	slices.SortStableFunc(c.Models, func(a, b Entry) int {
+		return cmp.Or(cmp.Compare(a.Op, b.Op), cmp.Compare(a.Backend, b.Backend), cmp.Compare(a.Kernel, b.Kernel))
+	})
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	b, err := json.MarshalIndent(&c, "", " ")
+	return append(b, '\n'), err
+}
+
+// DecodeProfile reads a profile that was measured under the given fingerprint. Nothing in data is believed before it has been checked.
+func DecodeProfile(data []byte, fingerprint string) (*Profile, error) {
+	if len(data) > maxProfileBytes {
+		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrProfileDamaged, len(data), maxProfileBytes)
+	}
+	var version struct{ Schema int }
+	if err := json.Unmarshal(data, &version); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrProfileDamaged, err)
+	}
+	if version.Schema != Schema {
+		return nil, fmt.Errorf("%w: found %d, wanted %d", ErrProfileVersion, version.Schema, Schema)
+	}
+	p := new(Profile)
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(p); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrProfileDamaged, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, fmt.Errorf("%w: something follows the profile", ErrProfileDamaged)
+	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	if p.Fingerprint != fingerprint {
+		return nil, fmt.Errorf("%w: its fingerprint is %q, this machine's is %q", ErrProfileForeign, p.Fingerprint, fingerprint)
+	}
+	return p, nil
+}
+
+// check holds every number against its range.
+func (p *Profile) check() error {
+	damaged := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", ErrProfileDamaged, fmt.Sprintf(format, args...))
+	}
+	if len(p.Models) > maxModels {
+		return damaged("%d models, the limit is %d", len(p.Models), maxModels)
+	}
+	seen, cells := map[[3]string]bool{}, 0
+	for _, e := range p.Models {
+		name := e.Op + " " + e.Backend + "/" + e.Kernel
+		key := [3]string{e.Op, e.Backend, e.Kernel}
+		if seen[key] {
+			return damaged("%s appears twice", name)
+		}
+		seen[key] = true
+		if cells += len(e.Cells); cells > maxCells {
+			return damaged("more than %d cells", maxCells)
+		}
+		positive := false
+		for _, c := range e.Coef {
+			if !(c >= 0 && c <= maxCoef) {
+				return damaged("%s has the coefficient %v", name, c)
+			}
+			positive = positive || c > 0
+		}
+		if !positive {
+			return damaged("%s costs nothing", name)
+		}
+		for i, c := range e.Cells {
+			if c.Variant >= numVariant || c.Class < 0 || c.Class >= numClasses || !(math.Abs(c.Log) <= maxLog) || !(c.Spread >= 0 && c.Spread <= 10) || c.Samples < 1 || c.Samples > 1<<40 {
+				return damaged("%s has the cell %+v", name, c)
+			}
+			if i > 0 && (c.Variant < e.Cells[i-1].Variant || c.Variant == e.Cells[i-1].Variant && c.Class <= e.Cells[i-1].Class) {
+				return damaged("%s has cells out of order", name)
+			}
+		}
+	}
+	return nil
+}

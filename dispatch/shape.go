@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dispatch
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/quant"
+)
+
+// ErrShape is returned for a text that is not the shape of a call.
+var ErrShape = errors.New("not a shape")
+
+// Variant tells calls of one op apart whose cost per element differs. Every op has variant 0.
+type Variant uint8
+
+// The variants of quantize are sums of these; the zero value is one pass for the scale, int8 codes, one scale.
+const (
+	Packed     Variant = 1 // 2-bit or base-3 codes
+	Grouped    Variant = 2 // more than one scale
+	Iterative  Variant = 4 // least-squares and magnitude-preserving rules
+	Random     Variant = 8 // stochastic rounding
+	numVariant         = 12
+)
+
+// typicalRounds is how often the least-squares rules read a group, beside the reads of the other rules.
+const typicalRounds = 8
+
+// Shape is the size of one call: what its cost depends on.
+type Shape struct {
+	Op      backends.Op
+	Variant Variant
+	N       int64 // values; points of kmeans
+	D, K    int64 // dimension and clusters of kmeans
+	Groups  int64 // scales of quantize
+	Out     int64 // bytes that quantize writes
+}
+
+// Vector returns the shape of constrain, dot or norm2 over n values.
+func Vector(op backends.Op, n int) Shape { return Shape{Op: op, N: int64(n)} }
+
+// KMeans returns the shape of an iteration over n points of d values with k clusters.
+func KMeans(n, d, k int) Shape {
+	return Shape{Op: backends.OpKMeans, N: int64(n), D: int64(d), K: int64(k)}
+}
+
+// Quantize returns the shape of a call on n values with options that have their defaults filled in.
+func Quantize(n int, o quant.Options) Shape {
+	rows := n / o.Cols
+	s := Shape{Op: backends.OpQuantize, N: int64(n), Groups: int64(quant.ScaleCount(rows, o.Cols, o.Group)), Out: int64(rows * o.Format.RowBytes(o.Cols))}
+	if o.Format != quant.Int8 {
+		s.Variant |= Packed
+	}
+	if s.Groups > 1 {
+		s.Variant |= Grouped
+	}
+	switch o.Rule {
+	case quant.LeastSquares, quant.Magnitude:
+		s.Variant |= Iterative
+	case quant.Stochastic:
+		s.Variant = s.Variant&^Iterative | Random
+	}
+	return s
+}
+
+// Work is the size that corrections are kept by: values, or multiply-adds of an iteration.
+func (s Shape) Work() float64 {
+	if s.Op == backends.OpKMeans {
+		return float64(s.N) * float64(s.D) * float64(s.K)
+	}
+	return float64(s.N)
+}
+
+// features are what the roofline's coefficients multiply; the first is 1.
+func (s *Shape) features() [numFeatures]float64 {
+	n := float64(s.N)
+	switch s.Op {
+	case backends.OpQuantize:
+		reads := 2.0
+		if s.Variant&Iterative != 0 {
+			reads += typicalRounds
+		}
+		return [numFeatures]float64{1, 4 * n * reads, float64(s.Out), float64(s.Groups)}
+	case backends.OpKMeans:
+		d, k := float64(s.D), float64(s.K)
+		return [numFeatures]float64{1, n * k * d, n * d, k * d}
+	case backends.OpDot:
+		return [numFeatures]float64{1, 8 * n}
+	}
+	return [numFeatures]float64{1, 4 * n}
+}
+
+// Bytes is the memory that a call must move at least: inputs and outputs once.
+func (s Shape) Bytes() float64 {
+	n := float64(s.N)
+	switch s.Op {
+	case backends.OpQuantize:
+		return 4*n + float64(s.Out) + 4*float64(s.Groups)
+	case backends.OpKMeans:
+		return 4*n*float64(s.D) + 4*n
+	case backends.OpDot:
+		return 8 * n
+	}
+	return 4 * n
+}
+
+// Flops is the arithmetic of a k-means iteration's scores, 0 for the other ops: memory limits those.
+func (s Shape) Flops() float64 {
+	if s.Op == backends.OpKMeans {
+		return 2 * s.Work()
+	}
+	return 0
+}
+
+// String formats the shape as ParseShape reads it: "1000000", "100000x64x256".
+func (s Shape) String() string {
+	if s.Op == backends.OpKMeans {
+		return fmt.Sprintf("%dx%dx%d", s.N, s.D, s.K)
+	}
+	return strconv.FormatInt(s.N, 10)
+}
+
+// ParseShape reads an op and a size: a number of values, or points x dimension x clusters for kmeans. Quantize is
+// ternary absmean to int8 with one scale.
+func ParseShape(op, text string) (Shape, error) {
+	var o backends.Op
+	for _, known := range backends.Ops() {
+		if known.String() == op {
+			o = known
+		}
+	}
+	example, parts := "1000000", strings.Split(text, "x")
+	if o == backends.OpKMeans {
+		example = "100000x64x256 (points x dimension x clusters)"
+	}
+	fail := func(why string) (Shape, error) {
+		return Shape{}, fmt.Errorf("%w: %q for %s: %s; write it like %s", ErrShape, text, op, why, example)
+	}
+	if o == 0 {
+		return Shape{}, fmt.Errorf("%w: unknown op %q; ops are quantize, constrain, dot, norm2 and kmeans, as in: quantize 1000000", ErrShape, op)
+	}
+	var sizes []int64
+	product := 1.0
+	for _, p := range parts {
+		v, err := strconv.ParseInt(p, 10, 64)
+		if err != nil || v < 1 {
+			return fail("sizes are whole numbers of at least 1")
+		}
+		sizes = append(sizes, v)
+		product *= float64(v)
+	}
+	if product > math.MaxInt64/64 {
+		return fail("the product of the sizes is too large")
+	}
+	switch {
+	case o == backends.OpKMeans && len(sizes) != 3:
+		return fail("three sizes are needed")
+	case o == backends.OpKMeans && sizes[2] > sizes[0]:
+		return fail("there are more clusters than points")
+	case o == backends.OpKMeans:
+		return KMeans(int(sizes[0]), int(sizes[1]), int(sizes[2])), nil
+	case len(sizes) != 1:
+		return fail("one size is needed")
+	case o == backends.OpQuantize:
+		return Quantize(int(sizes[0]), quant.Options{}.WithDefaults(int(sizes[0]))), nil
+	}
+	return Vector(o, int(sizes[0])), nil
+}

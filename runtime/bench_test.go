@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/dispatch"
+	"github.com/setun-compute/setun/quant"
+)
+
+// BenchmarkCall measures what the runtime adds to a call: the decision alone, the raw kernel through its backend, the whole call.
+func BenchmarkCall(b *testing.B) {
+	rt := open(b, libraries(b))
+	x := ramp(64)
+	shape := dispatch.Vector(backends.OpConstrain, len(x))
+	b.Run("decision", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			rt.router.Decide(&shape, 0)
+		}
+	})
+	kernels := map[string]*arm{}
+	for _, a := range rt.arms[backends.OpConstrain] {
+		kernels[a.name] = a
+	}
+	for _, name := range []string{"cpu/go", "simd_c/avx512", "simd_c/avx2", "simd_c/sse42", "simd_c/neon"} {
+		a, ok := kernels[name]
+		if !ok {
+			continue
+		}
+		b.Run("kernel/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			args := backends.Constrain{X: x, Dst: x, Radius: 1e9}
+			for b.Loop() {
+				a.backend.Constrain(a.kernel, &args)
+			}
+		})
+		b.Run("Constrain/"+name, func(b *testing.B) {
+			forced := open(b, libraries(b), WithForce(name))
+			b.ReportAllocs()
+			for b.Loop() {
+				forced.Constrain(x, x, 1e9)
+			}
+		})
+	}
+	b.Run("Constrain/chosen", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			rt.Constrain(x, x, 1e9)
+		}
+	})
+}
+
+// BenchmarkQuantize is the throughput of each kernel, int8 codes by absmean, input bytes a second.
+func BenchmarkQuantize(b *testing.B) {
+	all := open(b, libraries(b))
+	for _, n := range []int{1_000_000, 100_000_000} {
+		x := ramp(n)
+		for _, arm := range all.Arms(backends.OpQuantize) {
+			b.Run(fmt.Sprintf("%v/n=%.0e", arm, float64(n)), func(b *testing.B) {
+				rt := open(b, libraries(b), WithForce(arm.String()))
+				q, err := rt.Quantize(nil, x, quant.Options{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.SetBytes(4 * int64(n))
+				b.ReportAllocs()
+				for b.Loop() {
+					rt.Quantize(q, x, quant.Options{})
+				}
+			})
+		}
+	}
+}

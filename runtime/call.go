@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/bits"
+	"sync/atomic"
+	"time"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/dispatch"
+)
+
+const (
+	// A call predicted to take this long is always timed; of shorter ones one in sampleEvery, because reading the clock twice costs as
+	// much as a small call.
+	timedNanos  = 20_000
+	sampleEvery = 64
+
+	// A kernel that fails rests for firstRest, then twice as long each time, up to longestRest.
+	firstRest   = time.Second
+	longestRest = 300 * time.Second
+)
+
+// run routes a call: it decides, calls do with the chosen arm, records, and moves on to the next best arm when the backend fails.
+// work tells how many equal parts do had (iterations of k-means), so that times compare with predictions.
+//
+// do is a plain function with its argument beside it, not a closure, so that a call allocates nothing.
+func run[A any](rt *Runtime, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A) int) error {
+	rt.inFlight.Add(1)
+	defer rt.inFlight.Add(-1)
+	if rt.closed.Load() {
+		return backends.Fail(ErrClosed, s.Op, s.String(), "Close was called")
+	}
+	excluded := rt.resting(s.Op)
+	var first error
+	for {
+		d := rt.router.Decide(s, excluded)
+		if d.Arm < 0 && excluded != 0 && first == nil {
+			excluded = 0 // everything is resting: rather try again than refuse
+			d = rt.router.Decide(s, 0)
+		}
+		if d.Arm < 0 {
+			if first != nil {
+				return first
+			}
+			return backends.Fail(ErrNoBackend, s.Op, s.String(), "%s", d.Reason)
+		}
+		m := rt.arms[s.Op][d.Arm]
+		calls := m.stats.calls.Add(1)
+		weight := int64(0) // how many calls the timing of this one stands for
+		if d.Nanos >= timedNanos || rt.observer != nil {
+			weight = 1
+		} else if calls%sampleEvery == 0 {
+			weight = sampleEvery
+		}
+		var begin time.Time
+		if weight > 0 {
+			begin = time.Now()
+		}
+		err := do(m, a)
+		if weight > 0 {
+			took := time.Since(begin)
+			m.stats.nanos.Add(weight * int64(took))
+			if rt.observer != nil {
+				rt.observer(Event{Op: s.Op.String(), Shape: s.String(), Kernel: m.name, Predicted: d.Nanos, Measured: float64(took) / float64(max(1, parts(a))), Err: err})
+			}
+		}
+		if err == nil {
+			m.stats.bytes.Add(int64(s.Bytes()))
+			return nil
+		}
+		if !errors.Is(err, backends.ErrBackend) && !errors.Is(err, backends.ErrUnsupported) {
+			return backends.OnBackend(err, m.name) // the caller's own mistake, or a cancelled context
+		}
+		if first == nil {
+			first = err
+		}
+		if rt.strict {
+			return fmt.Errorf("%w: %w", ErrStrict, err)
+		}
+		m.stats.fallbacks.Add(1)
+		if excluded |= 1 << d.Arm; errors.Is(err, backends.ErrBackend) {
+			rt.rest(s.Op, d.Arm)
+		}
+	}
+}
+
+func once[A any](A) int { return 1 }
+
+// rest takes an arm out of the choice for a while after a failure.
+func (rt *Runtime) rest(op backends.Op, i int) {
+	m := rt.arms[op][i]
+	pause := min(firstRest<<min(m.stats.failures.Add(1)-1, 20), longestRest)
+	m.retry.Store(time.Now().Add(pause).UnixNano())
+	rt.failed[op].Or(1 << i)
+}
+
+// resting returns the arms of an op that may not run now. Without failures it is one load.
+func (rt *Runtime) resting(op backends.Op) uint64 {
+	mask := rt.failed[op].Load()
+	if mask == 0 {
+		return 0
+	}
+	now := time.Now().UnixNano()
+	for left := mask; left != 0; left &= left - 1 {
+		i := bits.TrailingZeros64(left)
+		if now >= rt.arms[op][i].retry.Load() {
+			rt.failed[op].And(^(uint64(1) << i))
+			mask &^= 1 << i
+		}
+	}
+	return mask
+}
+
+// watch sets the flag when ctx ends. It returns nil for a context that never does, and a function to call afterwards.
+func watch(ctx context.Context) (*atomic.Int32, func() bool) {
+	if ctx == nil || ctx.Done() == nil {
+		return nil, func() bool { return true }
+	}
+	flag := new(atomic.Int32)
+	return flag, context.AfterFunc(ctx, func() { flag.Store(1) })
+}
+
+// finished replaces a kernel's "cancelled" by the context's own error.
+func finished(ctx context.Context, err error) error {
+	if errors.Is(err, context.Canceled) && ctx != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/dispatch"
+)
+
+// KMeansOptions says how KMeans clusters. K is required.
+type KMeansOptions struct {
+	K         int
+	MaxIter   int       // iterations at most; 0: 300
+	Tol       float64   // stop when the centroids' squared movement is below Tol times the mean variance of a column; 0: only when no label changes
+	Seed      uint64    // of k-means++
+	Centroids []float32 // K rows to start from instead of k-means++
+	Weights   []float32 // one a point, finite and >= 0; nil: all 1
+	// Progress is called after each iteration with the number of points that changed their cluster.
+	Progress func(iteration int, changed int64)
+}
+
+// Clustering is the result of KMeans.
+type Clustering struct {
+	K, Dim     int
+	Labels     []int32   // the cluster of each point
+	Centroids  []float32 // K rows of Dim values
+	Counts     []int64   // points of each cluster
+	Inertia    float64   // Σ weight·‖point − centroid‖²
+	Iterations int
+	Converged  bool // stopped by Tol or because no label changed
+}
+
+// KMeans clusters len(points)/dim points of dim values by Lloyd's algorithm, from k-means++ or given centroids, under squared Euclidean distance. dst is used
+// again, or allocated when nil; it is returned. An empty cluster takes the point farthest from its centroid.
+//
+// Labels, inertia and counts belong to the centroids returned. Errors: ErrArgument, ErrShape, ErrNonFinite naming row and column, ErrRange for
+// values whose scores could overflow, or ctx's error within one iteration of its end. Deterministic for a seed: the same bits on every kernel.
+func (rt *Runtime) KMeans(ctx context.Context, dst *Clustering, points []float32, dim int, o KMeansOptions) (*Clustering, error) {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	if o.MaxIter == 0 {
+		o.MaxIter = 300 // scikit-learn's default
+	}
+	a := &backends.KMeans{X: points, D: dim, K: o.K, Weights: o.Weights, Initial: o.Centroids, Seed: o.Seed, MaxIter: o.MaxIter, Tol: o.Tol, Progress: o.Progress}
+	if dim > 0 {
+		a.N = len(points) / dim
+		if len(points)%dim != 0 {
+			return dst, backends.Fail(ErrShape, backends.OpKMeans, fmt.Sprint(len(points)), "%d values are not rows of %d", len(points), dim)
+		}
+	}
+	if err := a.Check(); err != nil {
+		return dst, err
+	}
+	if dst == nil {
+		dst = new(Clustering)
+	}
+	dst.K, dst.Dim = a.K, a.D
+	dst.Labels, dst.Centroids, dst.Counts = sized(dst.Labels, a.N), sized(dst.Centroids, a.K*a.D), sized(dst.Counts, a.K)
+	a.Labels, a.Centroids, a.Counts = dst.Labels, dst.Centroids, dst.Counts
+	s := dispatch.KMeans(a.N, a.D, a.K)
+	err := run(rt, &s, a, func(m *arm, a *backends.KMeans) error { return m.backend.KMeans(ctx, m.kernel, a) }, func(a *backends.KMeans) int { return a.Iterations })
+	dst.Inertia, dst.Iterations, dst.Converged = a.Inertia, a.Iterations, a.Converged
+	return dst, err
+}
+
+func sized[E any](s []E, n int) []E {
+	if cap(s) < n {
+		return make([]E, n)
+	}
+	return s[:n]
+}

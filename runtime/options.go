@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/setun-compute/setun/backends"
+)
+
+// Option configures Open.
+type Option func(*config) error
+
+// config is what the options fill in. The zero value, with what the environment says, is the default.
+type config struct {
+	native   bool
+	folders  []string
+	isa      string
+	force    string
+	from     map[backends.Op]map[string]float64
+	profile  string
+	strict   bool
+	observer func(Event)
+}
+
+// WithoutNative stays in pure Go and looks for no library. By default libraries are looked for; see WithLibraries.
+func WithoutNative() Option {
+	return func(c *config) error { c.native = false; return nil }
+}
+
+// WithLibraries looks for native libraries in these folders first. They must be absolute. By default: SETUN_BACKEND_PATH, beside the executable, the user's data
+// folder, /usr/local/lib/setun; never the current directory.
+func WithLibraries(folders ...string) Option {
+	return func(c *config) error {
+		for _, f := range folders {
+			if !filepath.IsAbs(f) {
+				return fmt.Errorf("library folder %q is not absolute: %w", f, ErrArgument)
+			}
+		}
+		c.folders = append(c.folders, folders...)
+		return nil
+	}
+}
+
+// WithISA keeps the SIMD kernels of one instruction set level: "avx512", "avx2", "sse42", "neon" or "scalar". The default, also settable
+// by SETUN_FORCE_ISA, is all levels that the machine has.
+func WithISA(level string) Option {
+	return func(c *config) error { c.isa = level; return nil }
+}
+
+// WithForce uses one backend ("cpu") or kernel ("simd_c/avx2") for everything. By default the dispatcher chooses; SETUN_FORCE sets the same.
+func WithForce(name string) Option {
+	return func(c *config) error { c.force = name; return nil }
+}
+
+// WithMinimum lets a backend run an op only from a size on: values, or multiply-adds of an iteration for KMeans. By default there is no minimum.
+func WithMinimum(op backends.Op, backend string, size float64) Option {
+	return func(c *config) error {
+		if !(size >= 0) {
+			return fmt.Errorf("minimum size %v for %s: %w", size, backend, ErrArgument)
+		}
+		if c.from == nil {
+			c.from = map[backends.Op]map[string]float64{}
+		}
+		if c.from[op] == nil {
+			c.from[op] = map[string]float64{}
+		}
+		c.from[op][backend] = size
+		return nil
+	}
+}
+
+// WithProfile reads the machine's profile from a file, "" for none. By default it is SETUN_PROFILE or setun/profile.json in the user's cache folder. A
+// profile that is missing, damaged or foreign is reported, and the runtime goes on with prior knowledge.
+func WithProfile(path string) Option {
+	return func(c *config) error {
+		if path == "" {
+			path = "none"
+		}
+		c.profile = path
+		return nil
+	}
+}
+
+// WithStrict makes Open fail when a library that is there cannot be used, and calls fail instead of moving to another backend.
+func WithStrict() Option {
+	return func(c *config) error { c.strict = true; return nil }
+}
+
+// Event tells of one finished call.
+type Event struct {
+	Op        string  // "quantize"
+	Shape     string  // "1000000"
+	Kernel    string  // "simd_c/avx512"
+	Predicted float64 // nanoseconds; an iteration's for kmeans
+	Measured  float64 // nanoseconds; the mean iteration's for kmeans
+	Err       error
+}
+
+// WithObserver calls f after every call, on the caller's goroutine. Every call is then timed, which costs some tens of nanoseconds.
+func WithObserver(f func(Event)) Option {
+	return func(c *config) error { c.observer = f; return nil }
+}

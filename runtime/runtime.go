@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/backends/cpu"
+	simdc "github.com/setun-compute/setun/backends/simd_c"
+	"github.com/setun-compute/setun/dispatch"
+	"github.com/setun-compute/setun/internal/machine"
+	"github.com/setun-compute/setun/internal/plugin"
+)
+
+// Environment variables, beside SETUN_BACKEND_PATH and SETUN_FORCE_ISA. Options have precedence.
+const (
+	ForceVariable   = "SETUN_FORCE"   // as WithForce
+	ProfileVariable = "SETUN_PROFILE" // as WithProfile; "none" for no profile
+)
+
+// Runtime routes calls to kernels. Make one with Open and share it.
+type Runtime struct {
+	router   *dispatch.Router
+	arms     [8][]*arm // by op, in the router's order
+	backends []backends.Backend
+	report   Report
+	strict   bool
+	observer func(Event)
+
+	failed   [8]atomic.Uint64 // bit mask of arms that are resting after a failure
+	inFlight atomic.Int64
+	closed   atomic.Bool
+	closing  sync.Once
+}
+
+// arm is a kernel with what happened to it.
+type arm struct {
+	backend backends.Backend
+	kernel  backends.Kernel
+	name    string
+	stats   stats
+	retry   atomic.Int64 // when it may be tried again after a failure, in Unix nanoseconds
+}
+
+// Open finds the backends, reads the profile and returns a runtime. With no libraries and no profile it works in pure Go.
+func Open(options ...Option) (*Runtime, error) {
+	c := config{native: true, isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: os.Getenv(ProfileVariable)}
+	for _, o := range options {
+		if err := o(&c); err != nil {
+			return nil, fmt.Errorf("open: %w", err)
+		}
+	}
+	m := machine.Detect()
+	rt := &Runtime{strict: c.strict, observer: c.observer, report: Report{Machine: m, ISA: m.Levels}}
+	rt.add(cpu.Backend{}, nil)
+	if c.native {
+		b, tried := simdc.Open(plugin.DefaultPlaces(c.folders), c.isa)
+		if b == nil {
+			rt.add(nil, tried)
+		} else {
+			rt.add(b, tried)
+		}
+		if c.strict {
+			for _, a := range tried {
+				if a.Err != nil && a.State != plugin.Missing {
+					return nil, fmt.Errorf("open: %w: %s: %w", ErrStrict, a.Path, a.Err)
+				}
+			}
+		}
+	}
+	arms := map[backends.Op][]dispatch.Arm{}
+	for _, op := range backends.Ops() {
+		for _, a := range rt.arms[op] {
+			arms[op] = append(arms[op], dispatch.Arm{Backend: a.backend.Name(), Kernel: a.kernel.Name, Threads: a.kernel.Threads})
+		}
+	}
+	profile := rt.readProfile(c.profile)
+	router, err := dispatch.NewRouter(arms, profile, dispatch.Policy{Force: c.force, From: c.from})
+	if err != nil {
+		rt.Close()
+		return nil, fmt.Errorf("open: %w", err)
+	}
+	rt.router = router
+	return rt, nil
+}
+
+// add registers a backend's kernels and reports how it was found.
+func (rt *Runtime) add(b backends.Backend, tried []plugin.Attempt) {
+	for _, t := range tried {
+		rt.report.Backends = append(rt.report.Backends, BackendReport{Name: t.Name, Path: t.Path, Origin: t.Origin, State: string(t.State), Reason: t.Reason, Version: t.Version, Build: t.Build, Kernels: t.Kernels})
+	}
+	if b == nil {
+		return
+	}
+	rt.backends = append(rt.backends, b)
+	var names []string
+	for _, k := range b.Kernels() {
+		rt.arms[k.Op] = append(rt.arms[k.Op], &arm{backend: b, kernel: k, name: b.Name() + "/" + k.Name})
+		names = append(names, k.Op.String()+"/"+k.Name)
+	}
+	if tried == nil {
+		rt.report.Backends = append(rt.report.Backends, BackendReport{Name: b.Name(), Origin: "built in", State: string(plugin.Loaded), Kernels: names})
+	}
+}
+
+// readProfile loads the profile and reports what became of it.
+func (rt *Runtime) readProfile(path string) *dispatch.Profile {
+	r := &rt.report.Profile
+	r.Fingerprint = rt.report.Machine.Fingerprint(rt.report.builds())
+	if path == "none" {
+		r.State = "not used"
+		return nil
+	}
+	if path == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil || !filepath.IsAbs(cache) {
+			r.State, r.Reason = "missing", "there is no cache folder"
+			return nil
+		}
+		path = filepath.Join(cache, "setun", "profile.json")
+	}
+	r.Path = path
+	data, err := os.ReadFile(path)
+	if err != nil {
+		r.State, r.Reason = "missing", err.Error()
+		return nil
+	}
+	p, err := dispatch.DecodeProfile(data, r.Fingerprint)
+	if err != nil {
+		r.State, r.Reason = "refused", err.Error()
+		return nil
+	}
+	r.State = "loaded"
+	return p
+}
+
+// Close waits for calls in flight, then ends the backends. Libraries stay loaded. It may be called more than once; calls afterwards return ErrClosed.
+func (rt *Runtime) Close() error {
+	var err error
+	rt.closing.Do(func() {
+		rt.closed.Store(true)
+		for rt.inFlight.Load() > 0 {
+			time.Sleep(50 * time.Microsecond)
+		}
+		for _, b := range rt.backends {
+			if e := b.Close(); e != nil && err == nil {
+				err = e
+			}
+		}
+	})
+	return err
+}
+
+// Explain says which kernel a call of this shape would go to, and why.
+func (rt *Runtime) Explain(s dispatch.Shape) dispatch.Explanation {
+	return rt.router.Explain(s, rt.failed[s.Op&7].Load())
+}
+
+// Thresholds lists from which size each kernel of an op wins.
+func (rt *Runtime) Thresholds(op backends.Op) []dispatch.Threshold { return rt.router.Thresholds(op) }
+
+// Arms lists the kernels that compete for an op.
+func (rt *Runtime) Arms(op backends.Op) []dispatch.Arm { return rt.router.Arms(op) }
