@@ -118,12 +118,11 @@ func (rt *Runtime) readProfile(path string) *dispatch.Profile {
 		return nil
 	}
 	if path == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil || !filepath.IsAbs(cache) {
-			r.State, r.Reason = "missing", "there is no cache folder"
+		var err error
+		if path, err = defaultProfile(); err != nil {
+			r.State, r.Reason = "missing", err.Error()
 			return nil
 		}
-		path = filepath.Join(cache, "setun", "profile.json")
 	}
 	r.Path = path
 	data, err := os.ReadFile(path)
@@ -138,6 +137,22 @@ func (rt *Runtime) readProfile(path string) *dispatch.Profile {
 	}
 	r.State = "loaded"
 	return p
+}
+
+// ProfilePath returns where the machine's profile is by default: SETUN_PROFILE, or setun/profile.json in the user's cache folder.
+func ProfilePath() (string, error) {
+	if p := os.Getenv(ProfileVariable); p != "" && p != "none" {
+		return p, nil
+	}
+	return defaultProfile()
+}
+
+func defaultProfile() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil || !filepath.IsAbs(cache) {
+		return "", fmt.Errorf("there is no cache folder for the profile: set %s", ProfileVariable)
+	}
+	return filepath.Join(cache, "setun", "profile.json"), nil
 }
 
 // Close waits for calls in flight, then ends the backends. Libraries stay loaded. It may be called more than once; calls afterwards return ErrClosed.

@@ -8,7 +8,7 @@
 
 #define ROUNDS 16  /* of the least-squares rule, at most */
 #define PIECE 5120 /* codes made at a time: whole blocks of both packed formats (1280 = lcm(256, 320)) */
-#define POLL 256
+#define SPAN (12 * PIECE) /* walked backwards as a whole, forwards inside: shorter ones defeat the prefetcher (10M values: 9 against 11 GB/s) */
 
 /* A walk through the values, with the group that it is in. */
 typedef struct walk {
@@ -52,7 +52,7 @@ static int32_t sum(const walk *w, int what, const float *x, int64_t n, double *o
     }
     setun_tree t = {0};
     for (int64_t i = 0, c = 0; i < n; i += SETUN_CHUNK, c++) {
-        if (c % POLL == 0 && setun_cancelled(&w->a->call)) return SETUN_ECANCELLED;
+        if (c % 256 == 0 && setun_cancelled(&w->a->call)) return SETUN_ECANCELLED;
         setun_tree_add(&t, 0, chunk_sum(w, what, x + i, (size_t)(n - i < SETUN_CHUNK ? n - i : SETUN_CHUNK), counts));
     }
     *out = setun_tree_sum(&t);
@@ -239,9 +239,10 @@ int32_t setun_op_quantize(const setun_isa *isa, setun_quantize *a) {
         }
         /* Backwards: the end of x is still in the cache from the search for the scale. */
         for (int64_t r = rows - 1; r >= 0; r--)
-            for (int64_t i = (w.cols - 1) / PIECE; i >= 0; i--) {
-                if (i % POLL == 0 && setun_cancelled(&a->call)) return SETUN_ECANCELLED;
-                piece(&w, r, i * PIECE, w.cols - i * PIECE < PIECE ? w.cols - i * PIECE : PIECE);
+            for (int64_t i = (w.cols - 1) / SPAN; i >= 0; i--) {
+                int64_t end = w.cols - i * SPAN < SPAN ? w.cols : (i + 1) * SPAN;
+                if (setun_cancelled(&a->call)) return SETUN_ECANCELLED;
+                for (int64_t p = i * SPAN; p < end; p += PIECE) piece(&w, r, p, end - p < PIECE ? end - p : PIECE);
             }
         return SETUN_OK;
     }
@@ -249,7 +250,7 @@ int32_t setun_op_quantize(const setun_isa *isa, setun_quantize *a) {
     for (int64_t r = 0; r < rows; r++) {
         w.end = 0;
         for (int64_t begin = 0; begin < w.cols; begin += PIECE) {
-            if (begin / PIECE % POLL == 0 && setun_cancelled(&a->call)) return SETUN_ECANCELLED;
+            if (setun_cancelled(&a->call)) return SETUN_ECANCELLED;
             rc = piece(&w, r, begin, w.cols - begin < PIECE ? w.cols - begin : PIECE);
             if (rc != SETUN_OK) return rc;
         }

@@ -6,7 +6,8 @@
 
 #include <math.h>
 
-#define POLL 256 /* chunks between two looks at cancel */
+#define POLL 256           /* chunks between two looks at cancel */
+#define SPAN (16 * SETUN_CHUNK) /* scaled backwards as a whole, forwards inside */
 
 int32_t setun_invalid(const setun_call *call, const char *message) {
     if (call->message && call->message_size > 0) {
@@ -82,10 +83,10 @@ int32_t setun_op_constrain(const setun_isa *isa, setun_constrain *a) {
         if (a->dst != a->x) memcpy(a->dst, a->x, n * sizeof *a->x);
         return SETUN_OK;
     }
-    /* Backwards by chunks: the end of x is still in the cache from the sum. */
+    /* Backwards: the end of x is still in the cache from the sum. */
     double f = a->radius / a->norm * (1 - 0x1p-23);
     for (size_t end = n; end > 0;) {
-        size_t begin = (end - 1) / SETUN_CHUNK * SETUN_CHUNK;
+        size_t begin = (end - 1) / SPAN * SPAN;
         isa->scale(a->dst + begin, a->x + begin, end - begin, f);
         end = begin;
     }

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/dispatch"
+	"github.com/setun-compute/setun/quant"
+	"github.com/setun-compute/setun/runtime"
+)
+
+// result is one line of `calibrate bench`.
+type result struct {
+	Op            string  `json:"op"`
+	Shape         string  `json:"shape"`
+	Backend       string  `json:"backend"`
+	Kernel        string  `json:"kernel"`
+	Nanos         float64 `json:"ns"` // median; of an iteration for kmeans
+	GBs           float64 `json:"gb_s"`
+	GFlops        float64 `json:"gflop_s"`
+	RooflineShare float64 `json:"roofline_share"` // see rooflines
+	SpeedupVsCPU  float64 `json:"speedup_vs_cpu"`
+	AllocBytes    int64   `json:"alloc_bytes"`
+}
+
+// benchJobs are sizes in the first cache, in the last and in memory.
+func benchJobs(op backends.Op, quick bool) []job {
+	var jobs []job
+	sizes := []int{1000, 100_000, 1_000_000, 10_000_000}
+	if !quick {
+		sizes = append(sizes, 100_000_000)
+	}
+	for _, n := range sizes {
+		switch op {
+		case backends.OpQuantize:
+			o := quant.Options{}.WithDefaults(n)
+			jobs = append(jobs, job{dispatch.Quantize(n, o), o})
+		case backends.OpKMeans:
+		default:
+			jobs = append(jobs, job{shape: dispatch.Vector(op, n)})
+		}
+	}
+	if op == backends.OpKMeans {
+		for _, s := range [][3]int{{1000, 16, 8}, {10_000, 64, 64}, {100_000, 64, 64}, {100_000, 128, 256}} {
+			if !quick || s[0]*s[1]*s[2] < 1<<29 {
+				jobs = append(jobs, job{shape: dispatch.KMeans(s[0], s[1], s[2])})
+			}
+		}
+	}
+	return jobs
+}
+
+func benchCommand(ctx context.Context, env *environment, fs *flag.FlagSet, args []string) error {
+	only := fs.String("op", "", "measure this op only")
+	quick := fs.Bool("quick", false, "leave the largest shapes out")
+	if err := parse(fs, args, 0); err != nil {
+		return err
+	}
+	ops := backends.Ops()
+	if *only != "" {
+		ops = nil
+		for _, op := range backends.Ops() {
+			if op.String() == *only {
+				ops = append(ops, op)
+			}
+		}
+		if ops == nil {
+			return exit{exitUsage, fmt.Sprintf("there is no op %q; write it like --op quantize", *only)}
+		}
+	}
+	f, err := openField()
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	results, err := benchAll(ctx, env, f, ops, *quick)
+	if err != nil {
+		return err
+	}
+	if *env.json {
+		for _, r := range results {
+			if err := env.printJSON(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	w := tabwriter.NewWriter(env.out, 0, 8, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "op\tshape\tkernel\ttime\tGB/s\tGFLOP/s\troofline\tagainst pure Go\tallocated\t")
+	for _, r := range results {
+		fmt.Fprintf(w, "%s\t%s\t%s/%s\t%s\t%.1f\t%.1f\t%.0f %%\t%.1f×\t%d B\t\n", r.Op, r.Shape, r.Backend, r.Kernel, dispatch.Duration(r.Nanos), r.GBs, r.GFlops, 100*r.RooflineShare, r.SpeedupVsCPU, r.AllocBytes)
+	}
+	return w.Flush()
+}
+
+func benchAll(ctx context.Context, env *environment, f *field, ops []backends.Op, quick bool) ([]result, error) {
+	e := effort{samples: 7, least: fullEffort.least, longest: 2 * 1e9}
+	most := 10_000_000
+	if !quick {
+		most = 100_000_000
+	}
+	d := newData(most)
+	total := 0
+	for _, op := range ops {
+		total += len(benchJobs(op, quick))
+	}
+	bar := newProgress(env.err, float64(total))
+	defer bar.end()
+	var results []result
+	for _, op := range ops {
+		for _, j := range benchJobs(op, quick) {
+			rts, predicted := f.runtimes(j.shape)
+			times, err := e.race(ctx, d, j, rts, predicted)
+			if err != nil {
+				return nil, err
+			}
+			first := len(results)
+			for i, a := range f.all.Arms(op) {
+				if times[i] == nil {
+					continue
+				}
+				t := median(times[i])
+				results = append(results, result{Op: op.String(), Shape: j.shape.String(), Backend: a.Backend, Kernel: a.Kernel, Nanos: t,
+					GBs: j.shape.Bytes() / t, GFlops: j.shape.Flops() / t, AllocBytes: allocated(d.call(rts[i], j))})
+			}
+			roof, err := rooflines(ctx, d, j, rts, e)
+			if err != nil {
+				return nil, err
+			}
+			for i := first; i < len(results); i++ {
+				r := &results[i]
+				if r.SpeedupVsCPU = 0; results[first].Backend == "cpu" {
+					r.SpeedupVsCPU = results[first].Nanos / r.Nanos
+				}
+				r.RooflineShare = roof / r.Nanos
+			}
+			bar.step(1, op.String()+" "+j.shape.String())
+		}
+	}
+	return results, nil
+}
+
+// fmaFlops is the rate that one core of this machine could reach at kmeans; there is no portable way to ask, so the best rate that
+// any kernel shows on a shape that suits it stands for it.
+func fmaFlops(d *data, rts []*runtime.Runtime) float64 {
+	best := 0.0
+	j := job{shape: dispatch.KMeans(20_000, 128, 256)}
+	for _, rt := range rts[1:] { // pure Go never is the best, and would take a second
+		t, err := sample(d.call(rt, j), 1)
+		if err == nil {
+			best = max(best, j.shape.Flops()/t)
+		}
+	}
+	return best
+}
+
+// rooflines returns the least time that a job could take on one core: for the memory ops the minimal traffic, twice the input where the
+// algorithm needs two passes, at the read rate of the fastest norm2 of the same size in this run; for kmeans its arithmetic at the best rate seen in this run.
+func rooflines(ctx context.Context, d *data, j job, rts []*runtime.Runtime, e effort) (float64, error) {
+	if j.shape.Op == backends.OpKMeans {
+		if peak := fmaFlops(d, rts); peak > 0 {
+			return j.shape.Flops() / peak, nil
+		}
+		return 0, nil
+	}
+	norm := job{shape: dispatch.Vector(backends.OpNorm2, int(j.shape.N))}
+	times, err := e.race(ctx, d, norm, rts, make([]float64, len(rts)))
+	if err != nil {
+		return 0, err
+	}
+	read := 0.0 // nanoseconds to read the values once
+	for _, t := range times {
+		if m := median(t); read == 0 || m < read {
+			read = m
+		}
+	}
+	switch j.shape.Op {
+	case backends.OpQuantize:
+		return 2*read + read*float64(j.shape.Out)/(4*float64(j.shape.N)), nil
+	case backends.OpConstrain:
+		return 3 * read, nil // read for the norm, read and write to scale
+	case backends.OpDot:
+		return 2 * read, nil
+	}
+	return read, nil
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"slices"
+
+	"github.com/setun-compute/setun/quant"
+	"github.com/setun-compute/setun/runtime"
+)
+
+// diagnosis is what doctor prints.
+type diagnosis struct {
+	runtime.Report
+	SelfTest []selfTest `json:"self_test"`
+	Advice   []string   `json:"advice"`
+}
+
+// selfTest is the verdict on one kernel.
+type selfTest struct {
+	Kernel string `json:"kernel"`
+	Passed bool   `json:"passed"`
+	Detail string `json:"detail,omitempty"`
+}
+
+func doctorCommand(ctx context.Context, env *environment, fs *flag.FlagSet, args []string) error {
+	if err := parse(fs, args, 0); err != nil {
+		return err
+	}
+	f, err := openField()
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	d := diagnosis{Report: f.all.Report()}
+	wrong := 0
+	for _, name := range armNames(f) {
+		t := selfTest{Kernel: name, Passed: true}
+		if err := check(ctx, f.forced["cpu/go"], f.forced[name]); err != nil {
+			t.Passed, t.Detail = false, err.Error()
+			wrong++
+		}
+		d.SelfTest = append(d.SelfTest, t)
+	}
+	d.Advice = advise(d.Report)
+	if *env.json {
+		err = env.printJSON(d)
+	} else {
+		printDiagnosis(env, d)
+	}
+	switch {
+	case err != nil:
+		return err
+	case wrong > 0:
+		return exit{exitWrong, fmt.Sprintf("%d kernels gave a wrong result", wrong)}
+	}
+	for _, b := range d.Backends {
+		if b.State == "refused" || b.State == "failed" {
+			return exit{exitDegraded, fmt.Sprintf("%s is there but was %s: %s", b.Path, b.State, b.Reason)}
+		}
+	}
+	return nil
+}
+
+func armNames(f *field) []string {
+	var names []string
+	for name := range f.forced {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// check compares a kernel with pure Go on an awkward length of every op.
+func check(ctx context.Context, want, got *runtime.Runtime) error {
+	const n, dim, k = 5003, 7, 5
+	d := newData(n * dim)
+	x := d.x[:n]
+	for _, o := range []quant.Options{{}, {Rule: quant.LeastSquares, Format: quant.Base3}, {Levels: quant.Quinary, Group: 100}} {
+		a, err := want.Quantize(nil, x, o)
+		if err != nil {
+			return err
+		}
+		b, err := got.Quantize(nil, x, o)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(a.Codes, b.Codes) || !slices.Equal(a.Packed, b.Packed) || !slices.Equal(a.Scales, b.Scales) {
+			return fmt.Errorf("quantize differs from pure Go")
+		}
+	}
+	for _, radius := range []float64{1, 1e9} {
+		a, na, err := want.Constrain(nil, x, radius)
+		if err != nil {
+			return err
+		}
+		b, nb, err := got.Constrain(nil, x, radius)
+		if err != nil {
+			return err
+		}
+		if na != nb || !slices.Equal(a, b) {
+			return fmt.Errorf("constrain differs from pure Go")
+		}
+	}
+	for _, op := range []func(*runtime.Runtime) (float64, error){
+		func(rt *runtime.Runtime) (float64, error) { return rt.Dot(x, d.y[:n]) },
+		func(rt *runtime.Runtime) (float64, error) { return rt.Norm2(x) },
+	} {
+		a, err := op(want)
+		if err != nil {
+			return err
+		}
+		if b, err := op(got); err != nil || a != b {
+			return fmt.Errorf("dot or norm2 is %v, pure Go has %v (%v)", b, a, err)
+		}
+	}
+	o := runtime.KMeansOptions{K: k, MaxIter: 5, Seed: 1}
+	a, err := want.KMeans(ctx, nil, d.x, dim, o)
+	if err != nil {
+		return err
+	}
+	b, err := got.KMeans(ctx, nil, d.x, dim, o)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(a.Labels, b.Labels) || !slices.Equal(a.Centroids, b.Centroids) || a.Inertia != b.Inertia {
+		return fmt.Errorf("kmeans differs from pure Go")
+	}
+	return nil
+}
+
+// advise says what would make this machine faster.
+func advise(r runtime.Report) []string {
+	var advice []string
+	native := false
+	for _, b := range r.Backends {
+		native = native || b.Name == "simd_c" && b.State == "loaded" && len(b.Kernels) > 0
+	}
+	if !native {
+		advice = append(advice, "build the C library, which is some 10 to 30 times faster on large calls: make native")
+	}
+	if r.Profile.State != "loaded" {
+		advice = append(advice, "measure this machine, so that calls go where they are fastest: calibrate run")
+	}
+	return advice
+}
+
+func printDiagnosis(env *environment, d diagnosis) {
+	fmt.Fprintf(env.out, "machine   %s, %d cores, %s/%s\n", d.Machine.CPU, d.Machine.Cores, d.Machine.OS, d.Machine.Arch)
+	for _, l := range d.ISA {
+		state := "yes"
+		if !l.Available {
+			state = "no: " + l.Reason
+		}
+		fmt.Fprintf(env.out, "isa       %-8s %s\n", l.Name, state)
+	}
+	for _, b := range d.Backends {
+		where := b.Path
+		if where == "" {
+			where = b.Origin
+		}
+		fmt.Fprintf(env.out, "backend   %-8s %-8s %s\n", b.Name, b.State, where)
+		if b.Build != "" {
+			fmt.Fprintf(env.out, "          %-8s %-8s version %s, %s\n", "", "", b.Version, b.Build)
+		}
+		if b.Reason != "" {
+			fmt.Fprintf(env.out, "          %-8s %-8s %s\n", "", "", b.Reason)
+		}
+	}
+	fmt.Fprintf(env.out, "profile   %s %s\n", d.Profile.State, d.Profile.Path)
+	if d.Profile.Reason != "" {
+		fmt.Fprintf(env.out, "          %s\n", d.Profile.Reason)
+	}
+	for _, t := range d.SelfTest {
+		verdict := "same bits as pure Go"
+		if !t.Passed {
+			verdict = "WRONG: " + t.Detail
+		}
+		fmt.Fprintf(env.out, "self-test %-16s %s\n", t.Kernel, verdict)
+	}
+	for _, a := range d.Advice {
+		fmt.Fprintf(env.out, "advice    %s\n", a)
+	}
+}

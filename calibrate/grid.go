@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/dispatch"
+	"github.com/setun-compute/setun/quant"
+)
+
+// largest returns the largest vector of the grid: 64 MiB of float32 in a quick run, 256 MiB in a full one, beyond any cache.
+func largest(quick bool) int {
+	if quick {
+		return 1 << 24
+	}
+	return 1 << 26
+}
+
+// grid lists the jobs of a calibration for one op.
+func grid(op backends.Op, quick bool) []job {
+	step := 1
+	if quick {
+		step = 2
+	}
+	var jobs []job
+	sizes := func(from, to, by int) (list []int) {
+		for e := from; e <= to; e += by {
+			list = append(list, 1<<e)
+		}
+		return list
+	}
+	top := 26
+	if quick {
+		top = 24
+	}
+	switch op {
+	case backends.OpQuantize:
+		add := func(n int, o quant.Options) {
+			o = o.WithDefaults(n)
+			jobs = append(jobs, job{dispatch.Quantize(n, o), o})
+		}
+		for _, n := range sizes(4, top, step) {
+			add(n, quant.Options{})
+		}
+		for _, n := range sizes(8, top-2, 4*step) {
+			add(n, quant.Options{Format: quant.Bits2})
+			add(n, quant.Options{Group: 128})
+			add(n, quant.Options{Rule: quant.LeastSquares})
+			add(n, quant.Options{Rule: quant.LeastSquares, Group: 128})
+		}
+		for _, n := range sizes(8, top-6, 4*step) {
+			add(n, quant.Options{Rule: quant.Stochastic})
+		}
+	case backends.OpKMeans:
+		points := []int{100, 1000, 10_000, 100_000}
+		for _, n := range points {
+			for _, d := range []int{4, 32, 256} {
+				for _, k := range []int{4, 32, 256} {
+					if k < n && n*d <= largest(quick) && (!quick || n*d*k <= 1<<28) {
+						jobs = append(jobs, job{shape: dispatch.KMeans(n, d, k)})
+					}
+				}
+			}
+		}
+	default:
+		for _, n := range sizes(4, top, step) {
+			jobs = append(jobs, job{shape: dispatch.Vector(op, n)})
+		}
+	}
+	return jobs
+}

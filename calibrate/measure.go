@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	gort "runtime"
+	"slices"
+	"time"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/dispatch"
+	"github.com/setun-compute/setun/quant"
+	"github.com/setun-compute/setun/runtime"
+)
+
+// data is what calls are measured on: normal values, as weights and steps are.
+type data struct {
+	x, y, dst []float32
+}
+
+func newData(n int) *data {
+	d := &data{make([]float32, n), make([]float32, n), make([]float32, n)}
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range d.x {
+		d.x[i] = float32(r.NormFloat64())
+		d.y[i] = float32(r.NormFloat64())
+	}
+	return d
+}
+
+// job is one shape to measure, with the options that belong to it.
+type job struct {
+	shape dispatch.Shape
+	opts  quant.Options // of quantize
+}
+
+// iterations of a measured k-means: enough that the work around them does not dominate.
+const iterations = 4
+
+// call returns a function that does the job once, on one runtime, and returns how many parts it had.
+func (d *data) call(rt *runtime.Runtime, j job) func() (parts int, err error) {
+	n := int(j.shape.N)
+	switch j.shape.Op {
+	case backends.OpQuantize:
+		q := new(quant.Tensor)
+		return func() (int, error) { _, err := rt.Quantize(q, d.x[:n], j.opts); return 1, err }
+	case backends.OpConstrain:
+		return func() (int, error) { _, _, err := rt.Constrain(d.dst[:n], d.x[:n], 1); return 1, err } // outside the ball
+	case backends.OpDot:
+		return func() (int, error) { _, err := rt.Dot(d.x[:n], d.y[:n]); return 1, err }
+	case backends.OpNorm2:
+		return func() (int, error) { _, err := rt.Norm2(d.x[:n]); return 1, err }
+	}
+	dim, k := int(j.shape.D), int(j.shape.K)
+	var c *runtime.Clustering
+	return func() (int, error) {
+		var err error
+		c, err = rt.KMeans(context.Background(), c, d.x[:n*dim], dim, runtime.KMeansOptions{K: k, MaxIter: iterations, Centroids: d.x[:k*dim]})
+		return max(1, c.Iterations), err
+	}
+}
+
+// sample times a call: repeated until a sample lasts long enough for the clock. It returns nanoseconds a part.
+func sample(f func() (int, error), repeats int) (float64, error) {
+	parts := 0
+	begin := time.Now()
+	for range repeats {
+		p, err := f()
+		if err != nil {
+			return 0, err
+		}
+		parts += p
+	}
+	return float64(time.Since(begin)) / float64(parts), nil
+}
+
+// effort says how long to measure.
+type effort struct {
+	samples int           // of each call
+	least   time.Duration // that a sample lasts
+	longest time.Duration // a call predicted or seen to take longer is left out
+}
+
+var (
+	quickEffort = effort{samples: 5, least: 60 * time.Microsecond, longest: 60 * time.Millisecond}
+	fullEffort  = effort{samples: 9, least: 500 * time.Microsecond, longest: 500 * time.Millisecond}
+)
+
+// race measures a job on several runtimes in turn, so that they share what else goes on on the machine. A result is nil where the call is too slow for the effort.
+func (e effort) race(ctx context.Context, d *data, j job, rts []*runtime.Runtime, predicted []float64) ([][]float64, error) {
+	results := make([][]float64, len(rts))
+	calls := make([]func() (int, error), len(rts))
+	repeats := make([]int, len(rts))
+	parts := 1.0
+	if j.shape.Op == backends.OpKMeans {
+		parts = iterations
+	}
+	for i, rt := range rts {
+		if parts*predicted[i] > 3*float64(e.longest) {
+			continue
+		}
+		f := d.call(rt, j)
+		if _, err := f(); err != nil { // the first call is not counted: buffers, pages, caches
+			return nil, err
+		}
+		t, err := sample(f, 1)
+		if err != nil {
+			return nil, err
+		}
+		if t*parts > float64(e.longest) {
+			results[i] = []float64{t}
+			continue
+		}
+		calls[i], repeats[i] = f, max(1, int(float64(e.least)/(t*parts)))
+	}
+	for range e.samples {
+		for i, f := range calls {
+			if f == nil {
+				continue
+			}
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			t, err := sample(f, repeats[i])
+			if err != nil {
+				return nil, err
+			}
+			results[i] = append(results[i], t)
+		}
+	}
+	return results, nil
+}
+
+// allocated returns the bytes that one call allocates.
+func allocated(f func() (int, error)) int64 {
+	var before, after gort.MemStats
+	gort.ReadMemStats(&before)
+	if _, err := f(); err != nil {
+		return -1
+	}
+	gort.ReadMemStats(&after)
+	return int64(after.TotalAlloc - before.TotalAlloc)
+}
+
+func median(v []float64) float64 {
+	s := slices.Sorted(slices.Values(v))
+	return s[len(s)/2]
+}
+
+// field opens a runtime for each arm of each op, which can run nothing else.
+type field struct {
+	all    *runtime.Runtime
+	forced map[string]*runtime.Runtime // by arm
+}
+
+func openField(options ...runtime.Option) (*field, error) {
+	// A forced kernel from the environment would leave nothing to compare.
+	all, err := runtime.Open(append(options, runtime.WithForce(""))...)
+	if err != nil {
+		return nil, err
+	}
+	f := &field{all: all, forced: map[string]*runtime.Runtime{}}
+	for _, op := range backends.Ops() {
+		for _, a := range all.Arms(op) {
+			if f.forced[a.String()] == nil {
+				rt, err := runtime.Open(append(options, runtime.WithForce(a.String()), runtime.WithProfile(""))...)
+				if err != nil {
+					f.close()
+					return nil, err
+				}
+				f.forced[a.String()] = rt
+			}
+		}
+	}
+	return f, nil
+}
+
+func (f *field) close() {
+	f.all.Close()
+	for _, rt := range f.forced {
+		rt.Close()
+	}
+}
+
+// runtimes returns the forced runtimes of an op's arms, in the router's order, with what is predicted for a shape.
+func (f *field) runtimes(s dispatch.Shape) (rts []*runtime.Runtime, predicted []float64) {
+	for _, a := range f.all.Arms(s.Op) {
+		rts = append(rts, f.forced[a.String()])
+	}
+	for _, c := range f.all.Explain(s).Arms {
+		predicted = append(predicted, c.PredictedNs)
+	}
+	return rts, predicted
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/dispatch"
+	"github.com/setun-compute/setun/internal/durable"
+	"github.com/setun-compute/setun/runtime"
+)
+
+func runCommand(ctx context.Context, env *environment, fs *flag.FlagSet, args []string) error {
+	quick := fs.Bool("quick", false, "fewer sizes and samples: some seconds instead of minutes")
+	out := fs.String("out", "", "write the profile to this file instead of the user's cache folder")
+	if err := parse(fs, args, 0); err != nil {
+		return err
+	}
+	f, err := openField(runtime.WithProfile(""))
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	path := *out
+	if path == "" {
+		if path, err = runtime.ProfilePath(); err != nil {
+			return err
+		}
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return err
+	}
+	profile, samples, err := measureAll(ctx, env, f, *quick)
+	if err != nil {
+		return err
+	}
+	encoded, err := profile.Encode()
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(path, encoded, 0o644); err != nil {
+		return err
+	}
+	rt, err := runtime.Open(runtime.WithForce(""), runtime.WithProfile(path))
+	if err != nil {
+		return err
+	}
+	defer rt.Close()
+	if p := rt.Report().Profile; p.State != "loaded" {
+		return fmt.Errorf("the profile that was just written is %s: %s", p.State, p.Reason)
+	}
+	return printThresholds(env, rt, path, samples)
+}
+
+// measureAll races the arms of every op over its grid and fits their models.
+func measureAll(ctx context.Context, env *environment, f *field, quick bool) (*dispatch.Profile, int, error) {
+	e := fullEffort
+	if quick {
+		e = quickEffort
+	}
+	report := f.all.Report()
+	p := &dispatch.Profile{Fingerprint: report.Profile.Fingerprint, Machine: fmt.Sprintf("%s, %d cores", report.Machine.CPU, report.Machine.Cores), Created: time.Now().UTC().Format(time.RFC3339)}
+	d := newData(largest(quick))
+	jobs := map[backends.Op][]job{}
+	total := 0.0
+	weight := func(j job) float64 { // a guess of the time: the setting up, and what pure Go needs
+		return 3e6 + min(float64(e.longest), f.all.Explain(j.shape).Arms[0].PredictedNs)*float64(e.samples)
+	}
+	for _, op := range backends.Ops() {
+		jobs[op] = grid(op, quick)
+		for _, j := range jobs[op] {
+			total += weight(j)
+		}
+	}
+	bar := newProgress(env.err, total)
+	defer bar.end()
+	count := 0
+	for _, op := range backends.Ops() {
+		samples := make([][]dispatch.Sample, len(f.all.Arms(op)))
+		for _, j := range jobs[op] {
+			rts, predicted := f.runtimes(j.shape)
+			times, err := e.race(ctx, d, j, rts, predicted)
+			if err != nil {
+				return nil, 0, err
+			}
+			for i, list := range times {
+				for _, t := range list {
+					samples[i] = append(samples[i], dispatch.Sample{Shape: j.shape, Nanos: t})
+					count++
+				}
+			}
+			bar.step(weight(j), op.String()+" "+j.shape.String())
+		}
+		for i, a := range f.all.Arms(op) {
+			p.Set(op, a, dispatch.Fit(dispatch.Prior(op, a), samples[i]))
+		}
+	}
+	return p, count, nil
+}
+
+// printThresholds prints from which size each kernel wins.
+func printThresholds(env *environment, rt *runtime.Runtime, path string, samples int) error {
+	var all []dispatch.Threshold
+	for _, op := range backends.Ops() {
+		all = append(all, rt.Thresholds(op)...)
+	}
+	if *env.json {
+		return env.printJSON(struct {
+			Profile    string               `json:"profile"`
+			Samples    int                  `json:"samples"`
+			Thresholds []dispatch.Threshold `json:"thresholds"`
+		}{path, samples, all})
+	}
+	fmt.Fprintf(env.out, "%d calls measured, profile saved to %s\n\nfastest kernel from size (values; for kmeans points of 64 values, 64 clusters):\n", samples, path)
+	last := ""
+	for i, t := range all {
+		if t.Op != last {
+			fmt.Fprintf(env.out, "  %-10s", t.Op)
+		} else {
+			fmt.Fprintf(env.out, "  %-10s", "")
+		}
+		note := ""
+		if t.Op != last && (i+1 == len(all) || all[i+1].Op != t.Op) {
+			note = "   no crossing on this machine"
+		}
+		fmt.Fprintf(env.out, " %12d  %s%s\n", t.From, t.Arm, note)
+		last = t.Op
+	}
+	return nil
+}
