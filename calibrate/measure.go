@@ -37,7 +37,7 @@ type job struct {
 }
 
 // iterations of a measured k-means: enough that the work around them does not dominate.
-const iterations = 4
+const iterations = 8
 
 // call returns a function that does the job once, on one runtime, and returns how many parts it had.
 func (d *data) call(rt *runtime.Runtime, j job) func() (parts int, err error) {

@@ -52,8 +52,11 @@ type suite struct {
 	cases int
 }
 
-// Sizes are where lanes, chunks and packed blocks begin and end.
+// Sizes are where lanes, chunks and packed blocks begin and end. With -short the long ones are left out.
 func sizes() []int {
+	if testing.Short() {
+		return []int{1, 7, 16, 31, 33, 64, 65, 257, 321, 1281, 4097}
+	}
 	return []int{1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 127, 128, 129, 255, 256, 257, 319, 320, 321, 1279, 1280, 1281,
 		4095, 4096, 4097, 5119, 5120, 5121, 8191, 8192, 8193, 40_009, 100_003}
 }
@@ -101,7 +104,7 @@ func (s *suite) quantize() {
 					for _, format := range []quant.Format{quant.Int8, quant.Bits2, quant.Base3} {
 						for _, layout := range [][2]int{{n, 0}, {n, quant.PerRow}, {n, 64}, {n, 100}, {max(1, n/3), quant.PerRow}, {max(1, n/7), 5}, {1, 0}} {
 							cols, group := layout[0], layout[1]
-							if levels == quant.Quinary && format != quant.Int8 || group > cols || n > 10_000 && (cols < n/7 || group > 0 && group < 64) {
+							if levels == quant.Quinary && format != quant.Int8 || group > cols || n > 10_000 && (cols < n || group != 0) {
 								continue
 							}
 							o := quant.Options{Levels: levels, Rule: rule, Format: format, Cols: cols, Group: group, Seed: uint64(n)}
@@ -229,6 +232,9 @@ func (s *suite) kmeans() {
 		for _, k := range []int{1, 2, 3, 7, 8, 9, 16, 17, 32, 33, 70} {
 			shapes = append(shapes, [3]int{k + 1 + (d*7+k)%40, d, k})
 		}
+	}
+	if testing.Short() {
+		shapes = [][3]int{{3, 2, 2}, {40, 7, 9}, {70, 33, 17}}
 	}
 	shapes = append(shapes, [3]int{1, 1, 1}, [3]int{5000, 3, 40}, [3]int{9000, 16, 5}, [3]int{300, 1000, 20}, [3]int{200, 4100, 3})
 	for _, shape := range shapes {

@@ -68,11 +68,10 @@ func open(path string) (*Backend, Attempt) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		state := Refused
 		if errors.Is(err, os.ErrNotExist) {
-			state = Missing
+			return fail(Missing, fmt.Errorf("no such file%w", hidden{backends.ErrLibrary}))
 		}
-		return fail(state, fmt.Errorf("%w: %w", backends.ErrLibrary, err))
+		return fail(Refused, fmt.Errorf("%w: %w", backends.ErrLibrary, err))
 	}
 	defer f.Close()
 	if err := verify(f); err != nil {
@@ -138,6 +137,12 @@ func handshake(entry uintptr) (*Backend, error) {
 	}
 	return b, nil
 }
+
+// hidden wraps an error for errors.Is without adding to the text: that a file is not there is no refusal.
+type hidden struct{ error }
+
+func (hidden) Error() string   { return "" }
+func (h hidden) Unwrap() error { return h.error }
 
 const (
 	maxKernels  = 1024

@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SETUN_CHUNK 4096  /* elements summed in 32 lanes before a fold */
-#define SETUN_MAX_TILE 16 /* rows of a k-means tile, at most */
+#define SETUN_CHUNK 4096   /* elements summed in 32 lanes before a fold */
+#define SETUN_MAX_TILE 16  /* rows of a k-means tile, at most */
 #define SETUN_MAX_WIDTH 32 /* centroids of a panel, at most */
 #define SETUN_MAX_LANES 16 /* candidates kept for a row */
 

@@ -38,8 +38,8 @@ static double abs_chunk(const float *x, size_t n) {
     } else if (i < n) {
         a = _mm512_add_ps(a, _mm512_abs_ps(_mm512_maskz_loadu_ps(first16(n - i), x + i)));
     }
-    return fold(_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)),
-                _mm512_cvtps_pd(_mm512_castps512_ps256(b)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(b, 1)));
+    return fold(_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)), _mm512_cvtps_pd(_mm512_castps512_ps256(b)),
+                _mm512_cvtps_pd(_mm512_extractf32x8_ps(b, 1)));
 }
 
 /* acc[v] += x[8v ..] * y[8v ..]; the products are exact, so the fused form is the same. */
@@ -152,17 +152,15 @@ static void pack2(uint8_t *out, const int8_t *codes, size_t blocks) {
 
 /* ceil(256 v / 243) = v + floor((13 v + 242) / 243); 16 * 4316 / 2^24 is 1/243 closely enough for 13 v + 242 <= 3388. */
 INLINE __m512i carry3(__m512i v) {
-    return _mm512_srli_epi16(_mm512_mulhi_epu16(_mm512_add_epi16(_mm512_mullo_epi16(v, _mm512_set1_epi16(208)), _mm512_set1_epi16(3872)),
-                                                _mm512_set1_epi16(4316)),
-                             8);
+    return _mm512_srli_epi16(
+        _mm512_mulhi_epu16(_mm512_add_epi16(_mm512_mullo_epi16(v, _mm512_set1_epi16(208)), _mm512_set1_epi16(3872)), _mm512_set1_epi16(4316)), 8);
 }
 
 static void pack3(uint8_t *out, const int8_t *codes, size_t blocks) {
     __m512i one = _mm512_set1_epi8(1), zero = _mm512_setzero_si512();
     for (; blocks > 0; blocks--, out += 64, codes += 320) {
         __m512i v = _mm512_add_epi8(_mm512_loadu_si512(codes), one);
-        for (int p = 1; p < 5; p++)
-            v = _mm512_add_epi8(_mm512_add_epi8(v, _mm512_add_epi8(v, v)), _mm512_add_epi8(_mm512_loadu_si512(codes + 64 * p), one));
+        for (int p = 1; p < 5; p++) v = _mm512_add_epi8(_mm512_add_epi8(v, _mm512_add_epi8(v, v)), _mm512_add_epi8(_mm512_loadu_si512(codes + 64 * p), one));
         __m512i c = _mm512_packus_epi16(carry3(_mm512_unpacklo_epi8(v, zero)), carry3(_mm512_unpackhi_epi8(v, zero)));
         _mm512_storeu_si512(out, _mm512_add_epi8(v, c));
     }

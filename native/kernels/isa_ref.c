@@ -4,7 +4,6 @@
 #include "bits.h"
 #include "isa.h"
 
-
 static double abs_chunk(const float *x, size_t n) {
     float lane[32] = {0};
     double t[32];
@@ -110,8 +109,7 @@ float setun_fma32(float a, float b, float c) {
     return (float)s;
 }
 
-void setun_tile_ref(const setun_isa *shape, const float *rows, size_t d, const float *panel, const float *bias, int32_t base, float *best,
-                    int32_t *index) {
+void setun_tile_ref(const setun_isa *shape, const float *rows, size_t d, const float *panel, const float *bias, int32_t base, float *best, int32_t *index) {
     size_t width = shape->width, lanes = shape->lanes;
     for (size_t r = 0; r < shape->tile_rows; r++)
         for (size_t c = 0; c < width; c++) {

@@ -151,7 +151,8 @@ static int32_t check(const setun_kmeans *a) {
     default:
         return setun_invalid(c, "kmeans: unknown step");
     }
-    if (!a->mean || !a->centroids || a->k < 1 || a->k > INT32_MAX || a->k > INT64_MAX / 256 / a->d) return setun_invalid(c, "kmeans: mean or centroids is null, or k is out of range");
+    if (!a->mean || !a->centroids || a->k < 1 || a->k > INT32_MAX || a->k > INT64_MAX / 256 / a->d)
+        return setun_invalid(c, "kmeans: mean or centroids is null, or k is out of range");
     return SETUN_OK;
 }
 
@@ -174,6 +175,7 @@ int32_t setun_op_kmeans(const setun_isa *isa, setun_kmeans *a) {
         a->workspace_size = (int64_t)need;
         return SETUN_OK;
     }
-    if ((uintptr_t)a->workspace % 64 != 0 || (uint64_t)a->workspace_size < need) return setun_invalid(&a->call, "kmeans: the workspace is too small or not aligned to 64 bytes");
+    if ((uintptr_t)a->workspace % 64 != 0 || (uint64_t)a->workspace_size < need)
+        return setun_invalid(&a->call, "kmeans: the workspace is too small or not aligned to 64 bytes");
     return a->step == SETUN_KMEANS_ASSIGN ? assign(isa, a, &p) : distance(isa, a, &p);
 }

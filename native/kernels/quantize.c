@@ -6,8 +6,8 @@
 
 #include <math.h>
 
-#define ROUNDS 16  /* of the least-squares rule, at most */
-#define PIECE 5120 /* codes made at a time: whole blocks of both packed formats (1280 = lcm(256, 320)) */
+#define ROUNDS 16         /* of the least-squares rule, at most */
+#define PIECE 5120        /* codes made at a time: whole blocks of both packed formats (1280 = lcm(256, 320)) */
 #define SPAN (12 * PIECE) /* walked backwards as a whole, forwards inside: shorter ones defeat the prefetcher (10M values: 9 against 11 GB/s) */
 
 /* A walk through the values, with the group that it is in. */
@@ -174,25 +174,20 @@ static int32_t codes(walk *w, int8_t *out, int64_t r, int64_t col, int64_t n) {
     return SETUN_OK;
 }
 
-/* Packs n codes: full blocks by vectors, the short last block by hand. codes has room for a block of zeros behind them. */
+/* Packs n codes: full blocks in place, the short last block spread out to a full one. */
 static void pack(const walk *w, uint8_t *out, const int8_t *c, int64_t n) {
     int64_t planes = w->a->format == SETUN_2BIT ? 4 : 5, full = n / (64 * planes);
-    if (planes == 4)
-        w->isa->pack2(out, c, (size_t)full);
-    else
-        w->isa->pack3(out, c, (size_t)full);
-    out += full * 64;
+    void (*blocks)(uint8_t *, const int8_t *, size_t) = planes == 4 ? w->isa->pack2 : w->isa->pack3;
+    blocks(out, c, (size_t)full);
     c += full * 64 * planes;
     n -= full * 64 * planes;
+    if (n == 0) return;
     int64_t m = (n + planes - 1) / planes;
-    for (int64_t b = 0; b < m; b++) {
-        uint32_t v = 0;
-        for (int64_t p = 0; p < planes; p++) {
-            uint32_t t = b + p * m < n ? (uint32_t)(c[b + p * m] + 1) : 1;
-            v = planes == 4 ? v | t << (2 * p) : 3 * v + t;
-        }
-        out[b] = planes == 4 ? (uint8_t)v : setun_byte3(v);
-    }
+    int8_t spread[5 * 64] = {0};
+    uint8_t last[64];
+    for (int64_t p = 0; p * m < n; p++) memcpy(spread + 64 * p, c + p * m, (size_t)(n - p * m < m ? n - p * m : m));
+    blocks(last, spread, 1);
+    memcpy(out + full * 64, last, (size_t)m);
 }
 
 static int64_t row_bytes(uint32_t format, int64_t cols) {

@@ -6,7 +6,7 @@
 
 #include <math.h>
 
-#define POLL 256           /* chunks between two looks at cancel */
+#define POLL 256                /* chunks between two looks at cancel */
 #define SPAN (16 * SETUN_CHUNK) /* scaled backwards as a whole, forwards inside */
 
 int32_t setun_invalid(const setun_call *call, const char *message) {

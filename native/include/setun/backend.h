@@ -61,13 +61,7 @@ typedef struct setun_call {
 /* ---- quantize: float32 to ternary or quinary codes and scales --------------------------------------------------- */
 
 enum { SETUN_TERNARY = 3, SETUN_QUINARY = 5 };
-enum {
-    SETUN_ABSMEAN = 1,
-    SETUN_LEAST_SQUARES = 2,
-    SETUN_ABSMAX = 3,
-    SETUN_MAGNITUDE = 4,
-    SETUN_STOCHASTIC = 5
-};
+enum { SETUN_ABSMEAN = 1, SETUN_LEAST_SQUARES = 2, SETUN_ABSMAX = 3, SETUN_MAGNITUDE = 4, SETUN_STOCHASTIC = 5 };
 enum { SETUN_INT8 = 1, SETUN_2BIT = 2, SETUN_BASE3 = 3 }; /* packed formats hold ternary codes only */
 
 typedef struct setun_quantize {
@@ -118,7 +112,7 @@ enum { SETUN_KMEANS_KEEP_MIN = 1 }; /* DISTANCE: keep the smaller of the old val
 typedef struct setun_kmeans {
     setun_call call;
     uint32_t step, flags;
-    const float *x;         /* n*d, row-major */
+    const float *x; /* n*d, row-major */
     int64_t n, d, k;
     const float *mean;      /* d: subtracted from every row (ASSIGN, DISTANCE) */
     const float *centroids; /* k*d, the mean already subtracted */
@@ -157,9 +151,9 @@ typedef struct setun_kernel {
 } setun_kernel;
 
 typedef struct setun_table {
-    uint32_t magic; /* SETUN_MAGIC */
-    uint32_t size;  /* sizeof(setun_table) as the backend was compiled; the table only ever grows at its end */
-    uint32_t abi;   /* SETUN_ABI */
+    uint32_t magic;              /* SETUN_MAGIC */
+    uint32_t size;               /* sizeof(setun_table) as the backend was compiled; the table only ever grows at its end */
+    uint32_t abi;                /* SETUN_ABI */
     uint32_t kernel_size;        /* sizeof(setun_kernel), the stride of kernels */
     const char *name;            /* of the backend: "simd_c" */
     const char *version;         /* of the backend, free text */

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+DATA := $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/setun/abi1
+BUILD := native/build/release
+# Shows what ran and what was skipped; the whole output is in build/.
+SHOW := grep -E '^(ok|FAIL|panic|\?|---|    --- (FAIL|SKIP)|.*(_test\.go|conform\.go):[0-9]+:|[0-9]+ cases)' || test $$? -eq 1
+
+.PHONY: usage setup native run test lint test-native test-go test-pure test-race test-variants bench clean
+usage:
+	@echo "make run      set up, build, calibrate, take the tour"
+	@echo "make test     everything: lint, C tests, Go tests with and without native code, race detector, every ISA level"
+	@echo "make native   build the native libraries and install them to $(DATA)"
+	@echo "make bench    measure the call path and compare quantize with NumPy"
+	@echo "make lint | test-native | test-go | test-pure | test-race | test-variants   parts of make test"
+
+setup:
+	@native/setup.sh
+
+native: setup
+	@if native/setup.sh --check; then \
+	  cmake --preset release -DSETUN_INSTALL_DIR="$(DATA)" >build/cmake.log && cmake --build --preset release >>build/cmake.log || { cat build/cmake.log; exit 1; }; \
+	  cmake --install $(BUILD) --component libraries >>build/cmake.log && ls "$(DATA)"/*setun_simd_c.* >/dev/null && echo "native libraries installed to $(DATA)"; \
+	fi
+
+run: native
+	@go build -o build/calibrate ./calibrate
+	@build/calibrate run --quick
+	@go run ./examples/tour
+
+test: lint test-native test-go test-pure test-race test-variants
+	@echo "make test: all parts passed"
+
+lint: | build
+	@echo "== lint"
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt: the files above are not formatted"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	@if clang-format --version 2>/dev/null | grep -q "version 14"; then clang-format --dry-run --Werror native/*/*.[ch] native/include/setun/*.h; else echo "SKIP: clang-format 14 is not installed"; fi
+
+test-native: native
+	@echo "== C tests"
+	@if native/setup.sh --check; then ctest --preset release | tee build/ctest.log; native/check_symbols.sh $(BUILD)/libsetun_simd_c.so; else echo "SKIP: C tests need a compiler and cmake"; fi
+
+# Tests with the libraries of this checkout, which must be there when they can be built.
+test-go: native
+	@echo "== Go tests with native libraries"
+	@need=; native/setup.sh --check && need=require; SETUN_TEST_NATIVE=$$need go test -count=1 -v ./... 2>&1 | tee build/go.log | $(SHOW)
+
+test-pure: | build
+	@echo "== Go tests in pure Go"
+	@SETUN_TEST_LIBRARIES=/nowhere go test -count=1 -v ./... 2>&1 | tee build/pure.log | $(SHOW)
+
+test-race: native
+	@echo "== race detector"
+	@if native/setup.sh --check; then CGO_ENABLED=1 go test -count=1 -race -short ./... 2>&1 | tee build/race.log | $(SHOW); else echo "SKIP: the race detector needs a C compiler"; fi
+
+# The same bits however the Go code is compiled, and each level forced through the whole runtime.
+test-variants: native
+	@echo "== GOAMD64=v3, GOEXPERIMENT=simd, forced levels"
+	@case "$$(go env GOARCH)" in amd64) \
+	  if grep -qw fma /proc/cpuinfo 2>/dev/null; then GOAMD64=v3 go test -count=1 ./internal/... ./backends/cpu | $(SHOW); else echo "SKIP: GOAMD64=v3 needs FMA"; fi; \
+	  GOEXPERIMENT=simd go vet ./backends/cpu && GOEXPERIMENT=simd go test -count=1 ./backends/cpu | $(SHOW);; \
+	esac
+	@for isa in avx512 avx2 sse42 neon scalar; do echo "SETUN_FORCE_ISA=$$isa"; SETUN_FORCE_ISA=$$isa go test -count=1 -short ./runtime ./examples/... | $(SHOW); done
+	@for os in linux/arm64 darwin/arm64 windows/amd64; do echo "vet $$os"; CGO_ENABLED=0 GOOS=$${os%/*} GOARCH=$${os#*/} go vet ./...; done
+
+bench: native
+	go test -run '^$$' -bench 'Call' -benchmem ./runtime
+	go test -run '^$$' -bench '.' ./backends/cpu
+	go run ./bench
+
+build:
+	@mkdir -p build
+
+setup native run lint test-native test-go test-pure test-race test-variants bench: | build
+
+clean:
+	rm -rf build native/build

@@ -1,0 +1,20 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# A library exports setun_backend and nothing else, and calls nothing that could end, print or leave the process.
+set -eu
+lib=$1
+exported=$(nm -D --defined-only "$lib" | awk '{print $3}')
+if [ "$exported" != setun_backend ]; then
+    echo "$lib exports: $exported" >&2
+    exit 1
+fi
+for symbol in $(nm -D -u "$lib" | awk '{print $NF}' | sed 's/@.*//'); do
+    case $symbol in
+    memcpy | memset | memmove | memcmp | strlen | sqrt | sqrtf | __stack_chk_fail | __stack_chk_guard | __cxa_finalize | __gmon_start__ | _ITM_*) ;;
+    *)
+        echo "$lib calls $symbol, which is not on the list" >&2
+        exit 1
+        ;;
+    esac
+done
+echo "$lib: one exported symbol, no call that is not on the list"
