@@ -4,7 +4,7 @@ SHELL := /bin/bash
 DATA := $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/setun/abi1
 BUILD := native/build/release
 # Shows what ran and what was skipped; the whole output is in build/.
-SHOW := grep -E '^(ok|FAIL|panic|\?|---|    --- (FAIL|SKIP)|.*(_test\.go|conform\.go):[0-9]+:|[0-9]+ cases)' || test $$? -eq 1
+SHOW := { grep -E '^(ok|FAIL|panic|\?|---|    --- (FAIL|SKIP)|.*(_test\.go|conform\.go):[0-9]+:|[0-9]+ cases)' || test $$? -eq 1; }
 
 .PHONY: usage setup native run test lint test-native test-go test-pure test-race test-variants bench clean
 usage:
@@ -45,24 +45,24 @@ test-native: native
 # Tests with the libraries of this checkout, which must be there when they can be built.
 test-go: native
 	@echo "== Go tests with native libraries"
-	@need=; native/setup.sh --check && need=require; SETUN_TEST_NATIVE=$$need go test -count=1 -v ./... 2>&1 | tee build/go.log | $(SHOW)
+	@need=; native/setup.sh --check && need=require; SETUN_TEST_NATIVE=$$need go test -count=1 -timeout 5m -v ./... 2>&1 | tee build/go.log | $(SHOW)
 
 test-pure: | build
 	@echo "== Go tests in pure Go"
-	@SETUN_TEST_LIBRARIES=/nowhere go test -count=1 -v ./... 2>&1 | tee build/pure.log | $(SHOW)
+	@SETUN_TEST_LIBRARIES=/nowhere go test -count=1 -timeout 5m -v ./... 2>&1 | tee build/pure.log | $(SHOW)
 
 test-race: native
 	@echo "== race detector"
-	@if native/setup.sh --check; then CGO_ENABLED=1 go test -count=1 -race -short ./... 2>&1 | tee build/race.log | $(SHOW); else echo "SKIP: the race detector needs a C compiler"; fi
+	@if native/setup.sh --check; then CGO_ENABLED=1 go test -count=1 -timeout 5m -race -short ./... 2>&1 | tee build/race.log | $(SHOW); else echo "SKIP: the race detector needs a C compiler"; fi
 
 # The same bits however the Go code is compiled, and each level forced through the whole runtime.
 test-variants: native
 	@echo "== GOAMD64=v3, GOEXPERIMENT=simd, forced levels"
 	@case "$$(go env GOARCH)" in amd64) \
-	  if grep -qw fma /proc/cpuinfo 2>/dev/null; then GOAMD64=v3 go test -count=1 ./internal/... ./backends/cpu | $(SHOW); else echo "SKIP: GOAMD64=v3 needs FMA"; fi; \
-	  GOEXPERIMENT=simd go vet ./backends/cpu && GOEXPERIMENT=simd go test -count=1 ./backends/cpu | $(SHOW);; \
+	  if grep -qw fma /proc/cpuinfo 2>/dev/null; then GOAMD64=v3 go test -count=1 -timeout 5m ./internal/... ./backends/cpu | $(SHOW); else echo "SKIP: GOAMD64=v3 needs FMA"; fi; \
+	  GOEXPERIMENT=simd go vet ./backends/cpu && GOEXPERIMENT=simd go test -count=1 -timeout 5m ./backends/cpu | $(SHOW);; \
 	esac
-	@for isa in avx512 avx2 sse42 neon scalar; do echo "SETUN_FORCE_ISA=$$isa"; SETUN_FORCE_ISA=$$isa go test -count=1 -short ./runtime ./examples/... | $(SHOW); done
+	@for isa in avx512 avx2 sse42 neon scalar; do echo "SETUN_FORCE_ISA=$$isa"; SETUN_FORCE_ISA=$$isa go test -count=1 -timeout 5m -short ./runtime ./examples/... | $(SHOW); done
 	@for os in linux/arm64 darwin/arm64 windows/amd64; do echo "vet $$os"; CGO_ENABLED=0 GOOS=$${os%/*} GOARCH=$${os#*/} go vet ./...; done
 
 bench: native
