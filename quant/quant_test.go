@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quant
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+func TestPackingIsReversible(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for n := 1; n < 1400; n++ {
+		codes, back := make([]int8, n), make([]int8, n)
+		for i := range codes {
+			codes[i] = int8(r.IntN(3) - 1)
+		}
+		for _, f := range []Format{Bits2, Base3} {
+			packed := make([]byte, f.RowBytes(n))
+			PackRow(packed, codes, f)
+			if UnpackRow(back, packed, f); !slices.Equal(codes, back) {
+				t.Fatalf("%v of %d codes: %v came back as %v", f, n, codes, back)
+			}
+		}
+	}
+}
+
+// TestPackingKnownAnswers fixes the layout: planes, most significant digit first, the fraction form of base 3.
+func TestPackingKnownAnswers(t *testing.T) {
+	packed := make([]byte, 2)
+	PackRow(packed, []int8{1, -1, 0, 0, -1, 1, 1, -1}, Bits2) // planes of two: (1, 0, −1, 1) and (−1, 0, 1, −1)
+	if want := []byte{2 | 1<<2 | 0<<4 | 2<<6, 0 | 1<<2 | 2<<4 | 0<<6}; !slices.Equal(packed, want) {
+		t.Errorf("2 bits: %08b, want %08b", packed, want)
+	}
+	PackRow(packed[:1], []int8{1, 0, -1, 1, 0}, Base3) // digits 2, 1, 0, 2, 1: 162+27+0+6+1 = 196; ⌈196·256/243⌉ = 207
+	if packed[0] != 207 {
+		t.Errorf("base 3: %d, want 207", packed[0])
+	}
+}
+
+func TestDequantize(t *testing.T) {
+	q := &Tensor{Rows: 2, Cols: 3, Levels: Quinary, Format: Int8, Group: 2, Codes: []int8{2, -1, 0, 1, 1, -2}, Scales: []float32{2, 4, 6, 8}}
+	got, err := q.Dequantize(nil)
+	if want := []float32{2, -1, 0, 3, 3, -8}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v; want %v", got, err, want)
+	}
+}
+
+func TestInconsistentTensorsAreRefused(t *testing.T) {
+	good := Tensor{Rows: 2, Cols: 5, Levels: Ternary, Format: Base3, Packed: make([]byte, 2), Scales: make([]float32, 1)}
+	if err := good.Check(); err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(*Tensor){
+		"rows":   func(q *Tensor) { q.Rows = 3 },
+		"cols":   func(q *Tensor) { q.Cols = 6 },
+		"none":   func(q *Tensor) { q.Rows = 0 },
+		"levels": func(q *Tensor) { q.Levels = Quinary },
+		"format": func(q *Tensor) { q.Format = Int8 },
+		"group":  func(q *Tensor) { q.Group = 6 },
+		"scales": func(q *Tensor) { q.Scales = nil },
+		"packed": func(q *Tensor) { q.Packed = nil },
+	} {
+		q := good
+		spoil(&q)
+		if _, err := q.Dequantize(nil); !errors.Is(err, ErrFormat) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := Measure(&good, make([]float32, 9)); !errors.Is(err, ErrFormat) {
+		t.Errorf("measured against 9 values: %v", err)
+	}
+}
+
+func TestMeasure(t *testing.T) {
+	q := &Tensor{Rows: 1, Cols: 4, Levels: Ternary, Format: Int8, Codes: []int8{1, 0, 0, -1}, Scales: []float32{3}}
+	s, err := Measure(q, []float32{4, 0, 0, -4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name      string
+		got, want float64
+	}{{"zeros", s.Zeros, 0.5}, {"entropy", s.Entropy, 1.5}, {"bits", s.Bits, 16}, {"compression", s.Compression, 2}, {"mse", s.MSE, 0.5}, {"relative", s.Relative, 1.0 / 16}, {"cosine", s.Cosine, 1}, {"magnitude", s.Magnitude, 0.75}} {
+		if math.Abs(c.got-c.want) > 1e-12 {
+			t.Errorf("%s = %v, want %v", c.name, c.got, c.want)
+		}
+	}
+}
+
+// TestResizeKeepsMemory: a tensor used again for less allocates nothing.
+func TestResizeKeepsMemory(t *testing.T) {
+	var q Tensor
+	q.Resize(4, Options{Cols: 100, Group: 10}.WithDefaults(400))
+	o := Options{Cols: 50, Format: Int8}.WithDefaults(100)
+	if n := testing.AllocsPerRun(100, func() { q.Resize(2, o) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if err := q.Check(); err != nil {
+		t.Error(err)
+	}
+}
