@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Bench compares quantize with NumPy in one run: each op in turn, ours and theirs, on normal values, on one thread. NumPy is
-// optional: without a python3 that has it the program says so and shows our figures alone.
+// Bench compares our kernels with what else the machine has, in one run: the contenders take turns, so that they share
+// whatever else goes on, and ratios are taken turn by turn. One thread each.
+//
+//	quantize   ternary absmean to int8, against NumPy: "plain" as people write it, "lean" with every buffer allocated beforehand
+//	constrain  inside the ball, against a plain C loop that reads the same values
+//
+// Peers are optional: one that is not there is named and left out.
 package main
 
 import (
-	"bufio"
-	_ "embed"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -14,220 +17,190 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/setun-compute/setun/backends"
-	"github.com/setun-compute/setun/dispatch"
 	"github.com/setun-compute/setun/quant"
 	setun "github.com/setun-compute/setun/runtime"
 )
 
-//go:embed numpy_peer.py
-var peerSource string
-
-// line is one measurement.
+// line is one contender's figures.
 type line struct {
-	N       int     `json:"n"`
-	Who     string  `json:"who"`
-	GBs     float64 `json:"gb_s"` // input bytes a second, median
-	Low     float64 `json:"low"`  // slowest and fastest sample
-	High    float64 `json:"high"`
-	Against float64 `json:"against_numpy_lean,omitempty"`  // median of ours over theirs, sample by sample
-	Plain   float64 `json:"against_numpy_plain,omitempty"` // likewise
+	Op      string             `json:"op"`
+	N       int                `json:"n"`
+	Who     string             `json:"who"`
+	GBs     float64            `json:"gb_s"` // input bytes a second, median
+	Low     float64            `json:"low"`  // the slowest and the fastest turn
+	High    float64            `json:"high"`
+	Against map[string]float64 `json:"against,omitempty"` // speed as a multiple of each peer's, median over turns
+}
+
+// contender does one turn and returns nanoseconds a call.
+type contender struct {
+	who  string
+	peer bool
+	turn func() (float64, error)
+	ns   []float64
 }
 
 func main() {
-	asJSON := flag.Bool("json", false, "print JSON")
-	samples := flag.Int("samples", 9, "samples of each")
-	python := flag.String("python", "", "the Python to ask for NumPy; the default tries python3 and /usr/bin/python3")
+	asJSON := flag.Bool("json", false, "print JSON, a line each")
+	turns := flag.Int("turns", 15, "turns of each contender")
+	python := flag.String("python", "", "the Python to ask for NumPy; by default python3 or /usr/bin/python3")
+	read := flag.String("read", "native/build/release/read_peer", "the program that reads memory, built by make native")
 	flag.Parse()
-	if err := run(*asJSON, *samples, *python); err != nil {
+	if err := run(*asJSON, *turns, *python, *read); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(asJSON bool, samples int, python string) error {
-	all, err := setun.Open()
+func run(asJSON bool, turns int, python, read string) error {
+	all, err := setun.Open(setun.WithForce(""))
 	if err != nil {
 		return err
 	}
 	defer all.Close()
-	p, err := startPeer(python)
+	np, err := numpy(python)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "NumPy is left out: %v\n", err)
 	} else {
-		defer p.stop()
-		fmt.Fprintf(os.Stderr, "NumPy %s\n", p.version)
+		defer np.stop()
+		fmt.Fprintf(os.Stderr, "NumPy %s\n", np.version)
+	}
+	rd, err := start(exec.Command(read))
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "the read loop is left out: %v\n", err)
+	} else {
+		defer rd.stop()
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	x := make([]float32, 100_000_000)
 	for i := range x {
 		x[i] = float32(r.NormFloat64())
 	}
-	for _, n := range []int{1_000_000, 100_000_000} {
-		lines, err := compare(all, p, x[:n], samples)
-		if err != nil {
-			return err
-		}
-		for _, l := range lines {
-			if asJSON {
-				if err := json.NewEncoder(os.Stdout).Encode(l); err != nil {
-					return err
-				}
-				continue
+	for _, op := range []backends.Op{backends.OpQuantize, backends.OpConstrain} {
+		for _, n := range []int{1_000_000, 100_000_000} {
+			cs, done, err := contenders(all, op, x[:n], np, rd)
+			if err != nil {
+				return err
 			}
-			fmt.Printf("quantize %9d  %-22s %6.2f GB/s  (%.2f … %.2f)", l.N, l.Who, l.GBs, l.Low, l.High)
-			if l.Against > 0 {
-				fmt.Printf("   %5.1f× lean, %5.1f× plain NumPy", l.Against, l.Plain)
+			lines, err := compare(op, n, cs, turns)
+			done()
+			if err != nil {
+				return err
 			}
-			fmt.Println()
+			if err := show(lines, asJSON); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// contender runs one call of n values and returns its nanoseconds.
-type contender struct {
-	who string
-	run func() (float64, error)
-	ns  []float64
-}
-
-// compare alternates the contenders, so that they share whatever else the machine does.
-func compare(all *setun.Runtime, p *peer, x []float32, samples int) ([]line, error) {
-	n := len(x)
-	repeats := max(1, 4_000_000/n)
-	var cs []*contender
-	if p != nil {
-		for _, kind := range []string{"lean", "plain"} {
-			cs = append(cs, &contender{who: "numpy " + kind, run: func() (float64, error) { return p.ask(kind, n, max(1, repeats/4)) }})
+// contenders are the peers of an op and each of our kernels. done ends ours.
+func contenders(all *setun.Runtime, op backends.Op, x []float32, np, rd *peer) (cs []*contender, done func(), err error) {
+	n, repeats := len(x), max(1, 4_000_000/len(x))
+	ask := func(p *peer, who, kind string, repeats int) {
+		if p != nil {
+			cs = append(cs, &contender{who: who, peer: true, turn: func() (float64, error) { return p.ask(kind, n, repeats) }})
 		}
 	}
-	for _, arm := range all.Arms(backends.OpQuantize) {
-		rt, err := setun.Open(setun.WithForce(arm.String()))
-		if err != nil {
-			return nil, err
+	if op == backends.OpQuantize {
+		ask(np, "numpy lean", "lean", max(1, repeats/4))
+		ask(np, "numpy plain", "plain", 1)
+	} else {
+		ask(rd, "read loop", "read", repeats)
+	}
+	var open []*setun.Runtime
+	done = func() {
+		for _, rt := range open {
+			rt.Close()
 		}
-		defer rt.Close()
-		q := new(quant.Tensor)
-		cs = append(cs, &contender{who: arm.String(), run: func() (float64, error) {
+	}
+	for _, arm := range all.Arms(op) {
+		rt, err := setun.Open(setun.WithForce(arm.String()), setun.WithProfile(""))
+		if err != nil {
+			done()
+			return nil, nil, err
+		}
+		open = append(open, rt)
+		call := calls(rt, op, x)
+		cs = append(cs, &contender{who: arm.String(), turn: func() (float64, error) {
 			begin := time.Now()
 			for range repeats {
-				if _, err := rt.Quantize(q, x, quant.Options{}); err != nil {
+				if err := call(); err != nil {
 					return 0, err
 				}
 			}
 			return float64(time.Since(begin)) / float64(repeats), nil
 		}})
 	}
-	cs = append(cs, chosen(all, x, repeats))
-	for s := range samples + 1 { // the first round warms up
+	return cs, done, nil
+}
+
+func calls(rt *setun.Runtime, op backends.Op, x []float32) func() error {
+	if op == backends.OpConstrain {
+		return func() error { _, _, err := rt.Constrain(x, x, 1e9); return err } // inside the ball, in place
+	}
+	q := new(quant.Tensor)
+	return func() error { _, err := rt.Quantize(q, x, quant.Options{}); return err }
+}
+
+// compare lets the contenders take turns; the first round warms up.
+func compare(op backends.Op, n int, cs []*contender, turns int) ([]line, error) {
+	for t := range turns + 1 {
 		for _, c := range cs {
-			ns, err := c.run()
+			ns, err := c.turn()
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.who, err)
 			}
-			if s > 0 {
+			if t > 0 {
 				c.ns = append(c.ns, ns)
 			}
 		}
 	}
 	var lines []line
-	for i, c := range cs {
+	for _, c := range cs {
 		rate := func(ns float64) float64 { return 4 * float64(n) / ns }
-		l := line{N: n, Who: c.who, GBs: rate(median(c.ns)), Low: rate(slices.Max(c.ns)), High: rate(slices.Min(c.ns))}
-		if p != nil && i >= 2 {
-			l.Against, l.Plain = ratio(cs[0].ns, c.ns), ratio(cs[1].ns, c.ns)
+		l := line{Op: op.String(), N: n, Who: c.who, GBs: rate(median(c.ns)), Low: rate(slices.Max(c.ns)), High: rate(slices.Min(c.ns))}
+		for _, p := range cs {
+			if p.peer && !c.peer {
+				if l.Against == nil {
+					l.Against = map[string]float64{}
+				}
+				ratios := make([]float64, turns)
+				for i := range ratios {
+					ratios[i] = p.ns[i] / c.ns[i]
+				}
+				l.Against[p.who] = median(ratios)
+			}
 		}
 		lines = append(lines, l)
 	}
 	return lines, nil
 }
 
-// chosen is the dispatcher itself.
-func chosen(all *setun.Runtime, x []float32, repeats int) *contender {
-	o := quant.Options{}.WithDefaults(len(x))
-	q := new(quant.Tensor)
-	return &contender{who: "setun → " + all.Explain(dispatch.Quantize(len(x), o)).Chosen, run: func() (float64, error) {
-		begin := time.Now()
-		for range repeats {
-			if _, err := all.Quantize(q, x, quant.Options{}); err != nil {
-				return 0, err
+func show(lines []line, asJSON bool) error {
+	for _, l := range lines {
+		if asJSON {
+			if err := json.NewEncoder(os.Stdout).Encode(l); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Printf("%-9s %9d  %-14s %6.2f GB/s (%.2f … %.2f)", l.Op, l.N, l.Who, l.GBs, l.Low, l.High)
+		for _, p := range []string{"numpy lean", "numpy plain", "read loop"} {
+			if a, ok := l.Against[p]; ok {
+				fmt.Printf("  %5.2f× %s", a, p)
 			}
 		}
-		return float64(time.Since(begin)) / float64(repeats), nil
-	}}
-}
-
-func ratio(theirs, ours []float64) float64 {
-	r := make([]float64, len(ours))
-	for i := range r {
-		r[i] = theirs[i] / ours[i]
+		fmt.Println()
 	}
-	return median(r)
+	return nil
 }
 
 func median(v []float64) float64 {
 	s := slices.Sorted(slices.Values(v))
 	return s[len(s)/2]
-}
-
-// peer is a Python process that times NumPy on request.
-type peer struct {
-	cmd     *exec.Cmd
-	in      *bufio.Writer
-	out     *bufio.Scanner
-	version string
-	close   func() error
-}
-
-func startPeer(python string) (*peer, error) {
-	candidates := []string{"python3", "/usr/bin/python3"}
-	if python != "" {
-		candidates = []string{python}
-	}
-	var last error
-	for _, c := range candidates {
-		cmd := exec.Command(c, "-c", peerSource)
-		cmd.Env = append(os.Environ(), "OPENBLAS_NUM_THREADS=1", "OMP_NUM_THREADS=1", "MKL_NUM_THREADS=1")
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			return nil, err
-		}
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			return nil, err
-		}
-		if last = cmd.Start(); last != nil {
-			continue
-		}
-		p := &peer{cmd: cmd, in: bufio.NewWriter(in), out: bufio.NewScanner(out), close: in.Close}
-		if p.out.Scan() {
-			p.version = p.out.Text()
-			return p, nil
-		}
-		p.stop()
-		last = fmt.Errorf("%s has no NumPy", c)
-	}
-	return nil, last
-}
-
-// ask returns the nanoseconds of one call of n values, the mean of a few.
-func (p *peer) ask(kind string, n, repeats int) (float64, error) {
-	fmt.Fprintf(p.in, "%s %d %d\n", kind, n, repeats)
-	if err := p.in.Flush(); err != nil {
-		return 0, err
-	}
-	if !p.out.Scan() {
-		return 0, fmt.Errorf("the Python process ended")
-	}
-	return strconv.ParseFloat(strings.TrimSpace(p.out.Text()), 64)
-}
-
-func (p *peer) stop() {
-	p.close()
-	p.cmd.Wait()
 }

@@ -55,7 +55,7 @@ type suite struct {
 // Sizes are where lanes, chunks and packed blocks begin and end. With -short the long ones are left out.
 func sizes() []int {
 	if testing.Short() {
-		return []int{1, 7, 16, 31, 33, 64, 65, 257, 321, 1281, 4097}
+		return []int{1, 33, 321, 4097}
 	}
 	return []int{1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 127, 128, 129, 255, 256, 257, 319, 320, 321, 1279, 1280, 1281,
 		4095, 4096, 4097, 5119, 5120, 5121, 8191, 8192, 8193, 40_009, 100_003}
@@ -233,10 +233,10 @@ func (s *suite) kmeans() {
 			shapes = append(shapes, [3]int{k + 1 + (d*7+k)%40, d, k})
 		}
 	}
-	if testing.Short() {
-		shapes = [][3]int{{3, 2, 2}, {40, 7, 9}, {70, 33, 17}}
-	}
 	shapes = append(shapes, [3]int{1, 1, 1}, [3]int{5000, 3, 40}, [3]int{9000, 16, 5}, [3]int{300, 1000, 20}, [3]int{200, 4100, 3})
+	if testing.Short() {
+		shapes = [][3]int{{1, 1, 1}, {3, 2, 2}, {40, 7, 9}, {70, 33, 17}}
+	}
 	for _, shape := range shapes {
 		for _, kind := range []string{"normal", "few", "subnormal", "wide", "zero"} {
 			for variant := range 4 {

@@ -92,16 +92,15 @@ const minTable = unsafe.Sizeof(table{})
 // maxText bounds the strings that are read from a library.
 const maxText = 512
 
-// text copies a C string of at most maxText bytes.
-func text(p *byte) string {
-	if p == nil {
-		return ""
-	}
-	b := unsafe.Slice(p, maxText)
-	for i := range b {
-		if b[i] == 0 {
-			return string(b[:i])
+// text copies a C string of at most most bytes.
+func text(p *byte, most int) string {
+	var b []byte
+	for i := 0; p != nil && i < most; i++ {
+		c := *(*byte)(unsafe.Add(unsafe.Pointer(p), i))
+		if c == 0 {
+			break
 		}
+		b = append(b, c)
 	}
 	return string(b)
 }

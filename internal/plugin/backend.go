@@ -105,7 +105,7 @@ func (b *Backend) failure(op backends.Op, k backends.Kernel, rc int32, message *
 			return backends.Fail(backends.ErrNonFinite, op, shape, "%s[%d] = %v", name, bad, v[bad])
 		}
 	}
-	e := backends.Fail(sentinel, op, shape, "code %d: %s", rc, text(message))
+	e := backends.Fail(sentinel, op, shape, "code %d: %s", rc, text(message, messageSize))
 	e.Backend = b.name + "/" + k.Name
 	return e
 }
@@ -202,7 +202,7 @@ func (b *Backend) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMe
 		case statusNonFinite:
 			return backends.ErrNonFinite
 		}
-		e := backends.Fail(backends.ErrBackend, backends.OpKMeans, a.Shape(), "code %d: %s", rc, text(&x.message[0]))
+		e := backends.Fail(backends.ErrBackend, backends.OpKMeans, a.Shape(), "code %d: %s", rc, text(&x.message[0], messageSize))
 		if e.Backend = b.name + "/" + k.Name; rc == statusUnsupported {
 			e.Err = backends.ErrUnsupported
 		}

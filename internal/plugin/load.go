@@ -115,7 +115,7 @@ func handshake(entry uintptr) (*Backend, error) {
 	case (t.open == 0) != (t.close == 0):
 		return nil, fmt.Errorf("%w: open and close must both be there, or neither", backends.ErrLibrary)
 	}
-	b := &Backend{name: text(t.name), version: text(t.version), build: text(t.build), closer: t.close}
+	b := &Backend{name: text(t.name, maxText), version: text(t.version, maxText), build: text(t.build, maxText), closer: t.close}
 	for i := range uintptr(t.kernelCount) {
 		k := (*kernelEntry)(unsafe.Add(t.kernels, i*uintptr(t.kernelSize)))
 		if k.run == 0 || k.name == nil {
@@ -125,14 +125,14 @@ func handshake(entry uintptr) (*Backend, error) {
 		if k.op > 255 || op.String() == "unknown op" {
 			continue // of a newer header
 		}
-		b.kernels = append(b.kernels, backends.Kernel{Op: op, Name: text(k.name), Threads: int(k.threads), Index: len(b.entries)})
+		b.kernels = append(b.kernels, backends.Kernel{Op: op, Name: text(k.name, maxText), Threads: int(k.threads), Index: len(b.entries)})
 		b.entries = append(b.entries, k.run)
 	}
 	if t.open != 0 {
 		var message [messageSize]byte
 		rc, _, _ := purego.SyscallN(t.open, uintptr(unsafe.Pointer(&b.state)), uintptr(unsafe.Pointer(&message)), messageSize)
 		if int32(rc) != statusOK {
-			return nil, fmt.Errorf("%w: open failed with code %d: %s", backends.ErrLibrary, int32(rc), text(&message[0]))
+			return nil, fmt.Errorf("%w: open failed with code %d: %s", backends.ErrLibrary, int32(rc), text(&message[0], messageSize))
 		}
 	}
 	return b, nil

@@ -59,6 +59,27 @@ typedef struct setun_isa {
     void (*squares)(const float *t, size_t n, size_t d, float *out);
 } setun_isa;
 
+/* The table of a file that has given its functions the names of the entries; what differs in shape follows. */
+#define SETUN_ISA(symbol, text, ...)                                                                                                                           \
+    const setun_isa symbol = {.name = text,                                                                                                                    \
+                              .abs_chunk = abs_chunk,                                                                                                          \
+                              .square_chunk = square_chunk,                                                                                                    \
+                              .dot_chunk = dot_chunk,                                                                                                          \
+                              .abs_max = abs_max,                                                                                                              \
+                              .select = select_codes,                                                                                                          \
+                              .ternary = ternary,                                                                                                              \
+                              .quinary = quinary,                                                                                                              \
+                              .pack2 = pack2,                                                                                                                  \
+                              .pack3 = pack3,                                                                                                                  \
+                              .scale = scale,                                                                                                                  \
+                              .range = range,                                                                                                                  \
+                              .add_row = add_row,                                                                                                              \
+                              .centre = centre,                                                                                                                \
+                              .tile = tile,                                                                                                                    \
+                              .winner = winner,                                                                                                                \
+                              .squares = squares,                                                                                                              \
+                              __VA_ARGS__}
+
 extern const setun_isa setun_isa_ref;
 extern const setun_isa setun_isa_sse42;
 extern const setun_isa setun_isa_avx2;

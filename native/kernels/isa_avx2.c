@@ -315,25 +315,4 @@ static void squares(const float *t, size_t n, size_t d, float *out) {
     memcpy(out, all, n * sizeof *out);
 }
 
-const setun_isa setun_isa_avx2 = {
-    .name = "avx2",
-    .abs_chunk = abs_chunk,
-    .square_chunk = square_chunk,
-    .dot_chunk = dot_chunk,
-    .abs_max = abs_max,
-    .select = select_codes,
-    .ternary = ternary,
-    .quinary = quinary,
-    .pack2 = pack2,
-    .pack3 = pack3,
-    .scale = scale,
-    .range = range,
-    .add_row = add_row,
-    .centre = centre,
-    .tile_rows = ROWS,
-    .width = 16,
-    .lanes = 8,
-    .tile = tile,
-    .winner = winner,
-    .squares = squares,
-};
+SETUN_ISA(setun_isa_avx2, "avx2", .tile_rows = ROWS, .width = 16, .lanes = 8);

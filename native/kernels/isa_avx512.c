@@ -288,25 +288,4 @@ static void squares(const float *t, size_t n, size_t d, float *out) {
     _mm512_mask_storeu_ps(out, n < 16 ? first16(n) : 0xffff, a);
 }
 
-const setun_isa setun_isa_avx512 = {
-    .name = "avx512",
-    .abs_chunk = abs_chunk,
-    .square_chunk = square_chunk,
-    .dot_chunk = dot_chunk,
-    .abs_max = abs_max,
-    .select = select_codes,
-    .ternary = ternary,
-    .quinary = quinary,
-    .pack2 = pack2,
-    .pack3 = pack3,
-    .scale = scale,
-    .range = range,
-    .add_row = add_row,
-    .centre = centre,
-    .tile_rows = ROWS,
-    .width = 32,
-    .lanes = 16,
-    .tile = tile,
-    .winner = winner,
-    .squares = squares,
-};
+SETUN_ISA(setun_isa_avx512, "avx512", .tile_rows = ROWS, .width = 32, .lanes = 16);

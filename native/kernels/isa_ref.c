@@ -140,25 +140,4 @@ static void squares(const float *t, size_t n, size_t d, float *out) {
     }
 }
 
-const setun_isa setun_isa_ref = {
-    .name = "scalar",
-    .abs_chunk = abs_chunk,
-    .square_chunk = square_chunk,
-    .dot_chunk = dot_chunk,
-    .abs_max = abs_max,
-    .select = select_codes,
-    .ternary = ternary,
-    .quinary = quinary,
-    .pack2 = pack2,
-    .pack3 = pack3,
-    .scale = scale,
-    .range = range,
-    .add_row = add_row,
-    .centre = centre,
-    .tile_rows = 1,
-    .width = 1,
-    .lanes = 1,
-    .tile = tile,
-    .winner = winner,
-    .squares = squares,
-};
+SETUN_ISA(setun_isa_ref, "scalar", .tile_rows = 1, .width = 1, .lanes = 1);

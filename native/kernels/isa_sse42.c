@@ -170,7 +170,7 @@ static void add_row(int64_t *sums, const float *x, const double *scales, double 
     __m128d k = _mm_set1_pd(w), rounder = _mm_set1_pd(SETUN_ROUNDER);
     size_t j = 0;
     for (; j + 2 <= d; j += 2) {
-        __m128d v = _mm_cvtps_pd(_mm_castpd_ps(_mm_load_sd((const double *)(const void *)(x + j))));
+        __m128d v = _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(const void *)(x + j))));
         v = _mm_mul_pd(_mm_mul_pd(k, v), _mm_loadu_pd(scales + j));
         /* The rounded integer sits in the low bits: v + rounder and rounder differ by it as bit patterns. */
         __m128i q = _mm_sub_epi64(_mm_castpd_si128(_mm_add_pd(v, rounder)), _mm_castpd_si128(rounder));
@@ -255,26 +255,4 @@ static int32_t winner(const float *best, const int32_t *index) {
 /* The emulated chain of one row cannot use vectors; the reference does it. */
 static void squares(const float *t, size_t n, size_t d, float *out) { setun_isa_ref.squares(t, n, d, out); }
 
-const setun_isa setun_isa_sse42 = {
-    .name = "sse42",
-    .abs_chunk = abs_chunk,
-    .square_chunk = square_chunk,
-    .dot_chunk = dot_chunk,
-    .abs_max = abs_max,
-    .select = select_codes,
-    .ternary = ternary,
-    .quinary = quinary,
-    .pack2 = pack2,
-    .pack3 = pack3,
-    .scale = scale,
-    .range = range,
-    .add_row = add_row,
-    .centre = centre,
-    .tile_rows = 2,
-    .width = 4,
-    .lanes = 4,
-    .tile = tile,
-    .tile_needs_granule = 1,
-    .winner = winner,
-    .squares = squares,
-};
+SETUN_ISA(setun_isa_sse42, "sse42", .tile_rows = 2, .width = 4, .lanes = 4, .tile_needs_granule = 1);
