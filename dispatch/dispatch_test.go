@@ -3,153 +3,16 @@
 package dispatch
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
-	"flag"
-	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/quant"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write what the stories say now into their files")
-
-// TestStories runs the text files in testdata: a command, a line of dashes, what it prints, an empty line.
-func TestStories(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no stories: %v", err)
-	}
-	for _, name := range files {
-		t.Run(filepath.Base(name), func(t *testing.T) {
-			text, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			w := &world{arms: map[backends.Op][]Arm{}, profile: &Profile{}, samples: map[string][]Sample{}}
-			var got strings.Builder
-			for _, part := range strings.Split(strings.TrimRight(string(text), "\n"), "\n\n") {
-				command, _, found := strings.Cut(part, "\n----")
-				if !found {
-					got.WriteString(part + "\n\n") // a comment
-					continue
-				}
-				fmt.Fprintf(&got, "%s\n----\n%s\n", command, w.run(command))
-			}
-			out := strings.TrimRight(got.String(), "\n") + "\n"
-			if *rewrite {
-				if err := os.WriteFile(name, []byte(out), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(string(text), out); diff != "" {
-				t.Error(diff)
-			}
-		})
-	}
-}
-
-// world is the state of a story.
-type world struct {
-	arms     map[backends.Op][]Arm
-	profile  *Profile
-	samples  map[string][]Sample
-	policy   Policy
-	excluded uint64
-}
-
-func (w *world) run(command string) string {
-	var out strings.Builder
-	lines := bufio.NewScanner(strings.NewReader(command))
-	for lines.Scan() {
-		if f := strings.Fields(lines.Text()); len(f) > 0 {
-			if err := w.line(&out, f); err != nil {
-				fmt.Fprintf(&out, "error: %v\n", err)
-			}
-		}
-	}
-	return out.String()
-}
-
-func (w *world) line(out *strings.Builder, f []string) error {
-	number := func(i int) float64 { v, _ := strconv.ParseFloat(f[i], 64); return v }
-	shape := func() (Shape, error) { return ParseShape(f[1], f[2]) }
-	switch f[0] {
-	case "arms": // arms OP backend/kernel …
-		s, err := ParseShape(f[1], map[bool]string{true: "2x1x1", false: "1"}[f[1] == "kmeans"])
-		if err != nil {
-			return err
-		}
-		w.arms[s.Op] = nil
-		for _, name := range f[2:] {
-			b, k, _ := strings.Cut(name, "/")
-			w.arms[s.Op] = append(w.arms[s.Op], Arm{b, k, 1})
-		}
-		return nil
-	case "measured": // measured OP ARM SHAPE NANOS …
-		s, err := ParseShape(f[1], f[3])
-		if err != nil {
-			return err
-		}
-		b, k, _ := strings.Cut(f[2], "/")
-		for i := range f[4:] {
-			w.samples[f[1]+f[2]] = append(w.samples[f[1]+f[2]], Sample{s, number(4 + i)})
-		}
-		a := Arm{b, k, 1}
-		w.profile.Set(s.Op, a, Fit(Prior(s.Op, a), w.samples[f[1]+f[2]]))
-		return nil
-	case "force":
-		w.policy.Force = strings.Join(f[1:], "")
-		return nil
-	case "from": // from OP BACKEND SIZE
-		s, err := ParseShape(f[1], "1")
-		w.policy.From = map[backends.Op]map[string]float64{s.Op: {f[2]: number(3)}}
-		return err
-	case "exclude":
-		w.excluded = 0
-		for i := range f[1:] {
-			w.excluded |= 1 << int(number(1+i))
-		}
-		return nil
-	}
-	r, err := NewRouter(w.arms, w.profile, w.policy)
-	if err != nil {
-		return err
-	}
-	s, err := shape()
-	if err != nil {
-		return err
-	}
-	switch f[0] {
-	case "decide":
-		d := r.Decide(&s, w.excluded)
-		name := "-"
-		if d.Arm >= 0 {
-			name = r.Arms(s.Op)[d.Arm].String()
-		}
-		fmt.Fprintf(out, "%s %s: %s, %s\n", f[1], f[2], name, d.Reason)
-	case "explain":
-		out.WriteString(r.Explain(s, w.excluded).String())
-	case "thresholds":
-		for _, t := range r.Thresholds(s.Op) {
-			fmt.Fprintf(out, "from %d: %s\n", t.From, t.Arm)
-		}
-	default:
-		return fmt.Errorf("unknown command %s", f[0])
-	}
-	return nil
-}
 
 func arms(names ...string) (list []Arm) {
 	for _, n := range names {

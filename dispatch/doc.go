@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package dispatch decides which kernel runs a call. It is pure: no clock, no files, no randomness, no globals. A decision is
+// Package dispatch decides which kernel runs a call. It is pure: no clock, no files, no randomness, no globals that change. A decision is
 // a function of the shape of the call, the profile of the machine and the policy, and it can explain itself.
 //
 // # The model
@@ -16,15 +16,29 @@
 //	constrain, dot, norm2 bytes
 //	kmeans (an iteration) n·k·d, n·d, k·d
 //
-// c0 is what a call costs before any work: the crossing into native code, a wake-up. Before any measurement the
-// coefficients come from what is known of the machine ([Prior]); [Fit] replaces them by a non-negative least-squares fit
-// of the relative error, with a pull towards the prior where samples say nothing.
+// c0 is what a call costs before any work: the crossing into native code, a wake-up. No coefficient is negative, so more
+// work is never predicted to be faster by the roofline.
 //
-// A straight line cannot follow the steps between caches and memory. The correction does: for each half octave of size, the shrunken mean
-// of log(measured/roofline), interpolated between neighbours. Few samples: the roofline is trusted; many: history is.
+// Before any measurement the coefficients come from what is known of kernels of that name ([Prior], or [Hardware] when the
+// machine is known). [Fit] replaces them by a robust non-negative least-squares fit of the relative error, with a pull towards the prior
+// where samples say nothing.
+//
+// A straight line cannot follow the steps between caches and memory. The correction does: for each half octave of size, the shrunken
+// mean of log(measured/roofline), interpolated log-linearly between neighbours and held constant beyond the last one:
+//
+//	correction = e^(l_a + w·(l_b − l_a)),   l = mean · τ²/(τ² + s²/n)
+//
+// τ = 0.5 is how large a correction usually is, s the standard deviation of one call, n the calls measured. Few samples: the
+// roofline is trusted; many: history is. A class is half an octave because times rarely bend twice in one, and two classes
+// an octave are few enough for a quick calibration to fill.
+//
+// # What is certain
+//
+// Predictions are finite and at least one nanosecond. Equal predictions go to the arm that is listed first. A forced kernel is obeyed whatever its
+// prediction and thresholds. The same router gives the same answer to the same question, in any goroutine.
 //
 // # What is not modelled yet
 //
-// Learning during use, exploration, drift, calls that run beside each other, the cost of moving data to a device.
-// The package takes its samples from `calibrate run`.
+// Learning during use, exploration, drift, calls that run beside each other, the cost of moving data to a device, the first
+// touch of fresh memory, clock changes. The package takes its samples from `calibrate run`; a router never changes by itself.
 package dispatch

@@ -24,8 +24,17 @@ type measurement struct {
 	samples int
 }
 
-// Fit makes a model from samples. Samples of one shape count by their median, so a wild one among several changes nothing. Samples
-// that are not positive and finite are left out; without samples the model is the prior.
+const (
+	// pull is the weight of the prior against one measurement, for each coefficient.
+	pull = 0.05
+	// rounds of reweighting; the weights stand still well before.
+	rounds = 8
+	// huber is where a relative error begins to count less, in standard deviations: the usual 95 % efficiency on normal errors.
+	huber = 1.345
+)
+
+// Fit makes a model from samples of one op and arm. Samples of one shape count by their median, and shapes that fit the others badly count less, so a few wild
+// ones change little. Samples that are not positive and finite are left out; without samples the model is the prior. Deterministic, whatever the order of the samples.
 func Fit(prior Coef, samples []Sample) Model {
 	ms := summarise(samples)
 	m := Model{Coef: prior}
@@ -40,43 +49,67 @@ func Fit(prior Coef, samples []Sample) Model {
 func summarise(samples []Sample) []measurement {
 	groups := map[Shape][]float64{}
 	for _, s := range samples {
-		if s.Nanos > 0 && !math.IsInf(s.Nanos, 0) {
-			groups[s.Shape] = append(groups[s.Shape], s.Nanos)
+		if s.Nanos > 0 && !math.IsInf(s.Nanos, 0) && s.Shape.Variant < numVariant {
+			groups[s.Shape] = append(groups[s.Shape], clamp(s.Nanos))
 		}
 	}
 	var ms []measurement
 	for shape, v := range groups {
-		med := median(v)
-		dev := make([]float64, len(v))
-		for i, x := range v {
-			dev[i] = math.Abs(x - med)
-		}
-		// 1.4826 turns a median absolute deviation into a standard deviation of normal errors.
-		ms = append(ms, measurement{shape, med, 1.4826 * median(dev) / med, len(v)})
+		middle, spread := centre(v)
+		ms = append(ms, measurement{shape, middle, spread / middle, len(v)})
 	}
 	slices.SortFunc(ms, func(a, b measurement) int {
-		return cmp.Or(cmp.Compare(a.shape.Variant, b.shape.Variant), cmp.Compare(a.shape.Work(), b.shape.Work()),
-			cmp.Compare(a.shape.K, b.shape.K), cmp.Compare(a.shape.D, b.shape.D), cmp.Compare(a.shape.Groups, b.shape.Groups), cmp.Compare(a.shape.Out, b.shape.Out))
+		x, y := a.shape, b.shape
+		return cmp.Or(cmp.Compare(x.Variant, y.Variant), cmp.Compare(x.Work(), y.Work()), cmp.Compare(x.N, y.N),
+			cmp.Compare(x.K, y.K), cmp.Compare(x.D, y.D), cmp.Compare(x.Groups, y.Groups), cmp.Compare(x.Out, y.Out))
 	})
 	return ms
 }
 
-func median(v []float64) float64 {
-	s := slices.Sorted(slices.Values(v))
-	if n := len(s); n%2 == 0 {
-		return (s[n/2-1] + s[n/2]) / 2
+// regress minimises Σ w·((c·f − t)/max(t, t'))² + Σ(pull·(c − prior)/max(prior, c'))² over c ≥ 0, where t' and c' are of the round before and w is Huber's
+// weight of log(t/t'). Dividing by the larger of both times bounds what one sample can do, be it far too slow or far too fast;
+// dividing by the larger of both coefficients bounds what a prior can do that is far off.
+func regress(prior Coef, ms []measurement) Coef {
+	predicted := make([]float64, len(ms))
+	c := scaled(prior, ms)
+	weight, errs := make([]float64, len(ms)), make([]float64, len(ms))
+	for range rounds {
+		for i, m := range ms {
+			f := m.shape.features()
+			predicted[i] = clamp(c.roofline(&f))
+			errs[i] = math.Abs(math.Log(m.nanos / predicted[i]))
+		}
+		reach := huber * max(1.4826*median(errs), 0.05)
+		for i := range ms {
+			weight[i] = math.Sqrt(min(1, reach/max(errs[i], reach))) / max(ms[i].nanos, predicted[i])
+		}
+		next, ok := nonNegative(prior, c, ms, weight)
+		if !ok {
+			break
+		}
+		c = next
 	}
-	return s[len(s)/2]
+	return c
 }
 
-// pull is the weight of the prior against one measurement, for each coefficient.
-const pull = 0.05
+// scaled returns the prior times the median ratio of measured to predicted: a start that no single sample can spoil.
+func scaled(prior Coef, ms []measurement) Coef {
+	ratios := make([]float64, len(ms))
+	for i, m := range ms {
+		f := m.shape.features()
+		ratios[i] = m.nanos / clamp(prior.roofline(&f))
+	}
+	ratio := median(ratios)
+	for j := range prior {
+		prior[j] = min(prior[j]*ratio, maxCoef)
+	}
+	return prior
+}
 
-// regress finds the coefficients c >= 0 that minimise Σ(c·f/t − 1)² + Σ(pull·(c/prior − 1))². There are at most four, so each
-// set of positive coefficients is solved in turn and the best feasible one wins: that is the exact optimum.
-func regress(prior Coef, ms []measurement) Coef {
-	var best Coef
-	least := math.Inf(1)
+// nonNegative solves the weighted problem. There are at most four coefficients, so each set of positive ones is solved in turn and the
+// best feasible solution is the exact optimum: no active set has to be searched for.
+func nonNegative(prior, last Coef, ms []measurement, weight []float64) (best Coef, ok bool) {
+	lowest := math.Inf(1)
 	for set := 1; set < 1<<numFeatures; set++ {
 		var cols []int
 		for j := range numFeatures {
@@ -84,47 +117,46 @@ func regress(prior Coef, ms []measurement) Coef {
 				cols = append(cols, j)
 			}
 		}
-		if c, cost, ok := solve(prior, ms, cols); ok && cost < least {
-			best, least = c, cost
+		if c, cost, solved := solve(prior, last, ms, weight, cols); solved && cost < lowest {
+			best, lowest, ok = c, cost, true
 		}
 	}
-	if math.IsInf(least, 1) {
-		return prior
-	}
-	return best
+	return best, ok
 }
 
-func solve(prior Coef, ms []measurement, cols []int) (c Coef, cost float64, ok bool) {
+// solve is the weighted least-squares problem with the coefficients outside cols held at zero.
+func solve(prior, last Coef, ms []measurement, weight []float64, cols []int) (c Coef, cost float64, ok bool) {
 	rows := len(ms) + numFeatures
 	a, b := mat.NewDense(rows, len(cols), nil), mat.NewVecDense(rows, nil)
 	for i, m := range ms {
 		f := m.shape.features()
-		b.SetVec(i, 1)
+		b.SetVec(i, m.nanos*weight[i])
 		for x, j := range cols {
 			// Unknowns are in units of their prior: the columns are of like size then.
-			a.Set(i, x, f[j]*unit(prior[j])/m.nanos)
+			a.Set(i, x, f[j]*unit(prior[j])*weight[i])
 		}
 	}
 	for j := range numFeatures {
+		w := pull * unit(prior[j]) / max(unit(prior[j]), last[j])
 		if prior[j] > 0 {
-			b.SetVec(len(ms)+j, pull)
+			b.SetVec(len(ms)+j, w)
 		}
 		if x := slices.Index(cols, j); x >= 0 {
-			a.Set(len(ms)+j, x, pull)
+			a.Set(len(ms)+j, x, w)
 		}
 	}
-	var z mat.VecDense
+	var z, r mat.VecDense
 	if err := z.SolveVec(a, b); err != nil {
 		return c, 0, false
 	}
-	var r mat.VecDense
 	r.MulVec(a, &z)
 	r.SubVec(&r, b)
 	for x, j := range cols {
-		if v := z.AtVec(x); !(v >= 0) || math.IsInf(v, 0) {
+		v := z.AtVec(x) * unit(prior[j])
+		if !(v >= 0 && v <= maxCoef) {
 			return c, 0, false
 		}
-		c[j] = z.AtVec(x) * unit(prior[j])
+		c[j] = v
 	}
 	return c, mat.Dot(&r, &r), true
 }
@@ -135,37 +167,3 @@ func unit(prior float64) float64 {
 	}
 	return 1e-3
 }
-
-// correct turns what the roofline leaves over into cells: the mean log residual of a size class, shrunk towards 0 as if
-// one further sample had agreed with the roofline.
-func correct(c *Coef, ms []measurement) []Cell {
-	type key struct {
-		v     Variant
-		class int
-	}
-	type total struct{ log, weight, spread float64 }
-	totals := map[key]total{}
-	for _, m := range ms {
-		f := m.shape.features()
-		roof := max(c.roofline(&f), minNanos)
-		class, fraction := position(m.shape.Work())
-		if fraction >= 0.5 {
-			class++
-		}
-		k, w := key{m.shape.Variant, class}, float64(m.samples)
-		t := totals[k]
-		totals[k] = total{t.log + w*min(max(math.Log(m.nanos/roof), -maxLog), maxLog), t.weight + w, t.spread + w*m.spread}
-	}
-	var cells []Cell
-	for k, t := range totals {
-		// The part of the spread that more samples cannot take away is kept at 2 %.
-		cells = append(cells, Cell{k.v, k.class, t.log / (t.weight + 0.1), min(unmeasured, t.spread/t.weight+0.02), int(t.weight)})
-	}
-	slices.SortFunc(cells, func(a, b Cell) int {
-		return cmp.Or(cmp.Compare(a.Variant, b.Variant), cmp.Compare(a.Class, b.Class))
-	})
-	return cells
-}
-
-// maxLog bounds a correction: a factor of e^8, about 3000.
-const maxLog = 8

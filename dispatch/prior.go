@@ -2,16 +2,27 @@
 
 package dispatch
 
-import "github.com/setun-compute/setun/backends"
+import (
+	"math"
+
+	"github.com/setun-compute/setun/backends"
+)
 
 // Arm identifies a kernel.
 type Arm struct {
 	Backend, Kernel string
-	Threads         int
+	Threads         int // that it keeps busy; 0 counts as 1
 }
 
 // String returns "backend/kernel".
 func (a Arm) String() string { return a.Backend + "/" + a.Kernel }
+
+// Hardware is what a prior can use of a machine. Zero fields are unknown. Instruction sets are not here: a kernel that
+// the processor cannot run never becomes an arm.
+type Hardware struct {
+	Cores int // that the process may use
+	L3    int // bytes of the last cache before memory
+}
 
 // speed is what a kernel of some kind is expected to reach: nanoseconds before any work, bytes a nanosecond, flops a nanosecond.
 type speed struct{ launch, bytes, flops float64 }
@@ -30,21 +41,48 @@ var expected = map[string]speed{
 // unknownSpeed is for a kernel of a name never heard of: a little better than pure Go, at a native call's price.
 var unknownSpeed = speed{200, 6, 6}
 
-// Prior returns the coefficients of an arm before any measurement.
-func Prior(op backends.Op, a Arm) Coef {
+const (
+	wakeNanos    = 2000 // waking threads; about 1200 were measured for two
+	memoryBytes  = 25   // bytes a nanosecond that one core reads from memory
+	memoryThread = 5    // and what each further one adds
+)
+
+// Prior returns the coefficients of an arm before any measurement, on a machine of which nothing is known.
+func Prior(op backends.Op, a Arm) Coef { return Hardware{}.Prior(op, a).Coef }
+
+// Prior returns the model of an arm before any measurement. Threads beyond the cores gain nothing. When the last cache is
+// known, ops that are limited by bytes slow down to the speed of memory from half its size to twice its size.
+func (h Hardware) Prior(op backends.Op, a Arm) Model {
 	s, ok := expected[a.Kernel]
 	if !ok {
 		s = unknownSpeed
 	}
-	t := float64(max(1, a.Threads))
-	if t > 1 {
-		s.launch += 2000 // waking threads
+	threads := max(1, a.Threads)
+	if threads > 1 {
+		s.launch += wakeNanos
 	}
+	if h.Cores > 0 {
+		threads = min(threads, h.Cores)
+	}
+	t := float64(threads)
 	switch op {
 	case backends.OpQuantize:
-		return Coef{s.launch, 0.5 / (s.bytes * t), 1 / (s.bytes * t), 10 / t}
+		return Model{Coef{s.launch, 0.5 / (s.bytes * t), 1 / (s.bytes * t), 10 / t}, h.memory(s.bytes*t, t)}
 	case backends.OpKMeans:
-		return Coef{10 * s.launch, 2 / (s.flops * t), 4 / (s.bytes * t), 4 / s.bytes}
+		return Model{Coef: Coef{10 * s.launch, 2 / (s.flops * t), 4 / (s.bytes * t), 4 / s.bytes}}
 	}
-	return Coef{s.launch, 1 / (s.bytes * t)}
+	return Model{Coef{s.launch, 1 / (s.bytes * t)}, h.memory(s.bytes*t, t)}
+}
+
+// memory returns the corrections of a prior: none in cache, the ratio of speeds in memory.
+func (h Hardware) memory(bytes, threads float64) []Cell {
+	slower := bytes / (memoryBytes + memoryThread*(threads-1))
+	if h.L3 < 1<<10 || slower <= 1 {
+		return nil
+	}
+	half := int(perOctave * octaves(float64(h.L3)/4/2)) // values of 4 bytes
+	return []Cell{
+		{Class: half, Spread: unmeasured},
+		{Class: min(half+2*perOctave, numClasses-1), Log: min(math.Log(slower), maxLog), Spread: unmeasured},
+	}
 }

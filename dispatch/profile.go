@@ -9,13 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 
 	"github.com/setun-compute/setun/backends"
 )
 
-// Errors of DecodeProfile.
+// Errors that DecodeProfile wraps.
 var (
 	ErrProfileDamaged = errors.New("profile is damaged")
 	ErrProfileForeign = errors.New("profile is of another machine or other libraries")
@@ -30,6 +29,8 @@ const (
 	maxModels       = 512
 	maxCells        = 4096 // over all models
 	maxCoef         = 1e12
+	maxName         = 64 // bytes of a backend's or kernel's name
+	maxText         = 256
 )
 
 // Entry is the model of one arm for one op.
@@ -73,11 +74,15 @@ func (p *Profile) Set(op backends.Op, a Arm, m Model) {
 	p.Models = append(p.Models, e)
 }
 
-// Encode returns the profile as indented JSON in a stable order.
+// Encode returns the profile as indented JSON in a stable order: the same profile gives the same bytes. Errors wrap ErrProfileDamaged, for
+// what DecodeProfile would refuse.
 func (p *Profile) Encode() ([]byte, error) {
-	c := *p
+	c := Profile{Models: []Entry{}}
+	if p != nil {
+		c = *p
+		c.Models = append([]Entry{}, p.Models...)
+	}
 	c.Schema = Schema
-	c.Models = slices.Clone(p.Models)
 	slices.SortStableFunc(c.Models, func(a, b Entry) int {
 		return cmp.Or(cmp.Compare(a.Op, b.Op), cmp.Compare(a.Backend, b.Backend), cmp.Compare(a.Kernel, b.Kernel))
 	})
@@ -85,10 +90,17 @@ func (p *Profile) Encode() ([]byte, error) {
 		return nil, err
 	}
 	b, err := json.MarshalIndent(&c, "", " ")
-	return append(b, '\n'), err
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrProfileDamaged, err)
+	}
+	if b = append(b, '\n'); len(b) > maxProfileBytes {
+		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrProfileDamaged, len(b), maxProfileBytes)
+	}
+	return b, nil
 }
 
-// DecodeProfile reads a profile that was measured under the given fingerprint. Nothing in data is believed before it has been checked.
+// DecodeProfile reads a profile that was measured under the given fingerprint. Nothing in data is believed before it has been
+// checked, and no data can make it panic. Errors wrap ErrProfileDamaged, ErrProfileVersion or ErrProfileForeign.
 func DecodeProfile(data []byte, fingerprint string) (*Profile, error) {
 	if len(data) > maxProfileBytes {
 		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrProfileDamaged, len(data), maxProfileBytes)
@@ -116,45 +128,4 @@ func DecodeProfile(data []byte, fingerprint string) (*Profile, error) {
 		return nil, fmt.Errorf("%w: its fingerprint is %q, this machine's is %q", ErrProfileForeign, p.Fingerprint, fingerprint)
 	}
 	return p, nil
-}
-
-// check holds every number against its range.
-func (p *Profile) check() error {
-	damaged := func(format string, args ...any) error {
-		return fmt.Errorf("%w: %s", ErrProfileDamaged, fmt.Sprintf(format, args...))
-	}
-	if len(p.Models) > maxModels {
-		return damaged("%d models, the limit is %d", len(p.Models), maxModels)
-	}
-	seen, cells := map[[3]string]bool{}, 0
-	for _, e := range p.Models {
-		name := e.Op + " " + e.Backend + "/" + e.Kernel
-		key := [3]string{e.Op, e.Backend, e.Kernel}
-		if seen[key] {
-			return damaged("%s appears twice", name)
-		}
-		seen[key] = true
-		if cells += len(e.Cells); cells > maxCells {
-			return damaged("more than %d cells", maxCells)
-		}
-		positive := false
-		for _, c := range e.Coef {
-			if !(c >= 0 && c <= maxCoef) {
-				return damaged("%s has the coefficient %v", name, c)
-			}
-			positive = positive || c > 0
-		}
-		if !positive {
-			return damaged("%s costs nothing", name)
-		}
-		for i, c := range e.Cells {
-			if c.Variant >= numVariant || c.Class < 0 || c.Class >= numClasses || !(math.Abs(c.Log) <= maxLog) || !(c.Spread >= 0 && c.Spread <= 10) || c.Samples < 1 || c.Samples > 1<<40 {
-				return damaged("%s has the cell %+v", name, c)
-			}
-			if i > 0 && (c.Variant < e.Cells[i-1].Variant || c.Variant == e.Cells[i-1].Variant && c.Class <= e.Cells[i-1].Class) {
-				return damaged("%s has cells out of order", name)
-			}
-		}
-	}
-	return nil
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/setun-compute/setun/quant"
 )
 
-// ErrShape is returned for a text that is not the shape of a call.
+// ErrShape is wrapped by the error for a text that is not the shape of a call.
 var ErrShape = errors.New("not a shape")
 
 // Variant tells calls of one op apart whose cost per element differs. Every op has variant 0.
@@ -49,8 +49,12 @@ func KMeans(n, d, k int) Shape {
 	return Shape{Op: backends.OpKMeans, N: int64(n), D: int64(d), K: int64(k)}
 }
 
-// Quantize returns the shape of a call on n values with options that have their defaults filled in.
+// Quantize returns the shape of a call on n values with options that have their defaults filled in. Columns that are not positive
+// count as one row.
 func Quantize(n int, o quant.Options) Shape {
+	if o.Cols < 1 {
+		o.Cols = max(1, n)
+	}
 	rows := n / o.Cols
 	s := Shape{Op: backends.OpQuantize, N: int64(n), Groups: int64(quant.ScaleCount(rows, o.Cols, o.Group)), Out: int64(rows * o.Format.RowBytes(o.Cols))}
 	if o.Format != quant.Int8 {
@@ -68,12 +72,12 @@ func Quantize(n int, o quant.Options) Shape {
 	return s
 }
 
-// Work is the size that corrections are kept by: values, or multiply-adds of an iteration.
+// Work is the size that corrections are kept by: values, or multiply-adds of an iteration. It is never negative.
 func (s Shape) Work() float64 {
 	if s.Op == backends.OpKMeans {
-		return float64(s.N) * float64(s.D) * float64(s.K)
+		return max(0, float64(s.N)*float64(s.D)*float64(s.K))
 	}
-	return float64(s.N)
+	return max(0, float64(s.N))
 }
 
 // features are what the roofline's coefficients multiply; the first is 1.
@@ -117,7 +121,7 @@ func (s Shape) Flops() float64 {
 	return 0
 }
 
-// String formats the shape as ParseShape reads it: "1000000", "100000x64x256".
+// String formats the shape as ParseShape reads it: "1000000", "100000x64x256". Variants of quantize are not told apart.
 func (s Shape) String() string {
 	if s.Op == backends.OpKMeans {
 		return fmt.Sprintf("%dx%dx%d", s.N, s.D, s.K)
@@ -126,7 +130,7 @@ func (s Shape) String() string {
 }
 
 // ParseShape reads an op and a size: a number of values, or points x dimension x clusters for kmeans. Quantize is
-// ternary absmean to int8 with one scale.
+// ternary absmean to int8 with one scale. Errors wrap ErrShape and show what would be right.
 func ParseShape(op, text string) (Shape, error) {
 	var o backends.Op
 	for _, known := range backends.Ops() {
@@ -148,7 +152,7 @@ func ParseShape(op, text string) (Shape, error) {
 	product := 1.0
 	for _, p := range parts {
 		v, err := strconv.ParseInt(p, 10, 64)
-		if err != nil || v < 1 {
+		if err != nil || v < 1 || v > math.MaxInt {
 			return fail("sizes are whole numbers of at least 1")
 		}
 		sizes = append(sizes, v)

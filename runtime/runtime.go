@@ -81,7 +81,7 @@ func Open(options ...Option) (*Runtime, error) {
 		}
 	}
 	profile := rt.readProfile(c.profile)
-	router, err := dispatch.NewRouter(arms, profile, dispatch.Policy{Force: c.force, From: c.from})
+	router, err := dispatch.Hardware{Cores: m.Cores, L3: m.L3}.NewRouter(arms, profile, dispatch.Policy{Force: c.force, From: c.from})
 	if err != nil {
 		rt.Close()
 		return nil, fmt.Errorf("open: %w", err)
