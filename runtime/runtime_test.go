@@ -33,6 +33,12 @@ func libraries(t testing.TB) Option {
 		}
 		t.Skipf("no native library (run make native): %v", err)
 	}
+	if level := os.Getenv("SETUN_FORCE_ISA"); level != "" {
+		rt := open(t, WithLibraries(dir))
+		if len(rt.Arms(backends.OpNorm2)) < 2 {
+			t.Skipf("this machine has no %s", level)
+		}
+	}
 	return WithLibraries(dir)
 }
 
