@@ -13,7 +13,7 @@ import (
 )
 
 // compiler returns a C compiler, or skips the test and says so.
-func compiler(t *testing.T) string {
+func compiler(t testing.TB) string {
 	t.Helper()
 	for _, name := range []string{os.Getenv("CC"), "cc", "gcc", "clang"} {
 		if path, err := exec.LookPath(name); name != "" && err == nil {
@@ -28,7 +28,7 @@ func compiler(t *testing.T) string {
 }
 
 // build compiles C sources to a file in a private folder and returns its path.
-func build(t *testing.T, source string, args ...string) string {
+func build(t testing.TB, source string, args ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	c, out := filepath.Join(dir, "source.c"), filepath.Join(dir, "out")

@@ -5,7 +5,6 @@ package plugin
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -58,39 +57,46 @@ func (b *Backend) Restrict(keep func(backends.Kernel) bool) {
 }
 
 // block is an argument struct with what a call needs beside it. Blocks are pooled and live on the heap, so their
-// addresses stay while C uses them; they hold Go pointers only during a call.
+// addresses stay while C uses them; they hold the caller's pointers only during a call. What never changes is filled in once.
 type block[A any] struct {
 	args    A
-	argv    [2]uintptr
+	argv    [2]uintptr // context, &args
 	message [messageSize]byte
 }
 
 // A pool for each kind of block is process-wide state without meaning: it only saves allocations.
 var (
-	quantizeBlocks  = pool[quantizeArgs]()
-	constrainBlocks = pool[constrainArgs]()
-	reduceBlocks    = pool[reduceArgs]()
+	quantizeBlocks  = pool(func(a *quantizeArgs) *call { return &a.call })
+	constrainBlocks = pool(func(a *constrainArgs) *call { return &a.call })
+	reduceBlocks    = pool(func(a *reduceArgs) *call { return &a.call })
 )
 
-func pool[A any]() *sync.Pool { return &sync.Pool{New: func() any { return new(block[A]) }} }
-
-// begin readies the common part.
-func (x *block[A]) begin(c *call, state uintptr, cancel *atomic.Int32) {
-	x.message[0] = 0
-	*c = call{size: uint32(unsafe.Sizeof(x.args)), messageSize: messageSize, message: &x.message[0], cancel: (*int32)(unsafe.Pointer(cancel)), badIndex: -1}
-	x.argv = [2]uintptr{state, uintptr(unsafe.Pointer(&x.args))}
+func pool[A any](common func(*A) *call) *sync.Pool {
+	return &sync.Pool{New: func() any { return newBlock(common) }}
 }
 
-// invoke calls the kernel.
-func (x *block[A]) invoke(entry uintptr) int32 {
-	rc, _, _ := purego.SyscallN(entry, x.argv[:]...)
+func newBlock[A any](common func(*A) *call) *block[A] {
+	x := new(block[A])
+	*common(&x.args) = call{size: uint32(unsafe.Sizeof(x.args)), messageSize: messageSize, message: &x.message[0]}
+	x.argv[1] = uintptr(unsafe.Pointer(&x.args))
+	return x
+}
+
+// flag is the address of a cancel flag as C reads it.
+func flag(c *atomic.Int32) *int32 { return (*int32)(unsafe.Pointer(c)) }
+
+// invoke calls the kernel with a backend's context.
+func (x *block[A]) invoke(b *Backend, k backends.Kernel) int32 {
+	x.argv[0] = b.state
+	rc, _, _ := purego.SyscallN(b.entries[k.Index], x.argv[:]...)
 	return int32(rc)
 }
 
-// failure turns a kernel's result into an error.
-func (b *Backend) failure(op backends.Op, k backends.Kernel, rc int32, message *byte, x, y []float32, bad int64) error {
-	shape := strconv.Itoa(len(x))
-	sentinel := backends.ErrBackend
+// failure turns a kernel's result into an error. It empties the message for the next call.
+func (b *Backend) failure(k backends.Kernel, rc int32, c *call, x, y []float32) error {
+	shape, bad, sentinel := strconv.Itoa(len(x)), c.badIndex, backends.ErrBackend
+	message := text(c.message, messageSize)
+	*c.message = 0
 	switch rc {
 	case statusCancelled:
 		return context.Canceled
@@ -102,79 +108,72 @@ func (b *Backend) failure(op backends.Op, k backends.Kernel, rc int32, message *
 			name, v, bad = "y", y, bad-int64(len(x))
 		}
 		if bad >= 0 && bad < int64(len(v)) {
-			return backends.Fail(backends.ErrNonFinite, op, shape, "%s[%d] = %v", name, bad, v[bad])
+			return backends.Fail(backends.ErrNonFinite, k.Op, shape, "%s[%d] = %v", name, bad, v[bad])
 		}
 	}
-	e := backends.Fail(sentinel, op, shape, "code %d: %s", rc, text(message, messageSize))
+	e := backends.Fail(sentinel, k.Op, shape, "code %d: %s", rc, message)
 	e.Backend = b.name + "/" + k.Name
 	return e
 }
 
 // Quantize calls the kernel's quantize.
-func (b *Backend) Quantize(k backends.Kernel, a *backends.Quantize) error {
-	t := a.Dst
-	x := quantizeBlocks.Get().(*block[quantizeArgs])
-	x.args = quantizeArgs{
-		levels: uint32(t.Levels), rule: uint32(a.Rule), format: uint32(t.Format),
-		x: unsafe.SliceData(a.X), rows: int64(t.Rows), cols: int64(t.Cols), group: int64(t.Group), seed: a.Seed,
-		out: unsafe.Pointer(unsafe.SliceData(t.Packed)), scales: unsafe.SliceData(t.Scales),
+func (b *Backend) Quantize(k backends.Kernel, a *backends.Quantize) (err error) {
+	t, x := a.Dst, quantizeBlocks.Get().(*block[quantizeArgs])
+	p := &x.args
+	p.cancel = flag(a.Cancel)
+	p.levels, p.rule, p.format, p.seed = uint32(t.Levels), uint32(a.Rule), uint32(t.Format), a.Seed
+	p.rows, p.cols, p.group = int64(t.Rows), int64(t.Cols), int64(t.Group)
+	p.x, p.scales = unsafe.SliceData(a.X), unsafe.SliceData(t.Scales)
+	if p.out = unsafe.Pointer(unsafe.SliceData(t.Packed)); t.Format == quant.Int8 {
+		p.out = unsafe.Pointer(unsafe.SliceData(t.Codes))
 	}
-	if t.Format == quant.Int8 {
-		x.args.out = unsafe.Pointer(unsafe.SliceData(t.Codes))
+	if rc := x.invoke(b, k); rc != statusOK {
+		err = b.failure(k, rc, &p.call, a.X, nil)
 	}
-	x.begin(&x.args.call, b.state, a.Cancel)
-	rc := x.invoke(b.entries[k.Index])
-	runtime.KeepAlive(a)
-	var err error
-	if rc != statusOK {
-		err = b.failure(backends.OpQuantize, k, rc, &x.message[0], a.X, nil, x.args.badIndex)
-	}
-	x.args = quantizeArgs{}
+	p.cancel, p.x, p.scales, p.out = nil, nil, nil, nil
 	quantizeBlocks.Put(x)
 	return err
 }
 
 // Constrain calls the kernel's constrain.
-func (b *Backend) Constrain(k backends.Kernel, a *backends.Constrain) error {
+func (b *Backend) Constrain(k backends.Kernel, a *backends.Constrain) (err error) {
 	x := constrainBlocks.Get().(*block[constrainArgs])
-	x.args = constrainArgs{x: unsafe.SliceData(a.X), dst: unsafe.SliceData(a.Dst), n: int64(len(a.X)), radius: a.Radius}
-	x.begin(&x.args.call, b.state, a.Cancel)
-	rc := x.invoke(b.entries[k.Index])
-	runtime.KeepAlive(a)
-	a.Norm = x.args.norm
-	var err error
-	if rc != statusOK {
-		err = b.failure(backends.OpConstrain, k, rc, &x.message[0], a.X, nil, x.args.badIndex)
+	p := &x.args
+	p.cancel = flag(a.Cancel)
+	p.x, p.dst, p.n, p.radius = unsafe.SliceData(a.X), unsafe.SliceData(a.Dst), int64(len(a.X)), a.Radius
+	if rc := x.invoke(b, k); rc != statusOK {
+		err = b.failure(k, rc, &p.call, a.X, nil)
+	} else {
+		a.Norm = p.norm
 	}
-	x.args = constrainArgs{}
+	p.cancel, p.x, p.dst = nil, nil, nil
 	constrainBlocks.Put(x)
 	return err
 }
 
 // Reduce calls the kernel's dot or norm2.
-func (b *Backend) Reduce(k backends.Kernel, a *backends.Reduce) error {
+func (b *Backend) Reduce(k backends.Kernel, a *backends.Reduce) (err error) {
 	x := reduceBlocks.Get().(*block[reduceArgs])
-	x.args = reduceArgs{x: unsafe.SliceData(a.X), y: unsafe.SliceData(a.Y), n: int64(len(a.X))}
-	x.begin(&x.args.call, b.state, a.Cancel)
-	rc := x.invoke(b.entries[k.Index])
-	runtime.KeepAlive(a)
-	a.Result = x.args.result
-	var err error
-	if rc != statusOK {
-		err = b.failure(k.Op, k, rc, &x.message[0], a.X, a.Y, x.args.badIndex)
+	p := &x.args
+	p.cancel = flag(a.Cancel)
+	p.x, p.y, p.n = unsafe.SliceData(a.X), unsafe.SliceData(a.Y), int64(len(a.X))
+	if rc := x.invoke(b, k); rc != statusOK {
+		err = b.failure(k, rc, &p.call, a.X, a.Y)
+	} else {
+		a.Result = p.result
 	}
-	x.args = reduceArgs{}
+	p.cancel, p.x, p.y = nil, nil, nil
 	reduceBlocks.Put(x)
 	return err
 }
 
 // KMeans runs the shared algorithm with the library's steps.
 func (b *Backend) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMeans) error {
-	x := new(block[kmeansArgs])
+	x := newBlock(func(a *kmeansArgs) *call { return &a.call })
 	var workspace []byte
 	return lloyd.Run(ctx, a, func(s *lloyd.Step) error {
 		x.args = kmeansArgs{
-			step: uint32(s.Kind), x: unsafe.SliceData(s.X), n: int64(s.N), d: int64(s.D), k: int64(s.K),
+			call: x.args.call, step: uint32(s.Kind), x: unsafe.SliceData(s.X), n: int64(s.N), d: int64(s.D), k: int64(s.K),
 			mean: unsafe.SliceData(s.Mean), centroids: unsafe.SliceData(s.Centroids), bias: unsafe.SliceData(s.Bias), weights: unsafe.SliceData(s.Weights),
 			scale: unsafe.SliceData(s.Scale), weightScale: s.WeightScale, low: unsafe.SliceData(s.Low), high: unsafe.SliceData(s.High),
 			labels: unsafe.SliceData(s.Labels), distance: unsafe.SliceData(s.Distance),
@@ -183,8 +182,7 @@ func (b *Backend) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMe
 		if s.KeepMin {
 			x.args.flags = keepMin
 		}
-		x.begin(&x.args.call, b.state, nil)
-		rc := x.invoke(b.entries[k.Index]) // asks for the size of the workspace
+		rc := x.invoke(b, k) // asks for the size of the workspace
 		if need := x.args.workspaceSize; rc == statusOK {
 			if int64(len(workspace)) < need+63 {
 				workspace = make([]byte, need+63)
@@ -192,9 +190,8 @@ func (b *Backend) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMe
 			base := unsafe.Pointer(unsafe.SliceData(workspace))
 			x.args.workspace = unsafe.Add(base, -uintptr(base)&63)
 			x.args.workspaceSize = need
-			rc = x.invoke(b.entries[k.Index])
+			rc = x.invoke(b, k)
 		}
-		runtime.KeepAlive(s)
 		s.Changed = x.args.changed
 		switch rc {
 		case statusOK:

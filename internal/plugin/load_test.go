@@ -37,7 +37,7 @@ const setun_table *ENTRY(uint32_t abi) { return abi == SETUN_ABI ? TABLE : (cons
 `
 
 // library builds tiny with some macros changed and returns its path.
-func library(t *testing.T, change ...string) string {
+func library(t testing.TB, change ...string) string {
 	t.Helper()
 	macros := map[string]string{"MAGIC": "SETUN_MAGIC", "SIZE": "sizeof(setun_table)", "ABI": "SETUN_ABI", "KERNELS": "kernels", "TABLE": "&table", "ENTRY": "setun_backend", "FAILURE": "SETUN_ENOMEM"}
 	for i := 0; i < len(change); i += 2 {
@@ -158,5 +158,18 @@ func TestTruncatedLibrariesAreRefused(t *testing.T) {
 	}
 	if refused == 0 {
 		t.Error("nothing was refused")
+	}
+}
+
+// BenchmarkNativeCall is the price of crossing into a native kernel and back, its argument block included: the kernel does nothing.
+func BenchmarkNativeCall(b *testing.B) {
+	lib, tried := Load("tiny", []Place{{Path: library(b), File: true}})
+	if lib == nil {
+		b.Fatal(tried)
+	}
+	k, a := lib.Kernels()[0], backends.Reduce{X: []float32{1, 1}}
+	b.ReportAllocs()
+	for b.Loop() {
+		lib.Reduce(k, &a)
 	}
 }

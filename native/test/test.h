@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test.h: what the parts of the C test driver share. Each part runs one op on every kernel of the table: the scalar kernel is
+ * compared with naive.c, which follows docs/numerics.md in its own way, and every other kernel with the scalar one, by bits. */
+#ifndef SETUN_TEST_H
+#define SETUN_TEST_H
+
+#include <setun/backend.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Bookkeeping -------------------------------------------------------------------------------------------------- */
+
+/* Counts a case of the kernel; on failure prints the text, which has to be enough to find the case again. */
+__attribute__((format(printf, 3, 4))) void expect(int ok, const setun_kernel *k, const char *text, ...);
+/* The kernel called "scalar" of an op. */
+const setun_kernel *scalar(uint32_t op);
+/* Calls body for each kernel of the op, the scalar one first: side 0 is the scalar kernel. */
+typedef void each_fn(const setun_kernel *k, int side, void *state);
+void each(uint32_t op, each_fn *body, void *state);
+
+/* ---- Memory ------------------------------------------------------------------------------------------------------- */
+
+/* Memory that ends where AddressSanitizer looks, or else before bytes that release checks, and begins offset bytes after a multiple of 64. */
+void *guarded(size_t bytes, size_t offset);
+/* Frees it. Counts as a mismatch when something was written before or behind it. */
+void release(void *p);
+
+/* ---- Data --------------------------------------------------------------------------------------------------------- */
+
+uint32_t next(void);
+/* Kinds of values. TIES has magnitudes on the cuts of its own mean 1, EQUAL one magnitude only, HUGE_VALUES overflows float32 sums. */
+enum { PLAIN, WIDE, HUGE_VALUES, SUBNORMAL, FEW, ZEROS, TIES, EQUAL, KINDS };
+void fill(float *x, size_t n, int kind);
+float *vector(int kind, size_t n, size_t offset);
+/* Whether two arrays have the same bits. */
+static inline int same(const void *a, const void *b, size_t bytes) { return memcmp(a, b, bytes) == 0; }
+
+/* ---- Parts -------------------------------------------------------------------------------------------------------- */
+
+void test_quantize(void);
+void test_reduce(void);
+void test_kmeans(void);
+/* Prints how fast the kernels are whose "op/kernel" contains the text. */
+int bench(const setun_table *t, const char *filter);
+
+/* ---- Naive arithmetic (naive.c) ----------------------------------------------------------------------------------- */
+
+double naive_dot(const float *x, const float *y, size_t n);
+double naive_magnitudes(const float *x, size_t n);
+/* The scale of a group, and its codes; index is that of x[0] in the tensor. */
+float naive_group(uint32_t rule, uint32_t levels, uint64_t seed, const float *x, size_t n, uint64_t index, int8_t *codes);
+/* Packs a row; returns its bytes. */
+size_t naive_pack(uint32_t format, uint8_t *out, const int8_t *codes, size_t n);
+float naive_scaled(float x, double f);
+float naive_chain(float a, const float *u, const float *v, size_t d);
+void naive_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
+#endif
