@@ -66,8 +66,10 @@ test-variants: native
 	@for os in linux/arm64 darwin/arm64 windows/amd64; do echo "vet $$os"; CGO_ENABLED=0 GOOS=$${os%/*} GOARCH=$${os#*/} go vet ./...; done
 
 bench: native
-	go test -run '^$$' -bench 'Call' -benchmem ./runtime
-	go test -run '^$$' -bench '.' ./backends/cpu
+	go test -run '^$$' -bench Decide -benchmem ./dispatch
+	go test -run '^$$' -bench Call -benchmem ./runtime ./internal/plugin
+	go test -run '^$$' -bench . ./backends/cpu
+	@if [ "$$(go env GOARCH)" = amd64 ]; then echo "with GOEXPERIMENT=simd:"; GOEXPERIMENT=simd go test -run '^$$' -bench Assign ./backends/cpu; fi
 	go run ./bench
 
 build:

@@ -6,6 +6,7 @@ package cpu
 
 import (
 	"math"
+	"math/bits"
 	"simd/archsimd"
 
 	"github.com/setun-compute/setun/internal/lloyd"
@@ -40,7 +41,7 @@ func assign(s *lloyd.Step) {
 	}
 	rows := make([]float32, tileRows*s.D) // element p of row r at p*tileRows + r
 	x := make([]float64, s.D)
-	var top winners
+	scores := make([]float32, tileRows*len(bias)) // of tileRows rows
 	for i := 0; i < s.N; i += tileRows {
 		n := min(tileRows, s.N-i)
 		for r := range n {
@@ -48,12 +49,11 @@ func assign(s *lloyd.Step) {
 				rows[p*tileRows+r] = v - s.Mean[p]
 			}
 		}
-		top.reset()
 		for t := range tiles {
-			top.tile(rows, panels[t*s.D*tileWidth:][:s.D*tileWidth], bias[t*tileWidth:][:tileWidth], int32(t*tileWidth))
+			tile(rows, panels[t*s.D*tileWidth:][:s.D*tileWidth], bias[t*tileWidth:][:tileWidth], scores[t*tileWidth:], len(bias))
 		}
 		for r := range n {
-			label := top.label(r)
+			label := argmax(scores[r*len(bias):][:len(bias)])
 			if s.Labels[i+r] != label {
 				s.Labels[i+r] = label
 				s.Changed++
@@ -74,43 +74,26 @@ func assign(s *lloyd.Step) {
 	archsimd.ClearAVXUpperBits()
 }
 
-// winners keeps, for each row and each of 16 lanes, the best score so far and the lowest centroid that has it.
-type winners struct {
-	score [tileRows][16]float32
-	index [tileRows][16]int32
-}
-
-func (w *winners) reset() {
-	for r := range w.score {
-		for l := range w.score[r] {
-			w.score[r][l] = float32(math.Inf(-1))
+// argmax returns the index of the greatest score, the lowest of equals. The length is a multiple of 16.
+func argmax(scores []float32) int32 {
+	best := archsimd.LoadFloat32x16Slice(scores)
+	for v := scores; len(v) >= 16; v = v[16:] {
+		best = best.Max(archsimd.LoadFloat32x16((*[16]float32)(v)))
+	}
+	half := best.GetHi().Max(best.GetLo())
+	var lanes [4]float32
+	half.GetHi().Max(half.GetLo()).Store(&lanes)
+	top := archsimd.BroadcastFloat32x16(max(lanes[0], lanes[1], lanes[2], lanes[3]))
+	for i := 0; i < len(scores); i += 16 {
+		if m := archsimd.LoadFloat32x16Slice(scores[i:]).Equal(top).ToBits(); m != 0 {
+			return int32(i + bits.TrailingZeros16(m))
 		}
 	}
+	return 0
 }
 
-// label returns the centroid of the greatest score of row r, the lowest of equals.
-func (w *winners) label(r int) int32 {
-	best := 0
-	for l, v := range w.score[r] {
-		if v > w.score[r][best] || v == w.score[r][best] && w.index[r][l] < w.index[r][best] {
-			best = l
-		}
-	}
-	return w.index[r][best]
-}
-
-// offer lets the scores of 16 centroids from first on compete.
-func (w *winners) offer(r int, v archsimd.Float32x16, index archsimd.Int32x16) {
-	best := archsimd.LoadFloat32x16(&w.score[r])
-	better := v.Greater(best)
-	v.Merge(best, better).Store(&w.score[r])
-	index.Merge(archsimd.LoadInt32x16(&w.index[r]), better).Store(&w.index[r])
-}
-
-var lanes = [16]int32{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
-
-// tile scores tileRows rows against the 32 centroids of a panel: chain(bias[l]; rows[·][r], panel[·][l]).
-func (w *winners) tile(rows, panel, bias []float32, first int32) {
+// tile scores tileRows rows against the 32 centroids of a panel: out[r*stride + l] = chain(bias[l]; rows[·][r], panel[·][l]).
+func tile(rows, panel, bias, out []float32, stride int) {
 	a0 := archsimd.LoadFloat32x16((*[16]float32)(bias))
 	b0 := archsimd.LoadFloat32x16((*[16]float32)(bias[16:]))
 	a1, b1, a2, b2, a3, b3 := a0, b0, a0, b0, a0, b0
@@ -128,14 +111,12 @@ func (w *winners) tile(rows, panel, bias []float32, first int32) {
 		a3, b3 = f.MulAdd(u, a3), f.MulAdd(v, b3)
 		panel, rows = panel[tileWidth:], rows[tileRows:]
 	}
-	i := archsimd.LoadInt32x16(&lanes).Add(archsimd.BroadcastInt32x16(first))
-	j := i.Add(archsimd.BroadcastInt32x16(16))
-	w.offer(0, a0, i)
-	w.offer(0, b0, j)
-	w.offer(1, a1, i)
-	w.offer(1, b1, j)
-	w.offer(2, a2, i)
-	w.offer(2, b2, j)
-	w.offer(3, a3, i)
-	w.offer(3, b3, j)
+	a0.StoreSlice(out)
+	b0.StoreSlice(out[16:])
+	a1.StoreSlice(out[stride:])
+	b1.StoreSlice(out[stride+16:])
+	a2.StoreSlice(out[2*stride:])
+	b2.StoreSlice(out[2*stride+16:])
+	a3.StoreSlice(out[3*stride:])
+	b3.StoreSlice(out[3*stride+16:])
 }

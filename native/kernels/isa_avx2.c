@@ -6,28 +6,11 @@
  * k-means: a tile of 6 rows by 16 centroids keeps 12 of 16 registers as accumulators over the whole dimension. */
 #include "bits.h"
 #include "isa.h"
-
-#include <immintrin.h>
+#include "products_ymm.h"
 
 #define LOAD(p) _mm256_loadu_ps(p)
-#define INLINE static inline __attribute__((always_inline))
-
-/* lanes 0-3, 4-7, ... 28-31. */
-INLINE double fold(__m256d t[8]) {
-    for (int w = 4; w > 0; w /= 2)
-        for (int v = 0; v < w; v++) t[v] = _mm256_add_pd(t[v], t[v + w]);
-    __m128d f = _mm_add_pd(_mm256_castpd256_pd128(t[0]), _mm256_extractf128_pd(t[0], 1));
-    return _mm_cvtsd_f64(_mm_add_sd(f, _mm_unpackhi_pd(f, f)));
-}
 
 INLINE __m256 magnitude(__m256 v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
-
-/* The last n < 32 values and zeros. */
-INLINE const float *padded(float buffer[32], const float *x, size_t n) {
-    memset(buffer, 0, 32 * sizeof *buffer);
-    memcpy(buffer, x, n * sizeof *x);
-    return buffer;
-}
 
 INLINE void add_magnitudes(__m256 acc[4], const float *x) {
     for (int v = 0; v < 4; v++) acc[v] = _mm256_add_ps(acc[v], magnitude(LOAD(x + 8 * v)));
@@ -44,29 +27,8 @@ static double abs_chunk(const float *x, size_t n) {
         t[2 * v] = _mm256_cvtps_pd(_mm256_castps256_ps128(acc[v]));
         t[2 * v + 1] = _mm256_cvtps_pd(_mm256_extractf128_ps(acc[v], 1));
     }
-    return fold(t);
+    return fold_ymm(t);
 }
-
-/* acc[v] += x[4v ..] * y[4v ..]; the products are exact, so the fused form is the same. */
-INLINE void add_products(__m256d acc[8], const float *x, const float *y) {
-    for (int v = 0; v < 8; v++) {
-        __m256d u = _mm256_cvtps_pd(_mm_loadu_ps(x + 4 * v));
-        acc[v] = _mm256_fmadd_pd(u, x == y ? u : _mm256_cvtps_pd(_mm_loadu_ps(y + 4 * v)), acc[v]);
-    }
-}
-
-INLINE double products(const float *x, const float *y, size_t n) {
-    __m256d acc[8];
-    for (int v = 0; v < 8; v++) acc[v] = _mm256_setzero_pd();
-    float u[32], w[32];
-    size_t i = 0;
-    for (; i + 32 <= n; i += 32) add_products(acc, x + i, y + i);
-    if (i < n) add_products(acc, padded(u, x + i, n - i), padded(w, y + i, n - i));
-    return fold(acc);
-}
-
-static double square_chunk(const float *x, size_t n) { return products(x, x, n); }
-static double dot_chunk(const float *x, const float *y, size_t n) { return products(x, y, n); }
 
 INLINE uint32_t max_lane(__m256i v) {
     __m128i m = _mm_max_epu32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));

@@ -2,17 +2,14 @@
  *
  * AVX-512 (F, BW, DQ, VL). 16 float32 or 8 float64 a vector; tails by masks.
  *
- * Sums: 32 lanes are two float32 or four float64 accumulators, one vector a cycle on Zen 4.
+ * Sums: 32 lanes are two float32 accumulators; float64 lanes are those of products_ymm.h.
  * k-means: a tile of 12 rows by 32 centroids keeps 24 accumulators in registers over the whole dimension and needs two panel loads and
  * 12 broadcasts for 24 multiply-adds, so the FMA units are the limit: one 512-bit multiply-add a cycle on Zen 4. */
 #include "bits.h"
 #include "isa.h"
-
-#include <immintrin.h>
+#include "products_ymm.h"
 
 #define LOAD(p) _mm512_loadu_ps(p)
-#define WIDEN(p) _mm512_cvtps_pd(_mm256_loadu_ps(p))
-#define INLINE static inline __attribute__((always_inline))
 
 /* The first n of 16 lanes. */
 INLINE __mmask16 first16(size_t n) { return (__mmask16)((1u << n) - 1); }
@@ -41,30 +38,6 @@ static double abs_chunk(const float *x, size_t n) {
     return fold(_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)), _mm512_cvtps_pd(_mm512_castps512_ps256(b)),
                 _mm512_cvtps_pd(_mm512_extractf32x8_ps(b, 1)));
 }
-
-/* acc[v] += x[8v ..] * y[8v ..]; the products are exact, so the fused form is the same. */
-INLINE void add_products(__m512d acc[4], const float *x, const float *y) {
-    for (int v = 0; v < 4; v++) {
-        __m512d u = WIDEN(x + 8 * v);
-        acc[v] = _mm512_fmadd_pd(u, x == y ? u : WIDEN(y + 8 * v), acc[v]);
-    }
-}
-
-INLINE double products(const float *x, const float *y, size_t n) {
-    __m512d acc[4] = {_mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd()};
-    size_t i = 0;
-    for (; i + 32 <= n; i += 32) add_products(acc, x + i, y + i);
-    if (i < n) {
-        float u[32] = {0}, v[32] = {0};
-        memcpy(u, x + i, (n - i) * sizeof *x);
-        memcpy(v, y + i, (n - i) * sizeof *y);
-        add_products(acc, u, v);
-    }
-    return fold(acc[0], acc[1], acc[2], acc[3]);
-}
-
-static double square_chunk(const float *x, size_t n) { return products(x, x, n); }
-static double dot_chunk(const float *x, const float *y, size_t n) { return products(x, y, n); }
 
 static uint32_t abs_max(const float *x, size_t n) {
     __m512i mask = _mm512_set1_epi32((int)SETUN_ABS_MASK), a = _mm512_setzero_si512(), b = a;

@@ -16,11 +16,9 @@ static void *must(void *p) {
 }
 
 /* Lane w and above added to those below, until lane 0 has all. */
-static double fold(const double *lane, int width) {
-    if (width == 1) return lane[0];
-    double half[16];
-    for (int l = 0; l < width / 2; l++) half[l] = lane[l] + lane[l + width / 2];
-    return fold(half, width / 2);
+static double fold(double *lane, int width) {
+    for (int l = 0; l < width / 2; l++) lane[l] += lane[l + width / 2];
+    return width > 1 ? fold(lane, width / 2) : lane[0];
 }
 
 static double chunk64(const double *v, size_t n) {
@@ -140,7 +138,7 @@ float naive_group(uint32_t rule, uint32_t levels, uint64_t seed, const float *x,
         if (!changed) break;
     }
     if (rule == SETUN_LEAST_SQUARES) return s;
-    fit(levels, x, n, codes, &weight);
+    /* Q counts the codes that the last round fitted, as backends/cpu has it: those of s, unless 16 rounds were too few. */
     double q = levels == SETUN_TERNARY ? weight : weight / 4;
     return q == 0 ? s : (float)sqrt(naive_dot(x, x, n) / q);
 }

@@ -1,196 +1,144 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_simd_c.c: every kernel of the library against its scalar reference, bit for bit, without Go: for sanitizers and for
- * machines without Go. Buffers are allocated to size, so that AddressSanitizer sees a read or write past their ends. The Go
- * suite in backends/conform compares the same kernels with pure Go. */
+ * test_simd_c.c: every kernel of the library without Go: for sanitizers, emulators and machines without Go. The Go suite in
+ * backends/conform compares the same kernels with pure Go.
+ *
+ *     test_simd_c                 checks everything and prints how many cases each kernel had
+ *     test_simd_c --bench [text]  prints how fast the kernels are, those only whose "op/kernel" contains the text */
+#define _POSIX_C_SOURCE 200112L
+#include "test.h"
+
 #include <math.h>
-#include <setun/backend.h>
+#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-static long cases, mismatches;
+#if defined(__SANITIZE_ADDRESS__)
+enum { TAIL = 0 }; /* the sanitizer watches the end itself */
+#else
+enum { TAIL = 64 };
+#endif
+enum { HEAD = 64, CANARY = 0xA5, KERNELS = 64, BUFFERS = 32 };
 
-static uint64_t state = 88172645463325252ull;
-static uint32_t next(void) {
+static const setun_table *table;
+static long cases[KERNELS], mismatches;
+
+void expect(int ok, const setun_kernel *k, const char *text, ...) {
+    static const char *const ops[] = {"?", "quantize", "constrain", "dot", "norm2", "kmeans"};
+    cases[k - table->kernels]++;
+    if (ok || mismatches++ >= 20) return;
+    va_list list;
+    va_start(list, text);
+    printf("MISMATCH %s/%s: ", ops[k->op < 6 ? k->op : 0], k->name);
+    vprintf(text, list);
+    printf("\n");
+    va_end(list);
+}
+
+const setun_kernel *scalar(uint32_t op) {
+    for (uint32_t i = 0; i < table->kernel_count; i++)
+        if (table->kernels[i].op == op && strcmp(table->kernels[i].name, "scalar") == 0) return &table->kernels[i];
+    printf("op %u has no scalar kernel\n", op);
+    exit(1);
+}
+
+void each(uint32_t op, each_fn *body, void *state) {
+    const setun_kernel *first = scalar(op);
+    body(first, 0, state);
+    for (uint32_t i = 0; i < table->kernel_count; i++)
+        if (table->kernels[i].op == op && &table->kernels[i] != first) body(&table->kernels[i], 1, state);
+}
+
+/* ---- Memory ------------------------------------------------------------------------------------------------------- */
+
+static struct buffer {
+    unsigned char *base, *p;
+    size_t bytes;
+} buffers[BUFFERS];
+
+void *guarded(size_t bytes, size_t offset) {
+    struct buffer *b = buffers;
+    while (b < buffers + BUFFERS && b->p) b++;
+    void *base;
+    if (b == buffers + BUFFERS || posix_memalign(&base, 64, HEAD + offset + bytes + TAIL)) {
+        fprintf(stderr, "out of memory\n");
+        exit(2);
+    }
+    *b = (struct buffer){base, (unsigned char *)base + HEAD + offset, bytes};
+    memset(base, CANARY, HEAD + offset);
+    memset(b->p + bytes, CANARY, TAIL);
+    return b->p;
+}
+
+void release(void *p) {
+    struct buffer *b = buffers;
+    while (b < buffers + BUFFERS && b->p != p) b++;
+    if (b == buffers + BUFFERS) abort();
+    int intact = 1;
+    for (unsigned char *q = b->base; q < b->p; q++) intact &= *q == CANARY;
+    for (int i = 0; i < TAIL; i++) intact &= b->p[b->bytes + (size_t)i] == CANARY;
+    if (!intact && mismatches++ < 20) printf("MISMATCH: something wrote outside of %zu bytes\n", b->bytes);
+    free(b->base);
+    b->p = NULL;
+}
+
+/* ---- Data --------------------------------------------------------------------------------------------------------- */
+
+uint32_t next(void) {
+    static uint64_t state = 88172645463325252ull;
     state ^= state << 13;
     state ^= state >> 7;
     state ^= state << 17;
     return (uint32_t)(state >> 16);
 }
 
-/* Kinds of data: 0 normal size, 1 wide, 2 huge, 3 subnormal, 4 few values (ties), 5 zeros. */
-static float value(int kind) {
-    float u = (float)next() / 2147483648.0f - 1;
-    uint32_t b = next();
-    float f;
-    switch (kind) {
-    case 1:
-        return ldexpf(u, (int)(next() % 120) - 60);
-    case 2:
-        return u * 3.4e38f;
-    case 3:
-        b &= 0x80ffffffu;
-        memcpy(&f, &b, sizeof f);
-        return f;
-    case 4:
-        return (float)((int)(next() % 5) - 2) / 2;
-    case 5:
-        return b & 1 ? 0.0f : -0.0f;
-    default:
-        return u;
+void fill(float *x, size_t n, int kind) {
+    static const float ties[8] = {0.5f, 1.5f, 1, 1, 0.25f, 0.75f, 1.5f, 1.5f};
+    for (size_t i = 0; i < n; i++) {
+        float u = (float)(next() >> 7) / 16777216.0f - 1; /* exact, in [-1, 1) */
+        uint32_t b = next();
+        switch (kind) {
+        case WIDE: x[i] = ldexpf(u, (int)(b % 120) - 60); break;
+        case HUGE_VALUES: x[i] = u * 3.4e38f; break;
+        case SUBNORMAL: b &= 0x80ffffffu, memcpy(x + i, &b, sizeof b); break;
+        case FEW: x[i] = (float)((int)(b % 5) - 2) / 2; break;
+        case ZEROS: x[i] = b & 1 ? 0.0f : -0.0f; break;
+        case TIES: x[i] = b & 1 ? ties[i % 8] : -ties[i % 8]; break;
+        case EQUAL: x[i] = b & 1 ? 0.7f : -0.7f; break;
+        default: x[i] = u;
+        }
     }
 }
 
-static void *must(void *p) {
-    if (!p) {
-        fprintf(stderr, "out of memory\n");
-        exit(2);
-    }
-    return p;
-}
-
-static float *vector(int kind, size_t n) {
-    float *x = must(malloc(n * sizeof *x));
-    for (size_t i = 0; i < n; i++) x[i] = value(kind);
+float *vector(int kind, size_t n, size_t offset) {
+    float *x = guarded(n * sizeof *x, offset);
+    fill(x, n, kind);
     return x;
 }
 
-static void expect(int ok, const char *op, const char *kernel, long n, int kind) {
-    cases++;
-    if (!ok && mismatches++ < 20) printf("MISMATCH %s/%s n=%ld kind=%d\n", op, kernel, n, kind);
-}
+/* ---- Main --------------------------------------------------------------------------------------------------------- */
 
-static void quantize(const setun_kernel *k, const setun_kernel *ref, size_t n, int kind) {
-    float *x = vector(kind, n);
-    for (uint32_t levels = 3; levels <= 5; levels += 2)
-        for (uint32_t rule = SETUN_ABSMEAN; rule <= SETUN_STOCHASTIC; rule++)
-            for (uint32_t format = SETUN_INT8; format <= (levels == 3 ? SETUN_BASE3 : SETUN_INT8); format++)
-                for (int g = 0; g < 3; g++) {
-                    int64_t group = g == 0 ? 0 : g == 1 ? (int64_t)n : 1 + (int64_t)n / 3;
-                    size_t bytes = format == SETUN_INT8 ? n : format == SETUN_2BIT ? (n + 3) / 4 : (n + 4) / 5;
-                    uint8_t *out = must(malloc(2 * bytes));
-                    float scales[2][4] = {{0}};
-                    int32_t rc[2];
-                    for (int side = 0; side < 2; side++) {
-                        setun_quantize a = {
-                            .call = {.size = sizeof a}, .levels = levels, .rule = rule, .format = format, .x = x, .rows = 1, .cols = (int64_t)n};
-                        a.group = group;
-                        a.seed = 7;
-                        a.out = out + (size_t)side * bytes;
-                        a.scales = scales[side];
-                        rc[side] = (side ? ref : k)->run(NULL, &a);
-                    }
-                    expect(rc[0] == SETUN_OK && rc[1] == SETUN_OK && !memcmp(out, out + bytes, bytes) && !memcmp(scales[0], scales[1], sizeof scales[0]),
-                           "quantize", k->name, (long)n, kind);
-                    free(out);
-                }
-    free(x);
-}
-
-static void constrain(const setun_kernel *k, const setun_kernel *ref, size_t n, int kind) {
-    const double radii[] = {0, 1e-40, 0.5, 1e30, INFINITY};
-    float *x = vector(kind, n), *out = must(malloc(2 * n * sizeof *out));
-    for (size_t r = 0; r < sizeof radii / sizeof *radii; r++) {
-        double norm[2];
-        for (int side = 0; side < 2; side++) {
-            setun_constrain a = {.call = {.size = sizeof a}, .x = x, .dst = out + (size_t)side * n, .n = (int64_t)n, .radius = radii[r]};
-            (side ? ref : k)->run(NULL, &a);
-            norm[side] = a.norm;
-        }
-        expect(norm[0] == norm[1] && !memcmp(out, out + n, n * sizeof *out), "constrain", k->name, (long)n, kind);
-    }
-    x[n / 2] = NAN;
-    setun_constrain a = {.call = {.size = sizeof a}, .x = x, .dst = x, .n = (int64_t)n, .radius = 1};
-    expect(k->run(NULL, &a) == SETUN_ENONFINITE && a.call.bad_index == (int64_t)(n / 2), "constrain NaN", k->name, (long)n, kind);
-    a.radius = -1;
-    expect(k->run(NULL, &a) == SETUN_EINVAL, "constrain radius", k->name, (long)n, kind);
-    free(x);
-    free(out);
-}
-
-static void reduce(const setun_kernel *k, const setun_kernel *ref, size_t n, int kind) {
-    float *x = vector(kind, n), *y = vector(0, n);
-    setun_reduce a = {.call = {.size = sizeof a}, .x = x, .y = y, .n = (int64_t)n}, b = a;
-    int32_t rc = k->run(NULL, &a) | ref->run(NULL, &b);
-    expect(rc == SETUN_OK && a.result == b.result, "reduce", k->name, (long)n, kind);
-    free(x);
-    free(y);
-}
-
-static int32_t kmeans_step(const setun_kernel *k, setun_kmeans *a) {
-    a->call.size = sizeof *a;
-    a->workspace = NULL;
-    int32_t rc = k->run(NULL, a);
-    if (rc != SETUN_OK) return rc;
-    a->workspace = must(aligned_alloc(64, ((size_t)a->workspace_size + 63) / 64 * 64));
-    rc = k->run(NULL, a);
-    free(a->workspace);
-    return rc;
-}
-
-static void kmeans(const setun_kernel *k, const setun_kernel *ref, size_t n, size_t d, size_t c, int kind) {
-    float *x = vector(kind, n * d), *mean = vector(kind, d), *centroids = vector(kind, c * d), *bias = vector(4, c), *weights = vector(5, n);
-    double *scale = must(malloc(d * sizeof *scale));
-    for (size_t j = 0; j < d; j++) scale[j] = ldexp(1, kind == 1 ? -30 : 20);
-    for (size_t i = 0; i < n; i++) weights[i] = (float)(next() % 5) / 4;
-    int32_t *labels = must(malloc(2 * n * sizeof *labels));
-    memset(labels, 0, 2 * n * sizeof *labels);
-    float *distance = must(malloc(2 * n * sizeof *distance));
-    int64_t *sums = must(calloc(2 * (c * d + 2 * c), sizeof *sums)), changed[2];
-    int32_t rc = 0;
-    for (int side = 0; side < 2; side++) {
-        int64_t *s = sums + (size_t)side * (c * d + 2 * c);
-        setun_kmeans a = {
-            .step = SETUN_KMEANS_ASSIGN, .x = x, .n = (int64_t)n, .d = (int64_t)d, .k = (int64_t)c, .mean = mean, .centroids = centroids, .bias = bias};
-        a.weights = weights;
-        a.scale = scale;
-        a.weight_scale = 1024;
-        a.labels = labels + (size_t)side * n;
-        a.sums = s;
-        a.counts = s + c * d;
-        a.weight_sums = s + c * d + c;
-        rc |= kmeans_step(side ? ref : k, &a);
-        changed[side] = a.changed;
-        a.step = SETUN_KMEANS_DISTANCE;
-        a.distance = distance + (size_t)side * n;
-        rc |= kmeans_step(side ? ref : k, &a);
-    }
-    expect(rc == SETUN_OK && changed[0] == changed[1] && !memcmp(labels, labels + n, n * sizeof *labels) &&
-               !memcmp(distance, distance + n, n * sizeof *distance) && !memcmp(sums, sums + c * d + 2 * c, (c * d + 2 * c) * sizeof *sums),
-           "kmeans", k->name, (long)n, kind);
-    free(x), free(mean), free(centroids), free(bias), free(weights), free(scale), free(labels), free(distance), free(sums);
-}
-
-int main(void) {
-    const setun_table *t = setun_backend(SETUN_ABI);
-    if (!t || setun_backend(SETUN_ABI + 1)) {
+int main(int argc, char **argv) {
+    table = setun_backend(SETUN_ABI);
+    if (!table || setun_backend(SETUN_ABI + 1) || setun_backend(0)) {
         printf("no table, or one for an unknown version\n");
         return 1;
     }
-    const size_t sizes[] = {1, 2, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 255, 257, 321, 1279, 1281, 4095, 4097, 9001};
-    const size_t dims[] = {1, 2, 3, 5, 8, 9, 16, 17, 33, 100}, ks[] = {1, 2, 5, 8, 17, 33, 70};
-    for (uint32_t i = 0; i < t->kernel_count; i++) {
-        const setun_kernel *k = &t->kernels[i], *ref = NULL;
-        for (uint32_t j = 0; j < t->kernel_count; j++)
-            if (t->kernels[j].op == k->op && !strcmp(t->kernels[j].name, "scalar")) ref = &t->kernels[j];
-        if (!ref) return 1;
-        long before = cases;
-        for (int kind = 0; kind < 6; kind++) {
-            for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
-                if (k->op == SETUN_OP_QUANTIZE) quantize(k, ref, sizes[s], kind);
-                if (k->op == SETUN_OP_CONSTRAIN) constrain(k, ref, sizes[s], kind);
-                if (k->op == SETUN_OP_DOT || k->op == SETUN_OP_NORM2) reduce(k, ref, sizes[s], kind);
-            }
-            if (k->op == SETUN_OP_KMEANS && kind != 2)
-                for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
-                    for (size_t c = 0; c < sizeof ks / sizeof *ks; c++) kmeans(k, ref, 1 + next() % 70, dims[d], ks[c], kind);
-        }
-        if (cases == before) {
-            printf("op %u of %s was not tested\n", k->op, k->name);
-            return 1;
-        }
+    if (table->magic != SETUN_MAGIC || table->size < sizeof *table || table->kernel_size != sizeof(setun_kernel) || table->kernel_count > KERNELS) {
+        printf("the table is not what backend.h says\n");
+        return 1;
     }
-    printf("%ld cases, %ld mismatches\n", cases, mismatches);
-    return mismatches != 0;
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench(table, argc > 2 ? argv[2] : "");
+
+    test_quantize();
+    test_reduce();
+    test_kmeans();
+
+    long total = 0;
+    for (uint32_t i = 0; i < table->kernel_count; i++) {
+        total += cases[i];
+        printf("%s%s %ld", i == 0 ? "" : table->kernels[i].name == table->kernels[i - 1].name ? ", " : "\n", table->kernels[i].name, cases[i]);
+        if (cases[i] == 0) mismatches++;
+    }
+    printf("\n%ld cases, %ld mismatches\n", total, mismatches);
+    return mismatches != 0 || total == 0;
 }

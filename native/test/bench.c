@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * bench.c: `test_simd_c --bench`: each kernel alone, on one thread, the median of seven samples. It is for work on a kernel; what the
+ * runtime routes by is measured by `calibrate`. GB/s count the bytes of the input once. */
+#define _POSIX_C_SOURCE 200112L
+#include "test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <time.h>
+
+enum { SAMPLES = 7 };
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int by_value(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+
+typedef struct trial {
+    const setun_kernel *k;
+    void *args;
+    void (*before)(void *args); /* each call; may be null */
+} trial;
+
+/* Seconds of a call: samples of at least 2 ms, fewer of them where one takes long. */
+static double seconds(const trial *t) {
+    double sample[SAMPLES];
+    size_t calls = 1;
+    int n = 0;
+    while (n < SAMPLES) {
+        double begin = now();
+        for (size_t i = 0; i < calls; i++) {
+            if (t->before) t->before(t->args);
+            if (t->k->run(NULL, t->args) != SETUN_OK) return NAN;
+        }
+        double took = now() - begin;
+        if (took < 2e-3) {
+            calls *= 2;
+            continue;
+        }
+        sample[n++] = took / (double)calls;
+        if (took > 0.3 && n >= 2) break;
+    }
+    qsort(sample, (size_t)n, sizeof *sample, by_value);
+    return sample[n / 2];
+}
+
+static void line(const char *op, const setun_kernel *k, const char *shape, double s, double amount, const char *unit) {
+    printf("%-26s %-7s %-18s %12.3f us %8.1f %s\n", op, k->name, shape, s * 1e6, amount / s * 1e-9, unit);
+    fflush(stdout);
+}
+
+static int wanted(const char *op, const setun_kernel *k, const char *filter) {
+    char name[64];
+    snprintf(name, sizeof name, "%s/%s", op, k->name);
+    return strstr(name, filter) != NULL;
+}
+
+/* In place, a little smaller every time, so that every call scales. */
+static void shrink(void *args) {
+    setun_constrain *a = args;
+    a->radius = a->norm * 0.999;
+}
+
+static void elementwise(const setun_table *t, const char *filter, size_t n) {
+    char shape[32];
+    snprintf(shape, sizeof shape, "n=%zu", n);
+    float *x = vector(PLAIN, n, 0), scale;
+    uint8_t *out = guarded(n, 0);
+    memset(out, 0, n);
+    for (uint32_t i = 0; i < t->kernel_count; i++) {
+        const setun_kernel *k = &t->kernels[i];
+        static const char *const formats[] = {"quantize int8", "quantize 2bit", "quantize base3"};
+        for (uint32_t f = 0; f < 3 && k->op == SETUN_OP_QUANTIZE; f++) {
+            if (!wanted(formats[f], k, filter)) continue;
+            setun_quantize a = {.call = {.size = sizeof a}, .levels = 3, .rule = SETUN_ABSMEAN, .format = f + 1, .x = x, .rows = 1, .cols = (int64_t)n, .out = out};
+            a.scales = &scale;
+            line(formats[f], k, shape, seconds(&(trial){k, &a, NULL}), 4 * (double)n, "GB/s");
+        }
+        if (k->op == SETUN_OP_NORM2 && wanted("norm2", k, filter)) {
+            setun_reduce a = {.call = {.size = sizeof a}, .x = x, .n = (int64_t)n};
+            line("norm2", k, shape, seconds(&(trial){k, &a, NULL}), 4 * (double)n, "GB/s");
+        }
+        setun_constrain a = {.call = {.size = sizeof a}, .x = x, .dst = x, .n = (int64_t)n, .radius = INFINITY};
+        if (k->op == SETUN_OP_CONSTRAIN && wanted("constrain inside", k, filter))
+            line("constrain inside", k, shape, seconds(&(trial){k, &a, NULL}), 4 * (double)n, "GB/s");
+        if (k->op == SETUN_OP_CONSTRAIN && wanted("constrain outside", k, filter)) {
+            fill(x, n < 4096 ? n : 4096, PLAIN);
+            a.radius = 0x1p30;
+            k->run(NULL, &a); /* for the norm */
+            line("constrain outside", k, shape, seconds(&(trial){k, &a, shrink}), 4 * (double)n, "GB/s");
+            if (a.norm < 1) fill(x, n, PLAIN); /* many calls have worn it down */
+        }
+    }
+    release(x);
+    release(out);
+}
+
+static void clusters(const setun_table *t, const char *filter, size_t n, size_t d, size_t c) {
+    float *x = vector(PLAIN, n * d, 0), *mean = guarded(d * sizeof *mean, 0), *centroids = vector(PLAIN, c * d, 0), *bias = guarded(c * sizeof *bias, 0);
+    int64_t *sums = guarded((c * d + c) * sizeof *sums, 0);
+    int32_t *labels = guarded(n * sizeof *labels, 0);
+    double *scale = guarded(d * sizeof *scale, 0);
+    float *distance = guarded(n * sizeof *distance, 0);
+    memset(labels, 0, n * sizeof *labels);
+    for (size_t p = 0; p < d; p++) mean[p] = 0.01f, scale[p] = 0x1p30;
+    for (size_t q = 0; q < c; q++) bias[q] = (float)(-naive_dot(centroids + q * d, centroids + q * d, d) / 2);
+    for (uint32_t i = 0; i < t->kernel_count; i++) {
+        const setun_kernel *k = &t->kernels[i];
+        if (k->op != SETUN_OP_KMEANS) continue;
+        static const char *const names[] = {"kmeans labels", "kmeans assign", "kmeans distance"};
+        for (int step = 0; step < 3; step++) {
+            if (!wanted(names[step], k, filter)) continue;
+            setun_kmeans a = {.call = {.size = sizeof a}, .x = x, .d = (int64_t)d, .k = (int64_t)c, .mean = mean, .centroids = centroids, .bias = bias, .scale = scale};
+            a.step = step < 2 ? SETUN_KMEANS_ASSIGN : SETUN_KMEANS_DISTANCE;
+            a.labels = labels;
+            a.distance = distance;
+            memset(sums, 0, (c * d + c) * sizeof *sums);
+            if (step == 1) a.sums = sums, a.counts = sums + c * d;
+            /* A kernel that would take long gets fewer rows. */
+            double rows = (double)n, work = step < 2 ? 2.0 * (double)(d * c) : 4.0 * (double)d;
+            for (double few = 256; few <= rows; few *= 16) {
+                a.n = (int64_t)few;
+                a.workspace = NULL;
+                k->run(NULL, &a);
+                a.workspace = guarded((size_t)a.workspace_size, 0);
+                double begin = now();
+                k->run(NULL, &a);
+                double rate = few / (now() - begin);
+                release(a.workspace);
+                if (rows / rate > 0.5) rows = fmax(256, floor(rate * 0.5));
+            }
+            a.n = (int64_t)rows;
+            a.workspace = NULL;
+            k->run(NULL, &a);
+            a.workspace = guarded((size_t)a.workspace_size, 0);
+            char shape[48];
+            snprintf(shape, sizeof shape, "%ldx%zu k=%zu", (long)a.n, d, c);
+            if (step < 2)
+                line(names[step], k, shape, seconds(&(trial){k, &a, NULL}), (double)a.n * work, "GFLOP/s");
+            else
+                line(names[step], k, shape, seconds(&(trial){k, &a, NULL}), (double)a.n * work, "GB/s");
+            release(a.workspace);
+        }
+    }
+    release(x), release(mean), release(centroids), release(bias), release(sums), release(labels), release(scale), release(distance);
+}
+
+int bench(const setun_table *t, const char *filter) {
+    printf("%s %s (%s)\n", t->name, t->version, t->build);
+    const size_t sizes[] = {64, 4096, 1000000, 100000000};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) elementwise(t, filter, sizes[s]);
+    clusters(t, filter, 10000, 64, 64);
+    clusters(t, filter, 100000, 128, 256);
+    return 0;
+}

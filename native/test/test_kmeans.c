@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_kmeans.c: the four steps, over dimensions and numbers of centroids around every tile and panel. */
+#include "test.h"
+
+#include <math.h>
+
+/* Kinds of this op alone: products in float32's subnormal range, and a wide range whose squares stay finite. */
+enum { TINY = KINDS, BROAD, KMEANS_KINDS };
+/* What assign is asked for. */
+enum { LABELS, SUMS, WEIGHTED, MODES };
+
+typedef struct job {
+    setun_kmeans a;
+    size_t n, d, k;
+    int kind, mode;
+    size_t offset;
+    /* Outputs as they were before the step and as they have to be after it. */
+    const int32_t *labels, *want_labels;
+    const int64_t *sums, *want_sums; /* k*d sums, k counts, k weight sums */
+    const float *distance, *want_distance, *low_high, *want_low_high;
+    int64_t want_changed;
+    int32_t status;
+} job;
+
+static float *values(int kind, size_t n, size_t offset) {
+    float *x = vector(kind < KINDS ? kind : kind == TINY ? PLAIN : WIDE, n, 4 * offset);
+    for (size_t i = 0; i < n; i++) {
+        if (kind == TINY) x[i] = ldexpf(x[i], -66 - (int)(next() % 8));
+        if (kind == BROAD || kind == WIDE) x[i] *= 0x1p-10f;
+        if (kind == HUGE_VALUES) x[i] *= 0x1p-72f; /* below 2^56: with d < 2^14 the squares stay in range */
+    }
+    return x;
+}
+
+static void *copy(const void *from, size_t bytes, size_t offset) {
+    void *p = guarded(bytes, offset);
+    memcpy(p, from, bytes);
+    return p;
+}
+
+/* Asks for the workspace, gives exactly that, and runs the step. */
+static int32_t step(const setun_kernel *k, setun_kmeans *a) {
+    a->call.size = sizeof *a;
+    a->workspace = NULL;
+    int32_t rc = k->run(NULL, a);
+    if (rc != SETUN_OK || a->workspace_size <= 0) return -1;
+    a->workspace = guarded((size_t)a->workspace_size, 0);
+    rc = k->run(NULL, a);
+    release(a->workspace);
+    return rc;
+}
+
+#define REPORT "step=%u n=%zu d=%zu k=%zu kind=%d mode=%d offset=%zu rc=%d"
+#define REPORTED j->a.step, j->n, j->d, j->k, j->kind, j->mode, j->offset, rc
+
+static void run_assign(const setun_kernel *k, int side, void *state) {
+    job *j = state;
+    (void)side;
+    setun_kmeans a = j->a;
+    size_t each_sum = j->k * j->d, all = each_sum + 2 * j->k;
+    a.labels = copy(j->labels, j->n * sizeof *a.labels, 4 * j->offset);
+    int64_t *sums = copy(j->sums, all * sizeof *sums, 8 * (j->offset % 8));
+    if (j->mode != LABELS) a.sums = sums, a.counts = sums + each_sum, a.weight_sums = sums + each_sum + j->k;
+    int32_t rc = step(k, &a);
+    expect(rc == SETUN_OK && a.changed == j->want_changed && same(a.labels, j->want_labels, j->n * sizeof *a.labels) &&
+               same(sums, j->want_sums, all * sizeof *sums),
+           k, REPORT " changed %ld, not %ld", REPORTED, (long)a.changed, (long)j->want_changed);
+    release(a.labels);
+    release(sums);
+}
+
+static void run_distance(const setun_kernel *k, int side, void *state) {
+    job *j = state;
+    (void)side;
+    setun_kmeans a = j->a;
+    a.distance = copy(j->distance, j->n * sizeof *a.distance, 4 * j->offset);
+    int32_t rc = step(k, &a);
+    expect(rc == SETUN_OK && same(a.distance, j->want_distance, j->n * sizeof *a.distance), k, REPORT " labels=%d flags=%u", REPORTED, a.labels != NULL, a.flags);
+    release(a.distance);
+}
+
+static void run_columns(const setun_kernel *k, int side, void *state) {
+    job *j = state;
+    (void)side;
+    setun_kmeans a = j->a;
+    float *low_high = copy(j->low_high, 2 * j->d * sizeof *low_high, 4 * j->offset);
+    int64_t *sums = copy(j->sums, j->d * sizeof *sums, 8 * (j->offset % 8));
+    a.low = low_high;
+    a.high = low_high + j->d;
+    a.step = SETUN_KMEANS_RANGE;
+    int32_t rc = step(k, &a);
+    expect(rc == j->status && (rc != SETUN_OK || same(low_high, j->want_low_high, 2 * j->d * sizeof *low_high)), k, REPORT, REPORTED);
+    release(low_high);
+    if (j->status == SETUN_OK) {
+        a.step = SETUN_KMEANS_MEAN;
+        a.sums = sums;
+        rc = step(k, &a);
+        expect(rc == SETUN_OK && same(sums, j->want_sums, j->d * sizeof *sums), k, REPORT, REPORTED);
+    }
+    release(sums);
+}
+
+/* ---- What docs/numerics.md asks for -------------------------------------------------------------------------------- */
+
+static float distance_of(const job *j, const float *row, const float *c) {
+    float t[1024];
+    for (size_t p = 0; p < j->d; p++) t[p] = row[p] - c[p];
+    return naive_chain(0, t, t, j->d);
+}
+
+static void shape(size_t n, size_t d, size_t k, int kind, int mode) {
+    static size_t turn;
+    size_t offset = turn++ % 16, all = k * d + 2 * k;
+    job j = {.n = n, .d = d, .k = k, .kind = kind, .mode = mode, .offset = offset};
+    float *x = values(kind, n * d, offset), *mean = values(kind, d, (offset * 3 + 1) % 16), *c = values(kind, k * d, (offset * 5 + 2) % 16);
+    float *bias = guarded(k * sizeof *bias, 4 * offset), *weights = guarded(n * sizeof *weights, 0), *row = guarded(n * d * sizeof *row, 0);
+    double *scale = guarded(d * sizeof *scale, 8 * (offset % 8));
+    int32_t *labels = guarded(2 * n * sizeof *labels, 0), *want = labels + n;
+    int64_t *sums = guarded(2 * all * sizeof *sums, 0), *total = sums + all;
+    float *distance = guarded(2 * n * sizeof *distance, 0), *wanted = distance + n, *low_high = guarded(4 * d * sizeof *low_high, 0);
+
+    for (size_t q = 1; q < k; q++) /* duplicates, next to each other and far apart */
+        if (next() % 4 == 0) memcpy(c + q * d, c + (next() % q) * d, d * sizeof *c);
+    for (size_t q = 0; q < k; q++) bias[q] = (float)(-naive_dot(c + q * d, c + q * d, d) / 2);
+    for (size_t i = 0; i < n; i++) weights[i] = (float)(next() % 9) / 8 * (next() % 3 ? 1 : 0.7f);
+    for (size_t i = 0; i < n; i++)
+        for (size_t p = 0; p < d; p++) row[i * d + p] = x[i * d + p] - mean[p];
+    for (size_t p = 0; p < d; p++) {
+        float most = 0;
+        int e;
+        for (size_t i = 0; i < n; i++) most = fmaxf(most, fabsf(row[i * d + p]));
+        frexp((double)most, &e);
+        scale[p] = ldexp(1, 51 - e);
+    }
+    for (size_t i = 0; i < all; i++) sums[i] = total[i] = (int64_t)next() - (int64_t)next();
+    for (size_t i = 0; i < n; i++) {
+        labels[i] = want[i] = (int32_t)(next() % k);
+        float best = -INFINITY;
+        for (size_t q = 0; q < k; q++) {
+            float s = naive_chain(bias[q], row + i * d, c + q * d, d);
+            if (s > best) best = s, want[i] = (int32_t)q;
+        }
+        j.want_changed += want[i] != labels[i];
+        if (mode == LABELS) continue;
+        double w = mode == WEIGHTED ? (double)weights[i] : 1;
+        for (size_t p = 0; p < d; p++) total[(size_t)want[i] * d + p] += (int64_t)rint(w * (double)row[i * d + p] * scale[p]);
+        total[k * d + (size_t)want[i]]++;
+        if (mode == WEIGHTED) total[k * d + k + (size_t)want[i]] += (int64_t)rint(w * 0x1p49);
+    }
+    j.a = (setun_kmeans){.x = x, .n = (int64_t)n, .d = (int64_t)d, .k = (int64_t)k, .mean = mean, .centroids = c, .bias = bias, .scale = scale};
+    j.a.step = SETUN_KMEANS_ASSIGN;
+    j.a.weights = mode == WEIGHTED ? weights : NULL;
+    j.a.weight_scale = 0x1p49;
+    j.labels = labels;
+    j.want_labels = want;
+    j.sums = sums;
+    j.want_sums = total;
+    each(SETUN_OP_KMEANS, run_assign, &j);
+
+    j.a.step = SETUN_KMEANS_DISTANCE;
+    j.distance = distance;
+    j.want_distance = wanted;
+    for (int flags = 0; flags < 4; flags++) {
+        j.a.flags = flags & SETUN_KMEANS_KEEP_MIN;
+        j.a.labels = flags & 2 ? labels : NULL;
+        for (size_t i = 0; i < n; i++) {
+            float new = distance_of(&j, row + i * d, c + (flags & 2 ? (size_t)labels[i] * d : 0));
+            distance[i] = next() % 3 == 0 ? INFINITY : next() % 2 ? new / 2 : new * 2;
+            wanted[i] = !(flags & SETUN_KMEANS_KEEP_MIN) || new < distance[i] ? new : distance[i];
+        }
+        each(SETUN_OP_KMEANS, run_distance, &j);
+    }
+
+    for (size_t p = 0; p < d; p++) {
+        int fresh = next() % 2; /* or the range of rows seen before */
+        low_high[p] = low_high[2 * d + p] = fresh ? INFINITY : -0.25f;
+        low_high[d + p] = low_high[3 * d + p] = fresh ? -INFINITY : 0.25f;
+        total[p] = sums[p];
+        for (size_t i = 0; i < n; i++) {
+            float v = x[i * d + p];
+            if (v < low_high[2 * d + p]) low_high[2 * d + p] = v;
+            if (v > low_high[3 * d + p]) low_high[3 * d + p] = v;
+        }
+    }
+    for (size_t p = 0; p < d; p++) { /* the mean is of x itself */
+        float most = fmaxf(fabsf(low_high[2 * d + p]), fabsf(low_high[3 * d + p]));
+        int e;
+        frexp((double)most, &e);
+        scale[p] = ldexp(1, 51 - e);
+        for (size_t i = 0; i < n; i++) total[p] += (int64_t)rint((double)x[i * d + p] * scale[p]);
+    }
+    j.low_high = low_high;
+    j.want_low_high = low_high + 2 * d;
+    each(SETUN_OP_KMEANS, run_columns, &j);
+    size_t at = next() % (n * d);
+    x[at] = next() % 2 ? NAN : next() % 2 ? INFINITY : -INFINITY;
+    j.status = SETUN_ENONFINITE;
+    each(SETUN_OP_KMEANS, run_columns, &j);
+
+    void *const buffers[] = {x, mean, c, bias, weights, row, scale, labels, sums, distance, low_high};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) release(buffers[i]);
+}
+
+/* ---- Scores to the last bit ---------------------------------------------------------------------------------------- */
+
+/* Labels show which score is greatest, so they can weigh one: against a constant of the same value the lower index has to win, against
+ * its neighbour the greater value. row and centroid are placed in the midst of n rows and k centroids. */
+static void weigh(const float *row, const float *centroid, float start, size_t d, size_t n, size_t k, size_t at, int kind) {
+    float *x = guarded(n * d * sizeof *x, 0), *mean = guarded(d * sizeof *mean, 0), *c = guarded(k * d * sizeof *c, 0), *bias = guarded(k * sizeof *bias, 0);
+    int32_t *labels = guarded(2 * n * sizeof *labels, 0);
+    int64_t *sums = guarded((k * d + 2 * k) * sizeof *sums, 0);
+    memset(mean, 0, d * sizeof *mean);
+    memset(c, 0, k * d * sizeof *c);
+    memset(sums, 0, (k * d + 2 * k) * sizeof *sums);
+    for (size_t i = 0; i < n; i++) memcpy(x + i * d, row, d * sizeof *x);
+    memcpy(c + at * d, centroid, d * sizeof *c);
+    float score = naive_chain(start, row, centroid, d);
+    for (int side = 0; side < 4; side++) {
+        size_t rival = side < 2 ? 0 : k - 1;
+        if (rival == at) continue;
+        for (size_t q = 0; q < k; q++) bias[q] = -INFINITY;
+        bias[at] = start;
+        bias[rival] = side % 2 == 0 ? score : nextafterf(score, side == 1 ? -INFINITY : INFINITY);
+        size_t winner = side == 0 ? 0 : side == 1 || side == 2 ? at : k - 1;
+        job j = {.n = n, .d = d, .k = k, .kind = kind, .mode = LABELS, .labels = labels, .want_labels = labels + n, .sums = sums, .want_sums = sums};
+        for (size_t i = 0; i < n; i++) labels[i] = 0, labels[n + i] = (int32_t)winner;
+        j.want_changed = winner ? (int64_t)n : 0;
+        j.a = (setun_kmeans){.step = SETUN_KMEANS_ASSIGN, .x = x, .n = (int64_t)n, .d = (int64_t)d, .k = (int64_t)k, .mean = mean, .centroids = c, .bias = bias};
+        each(SETUN_OP_KMEANS, run_assign, &j);
+    }
+    release(x), release(mean), release(c), release(bias), release(labels), release(sums);
+}
+
+static void scores(void) {
+    const size_t dims[] = {1, 2, 5, 16, 33, 100}, ks[] = {2, 5, 17, 40, 70};
+    for (int kind = 0; kind < KMEANS_KINDS; kind++)
+        for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
+            for (size_t q = 0; q < sizeof ks / sizeof *ks; q++) {
+                size_t d = dims[i], k = ks[q];
+                float *row = values(kind, d, 0), *c = values(kind, d, 0), *start = values(kind, 1, 0);
+                weigh(row, c, next() % 2 ? *start : -naive_chain(0, row, c, d), d, 1 + next() % 30, k, next() % k, kind); /* or one that cancels */
+                release(row), release(c), release(start);
+            }
+    /* Sums that round twice to a neighbour: the exact one lies a hair beside the middle of two float32 values, the float64 one on it. */
+    for (int sign = -1; sign <= 1; sign += 2)
+        for (int odd = 0; odd < 4; odd++)
+            for (size_t k = 2; k < 40; k += 7) {
+                const float row[3] = {0, 8 * (1 + 0x1p-23f), 0}, above = 8 * (1 - 0x1p-23f), below = 8 * (1 + 0x1p-22f);
+                const float c[3] = {1, (float)sign * (odd & 2 ? above : below), 2};
+                weigh(row, c, (float)sign * (0x1p30f + 128 * (float)(odd & 1)), 3, 7, k, k / 2, -1);
+                weigh(c, row, (float)-sign * (0x1p30f + 128 * (float)(odd & 1)), 3, 7, k, k / 2, -1);
+            }
+}
+
+/* ---- Failures ------------------------------------------------------------------------------------------------------ */
+
+static void run_refused(const setun_kernel *k, int side, void *state) {
+    (void)side, (void)state;
+    float x[6] = {1, 2, 3}, mean[2] = {0}, c[4] = {0}, bias[2] = {0}, distance[3] = {9, 9, 9}, low[2] = {9, 9}, high[2] = {9, 9};
+    double scale[2] = {1, 1};
+    int32_t labels[3] = {1, 1, 1};
+    int64_t sums[4] = {9}, counts[2] = {9}, weight_sums[2] = {9};
+    char *space = guarded(1 << 16, 0);
+    for (uint32_t s = 1; s <= 4; s++)
+        for (int i = 0; i < 20; i++) {
+            char message[100] = "";
+            setun_kmeans a = {.call = {.size = sizeof a, .message = message, .message_size = sizeof message}, .step = s, .x = x, .n = 3, .d = 2, .k = 2};
+            a.mean = mean, a.centroids = c, a.bias = bias, a.weights = x, a.scale = scale, a.weight_scale = 1, a.low = low, a.high = high, a.labels = labels;
+            a.distance = distance, a.sums = sums, a.counts = counts, a.weight_sums = weight_sums, a.workspace = space, a.workspace_size = 1 << 16;
+            int assign = s == SETUN_KMEANS_ASSIGN, centred = s >= SETUN_KMEANS_ASSIGN, applies = 1;
+            switch (i) {
+            case 0: a.call.size--; break;
+            case 1: a.step = 0; break;
+            case 2: a.step = 5; break;
+            case 3: a.x = NULL; break;
+            case 4: a.n = 0; break;
+            case 5: a.d = 0; break;
+            case 6: a.n = a.d = INT64_MAX / 2; break;
+            case 7: a.k = 0, applies = centred; break;
+            case 8: a.k = (int64_t)1 << 32, applies = centred; break;
+            case 9: a.mean = NULL, applies = centred; break;
+            case 10: a.centroids = NULL, applies = centred; break;
+            case 11: a.bias = NULL, applies = assign; break;
+            case 12: a.labels = NULL, applies = assign; break;
+            case 13: a.counts = NULL, applies = assign; break;
+            case 14: a.weight_sums = NULL, applies = assign; break;
+            case 15: a.scale = NULL, applies = assign || s == SETUN_KMEANS_MEAN; break;
+            case 16: a.low = NULL, applies = s == SETUN_KMEANS_RANGE; break;
+            case 17: a.distance = NULL, applies = s == SETUN_KMEANS_DISTANCE; break;
+            case 18: a.workspace_size = 64, applies = centred; break;
+            default: a.workspace = space + 32, applies = centred; break;
+            }
+            if (!applies) continue;
+            int32_t rc = k->run(NULL, &a);
+            expect(rc == SETUN_EINVAL && message[0] && labels[0] == 1 && distance[0] == 9 && low[0] == 9 && sums[0] == 9 && counts[0] == 9 && weight_sums[0] == 9, k,
+                   "refused step=%u case %d: rc=%d", s, i, rc);
+        }
+    release(space);
+}
+
+static void run_cancelled(const setun_kernel *k, int side, void *state) {
+    (void)side;
+    const volatile int32_t stop = 1;
+    size_t n = 1 << 16, d = 16;
+    const float *x = state;
+    float *distance = guarded(n * sizeof *distance, 0);
+    int32_t *labels = guarded(n * sizeof *labels, 0);
+    setun_kmeans a = {.x = x, .n = (int64_t)n, .d = (int64_t)d, .k = 4, .mean = x, .centroids = x, .bias = x, .labels = labels, .distance = distance};
+    memset(labels, 0, n * sizeof *labels);
+    a.call.cancel = &stop;
+    for (a.step = SETUN_KMEANS_ASSIGN; a.step <= SETUN_KMEANS_DISTANCE; a.step++) {
+        int32_t rc = step(k, &a);
+        expect(rc == SETUN_ECANCELLED, k, "step=%u is not cancelled: rc=%d", a.step, rc);
+    }
+    release(distance);
+    release(labels);
+}
+
+void test_kmeans(void) {
+    const size_t dims[] = {1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 64, 100, 128, 200, 1000}, ks[] = {1, 2, 3, 5, 8, 16, 17, 31, 32, 33, 64, 100};
+    size_t turn = 0;
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
+        for (size_t q = 0; q < sizeof ks / sizeof *ks; q++) {
+            const size_t rows[] = {1 + turn % 40, 1 + turn * 17 % 40, 100, 1000};
+            for (size_t r = 0; r < sizeof rows / sizeof *rows; r++, turn++)
+                if (r < 2 || rows[r] * dims[i] * ks[q] <= 1500000) shape(rows[r], dims[i], ks[q], (int)(turn % KMEANS_KINDS), (int)(turn / 3 % MODES));
+        }
+    for (int kind = 0; kind < KMEANS_KINDS; kind++)
+        for (size_t n = 1; n <= 40; n++) shape(n, 1 + n * 3 % 19, 1 + n * 5 % 37, kind, (int)(n % MODES));
+    scores();
+    each(SETUN_OP_KMEANS, run_refused, NULL);
+    float *x = vector(PLAIN, 1 << 20, 0);
+    each(SETUN_OP_KMEANS, run_cancelled, x);
+    release(x);
+}
