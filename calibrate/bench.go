@@ -11,7 +11,6 @@ import (
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/dispatch"
 	"github.com/setun-compute/setun/quant"
-	"github.com/setun-compute/setun/runtime"
 )
 
 // result is one line of `calibrate bench`.
@@ -23,7 +22,7 @@ type result struct {
 	Nanos         float64 `json:"ns"` // median; of an iteration for kmeans
 	GBs           float64 `json:"gb_s"`
 	GFlops        float64 `json:"gflop_s"`
-	RooflineShare float64 `json:"roofline_share"` // see rooflines
+	RooflineShare float64 `json:"roofline_share"` // see roofline
 	SpeedupVsCPU  float64 `json:"speedup_vs_cpu"`
 	AllocBytes    int64   `json:"alloc_bytes"`
 }
@@ -111,6 +110,10 @@ func benchAll(ctx context.Context, env *environment, f *field, ops []backends.Op
 	}
 	bar := newProgress(env.err, float64(total))
 	defer bar.end()
+	roof, err := measureRoofline(ctx, f, d, e, quick)
+	if err != nil {
+		return nil, err
+	}
 	var results []result
 	for _, op := range ops {
 		for _, j := range benchJobs(op, quick) {
@@ -128,64 +131,16 @@ func benchAll(ctx context.Context, env *environment, f *field, ops []backends.Op
 				results = append(results, result{Op: op.String(), Shape: j.shape.String(), Backend: a.Backend, Kernel: a.Kernel, Nanos: t,
 					GBs: j.shape.Bytes() / t, GFlops: j.shape.Flops() / t, AllocBytes: allocated(d.call(rts[i], j))})
 			}
-			roof, err := rooflines(ctx, d, j, rts, e)
-			if err != nil {
-				return nil, err
-			}
+			least := roof.nanos(j.shape)
 			for i := first; i < len(results); i++ {
 				r := &results[i]
 				if r.SpeedupVsCPU = 0; results[first].Backend == "cpu" {
 					r.SpeedupVsCPU = results[first].Nanos / r.Nanos
 				}
-				r.RooflineShare = roof / r.Nanos
+				r.RooflineShare = least / r.Nanos
 			}
 			bar.step(1, op.String()+" "+j.shape.String())
 		}
 	}
 	return results, nil
-}
-
-// fmaFlops is the rate that one core of this machine could reach at kmeans; there is no portable way to ask, so the best rate that
-// any kernel shows on a shape that suits it stands for it.
-func fmaFlops(d *data, rts []*runtime.Runtime) float64 {
-	best := 0.0
-	j := job{shape: dispatch.KMeans(20_000, 128, 256)}
-	for _, rt := range rts[1:] { // pure Go never is the best, and would take a second
-		t, err := sample(d.call(rt, j), 1)
-		if err == nil {
-			best = max(best, j.shape.Flops()/t)
-		}
-	}
-	return best
-}
-
-// rooflines returns the least time that a job could take on one core: for the memory ops the minimal traffic, twice the input where the
-// algorithm needs two passes, at the read rate of the fastest norm2 of the same size in this run; for kmeans its arithmetic at the best rate seen in this run.
-func rooflines(ctx context.Context, d *data, j job, rts []*runtime.Runtime, e effort) (float64, error) {
-	if j.shape.Op == backends.OpKMeans {
-		if peak := fmaFlops(d, rts); peak > 0 {
-			return j.shape.Flops() / peak, nil
-		}
-		return 0, nil
-	}
-	norm := job{shape: dispatch.Vector(backends.OpNorm2, int(j.shape.N))}
-	times, err := e.race(ctx, d, norm, rts, make([]float64, len(rts)))
-	if err != nil {
-		return 0, err
-	}
-	read := 0.0 // nanoseconds to read the values once
-	for _, t := range times {
-		if m := median(t); read == 0 || m < read {
-			read = m
-		}
-	}
-	switch j.shape.Op {
-	case backends.OpQuantize:
-		return 2*read + read*float64(j.shape.Out)/(4*float64(j.shape.N)), nil
-	case backends.OpConstrain:
-		return 3 * read, nil // read for the norm, read and write to scale
-	case backends.OpDot:
-		return 2 * read, nil
-	}
-	return read, nil
 }

@@ -133,9 +133,12 @@ func (e effort) race(ctx context.Context, d *data, j job, rts []*runtime.Runtime
 	return results, nil
 }
 
-// allocated returns the bytes that one call allocates.
+// allocated returns the bytes that a call allocates once its destination is there.
 func allocated(f func() (int, error)) int64 {
 	var before, after gort.MemStats
+	if _, err := f(); err != nil {
+		return -1
+	}
 	gort.ReadMemStats(&before)
 	if _, err := f(); err != nil {
 		return -1

@@ -76,7 +76,8 @@ static void elementwise(const setun_table *t, const char *filter, size_t n) {
         static const char *const formats[] = {"quantize int8", "quantize 2bit", "quantize base3"};
         for (uint32_t f = 0; f < 3 && k->op == SETUN_OP_QUANTIZE; f++) {
             if (!wanted(formats[f], k, filter)) continue;
-            setun_quantize a = {.call = {.size = sizeof a}, .levels = 3, .rule = SETUN_ABSMEAN, .format = f + 1, .x = x, .rows = 1, .cols = (int64_t)n, .out = out};
+            setun_quantize a = {
+                .call = {.size = sizeof a}, .levels = 3, .rule = SETUN_ABSMEAN, .format = f + 1, .x = x, .rows = 1, .cols = (int64_t)n, .out = out};
             a.scales = &scale;
             line(formats[f], k, shape, seconds(&(trial){k, &a, NULL}), 4 * (double)n, "GB/s");
         }
@@ -114,7 +115,8 @@ static void clusters(const setun_table *t, const char *filter, size_t n, size_t 
         static const char *const names[] = {"kmeans labels", "kmeans assign", "kmeans distance"};
         for (int step = 0; step < 3; step++) {
             if (!wanted(names[step], k, filter)) continue;
-            setun_kmeans a = {.call = {.size = sizeof a}, .x = x, .d = (int64_t)d, .k = (int64_t)c, .mean = mean, .centroids = centroids, .bias = bias, .scale = scale};
+            setun_kmeans a = {
+                .call = {.size = sizeof a}, .x = x, .d = (int64_t)d, .k = (int64_t)c, .mean = mean, .centroids = centroids, .bias = bias, .scale = scale};
             a.step = step < 2 ? SETUN_KMEANS_ASSIGN : SETUN_KMEANS_DISTANCE;
             a.labels = labels;
             a.distance = distance;

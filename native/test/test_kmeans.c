@@ -76,7 +76,8 @@ static void run_distance(const setun_kernel *k, int side, void *state) {
     setun_kmeans a = j->a;
     a.distance = copy(j->distance, j->n * sizeof *a.distance, 4 * j->offset);
     int32_t rc = step(k, &a);
-    expect(rc == SETUN_OK && same(a.distance, j->want_distance, j->n * sizeof *a.distance), k, REPORT " labels=%d flags=%u", REPORTED, a.labels != NULL, a.flags);
+    expect(rc == SETUN_OK && same(a.distance, j->want_distance, j->n * sizeof *a.distance), k, REPORT " labels=%d flags=%u", REPORTED, a.labels != NULL,
+           a.flags);
     release(a.distance);
 }
 
@@ -226,7 +227,8 @@ static void weigh(const float *row, const float *centroid, float start, size_t d
         job j = {.n = n, .d = d, .k = k, .kind = kind, .mode = LABELS, .labels = labels, .want_labels = labels + n, .sums = sums, .want_sums = sums};
         for (size_t i = 0; i < n; i++) labels[i] = 0, labels[n + i] = (int32_t)winner;
         j.want_changed = winner ? (int64_t)n : 0;
-        j.a = (setun_kmeans){.step = SETUN_KMEANS_ASSIGN, .x = x, .n = (int64_t)n, .d = (int64_t)d, .k = (int64_t)k, .mean = mean, .centroids = c, .bias = bias};
+        j.a =
+            (setun_kmeans){.step = SETUN_KMEANS_ASSIGN, .x = x, .n = (int64_t)n, .d = (int64_t)d, .k = (int64_t)k, .mean = mean, .centroids = c, .bias = bias};
         each(SETUN_OP_KMEANS, run_assign, &j);
     }
     release(x), release(mean), release(c), release(bias), release(labels), release(sums);
@@ -270,31 +272,72 @@ static void run_refused(const setun_kernel *k, int side, void *state) {
             a.distance = distance, a.sums = sums, a.counts = counts, a.weight_sums = weight_sums, a.workspace = space, a.workspace_size = 1 << 16;
             int assign = s == SETUN_KMEANS_ASSIGN, centred = s >= SETUN_KMEANS_ASSIGN, applies = 1;
             switch (i) {
-            case 0: a.call.size--; break;
-            case 1: a.step = 0; break;
-            case 2: a.step = 5; break;
-            case 3: a.x = NULL; break;
-            case 4: a.n = 0; break;
-            case 5: a.d = 0; break;
-            case 6: a.n = a.d = INT64_MAX / 2; break;
-            case 7: a.k = 0, applies = centred; break;
-            case 8: a.k = (int64_t)1 << 32, applies = centred; break;
-            case 9: a.mean = NULL, applies = centred; break;
-            case 10: a.centroids = NULL, applies = centred; break;
-            case 11: a.bias = NULL, applies = assign; break;
-            case 12: a.labels = NULL, applies = assign; break;
-            case 13: a.counts = NULL, applies = assign; break;
-            case 14: a.weight_sums = NULL, applies = assign; break;
-            case 15: a.scale = NULL, applies = assign || s == SETUN_KMEANS_MEAN; break;
-            case 16: a.low = NULL, applies = s == SETUN_KMEANS_RANGE; break;
-            case 17: a.distance = NULL, applies = s == SETUN_KMEANS_DISTANCE; break;
-            case 18: a.workspace_size = 64, applies = centred; break;
-            default: a.workspace = space + 32, applies = centred; break;
+            case 0:
+                a.call.size--;
+                break;
+            case 1:
+                a.step = 0;
+                break;
+            case 2:
+                a.step = 5;
+                break;
+            case 3:
+                a.x = NULL;
+                break;
+            case 4:
+                a.n = 0;
+                break;
+            case 5:
+                a.d = 0;
+                break;
+            case 6:
+                a.n = a.d = INT64_MAX / 2;
+                break;
+            case 7:
+                a.k = 0, applies = centred;
+                break;
+            case 8:
+                a.k = (int64_t)1 << 32, applies = centred;
+                break;
+            case 9:
+                a.mean = NULL, applies = centred;
+                break;
+            case 10:
+                a.centroids = NULL, applies = centred;
+                break;
+            case 11:
+                a.bias = NULL, applies = assign;
+                break;
+            case 12:
+                a.labels = NULL, applies = assign;
+                break;
+            case 13:
+                a.counts = NULL, applies = assign;
+                break;
+            case 14:
+                a.weight_sums = NULL, applies = assign;
+                break;
+            case 15:
+                a.scale = NULL, applies = assign || s == SETUN_KMEANS_MEAN;
+                break;
+            case 16:
+                a.low = NULL, applies = s == SETUN_KMEANS_RANGE;
+                break;
+            case 17:
+                a.distance = NULL, applies = s == SETUN_KMEANS_DISTANCE;
+                break;
+            case 18:
+                a.workspace_size = 64, applies = centred;
+                break;
+            default:
+                a.workspace = space + 32, applies = centred;
+                break;
             }
             if (!applies) continue;
             int32_t rc = k->run(NULL, &a);
-            expect(rc == SETUN_EINVAL && message[0] && labels[0] == 1 && distance[0] == 9 && low[0] == 9 && sums[0] == 9 && counts[0] == 9 && weight_sums[0] == 9, k,
-                   "refused step=%u case %d: rc=%d", s, i, rc);
+            expect(rc == SETUN_EINVAL && message[0] && labels[0] == 1 && distance[0] == 9 && low[0] == 9 && sums[0] == 9 && counts[0] == 9 &&
+                       weight_sums[0] == 9,
+                   k, "refused step=%u case %d: rc=%d", s, i, rc);
         }
     release(space);
 }

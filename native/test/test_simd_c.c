@@ -97,14 +97,29 @@ void fill(float *x, size_t n, int kind) {
         float u = (float)(next() >> 7) / 16777216.0f - 1; /* exact, in [-1, 1) */
         uint32_t b = next();
         switch (kind) {
-        case WIDE: x[i] = ldexpf(u, (int)(b % 120) - 60); break;
-        case HUGE_VALUES: x[i] = u * 3.4e38f; break;
-        case SUBNORMAL: b &= 0x80ffffffu, memcpy(x + i, &b, sizeof b); break;
-        case FEW: x[i] = (float)((int)(b % 5) - 2) / 2; break;
-        case ZEROS: x[i] = b & 1 ? 0.0f : -0.0f; break;
-        case TIES: x[i] = b & 1 ? ties[i % 8] : -ties[i % 8]; break;
-        case EQUAL: x[i] = b & 1 ? 0.7f : -0.7f; break;
-        default: x[i] = u;
+        case WIDE:
+            x[i] = ldexpf(u, (int)(b % 120) - 60);
+            break;
+        case HUGE_VALUES:
+            x[i] = u * 3.4e38f;
+            break;
+        case SUBNORMAL:
+            b &= 0x80ffffffu, memcpy(x + i, &b, sizeof b);
+            break;
+        case FEW:
+            x[i] = (float)((int)(b % 5) - 2) / 2;
+            break;
+        case ZEROS:
+            x[i] = b & 1 ? 0.0f : -0.0f;
+            break;
+        case TIES:
+            x[i] = b & 1 ? ties[i % 8] : -ties[i % 8];
+            break;
+        case EQUAL:
+            x[i] = b & 1 ? 0.7f : -0.7f;
+            break;
+        default:
+            x[i] = u;
         }
     }
 }
