@@ -180,25 +180,28 @@ func TestBadInput(t *testing.T) {
 }
 
 func TestNothingIsAllocated(t *testing.T) {
-	for name, rt := range map[string]*Runtime{"pure Go": open(t, WithoutNative()), "native": open(t, libraries(t), WithForce("simd_c"))} {
-		x := ramp(5000)
-		q, err := rt.Quantize(nil, x, quant.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for op, f := range map[string]func(){
-			"quantize": func() { rt.Quantize(q, x, quant.Options{}) },
-			"packed": func() {
-				rt.Quantize(q, x, quant.Options{Format: quant.Base3, Rule: quant.LeastSquares, Cols: 50, Group: 25})
-			},
-			"constrain": func() { rt.Constrain(x, x, 10) },
-			"dot":       func() { rt.Dot(x, x) },
-			"norm2":     func() { rt.Norm2(x) },
-		} {
-			f() // the pools and the destination have what they need now
-			if n := testing.AllocsPerRun(200, f); n != 0 {
-				t.Errorf("%s, %s: %v allocations a call", name, op, n)
-			}
+	t.Run("pure Go", func(t *testing.T) { nothingIsAllocated(t, open(t, WithoutNative())) })
+	t.Run("native", func(t *testing.T) { nothingIsAllocated(t, open(t, libraries(t), WithForce("simd_c"))) })
+}
+
+func nothingIsAllocated(t *testing.T, rt *Runtime) {
+	x := ramp(5000)
+	q, err := rt.Quantize(nil, x, quant.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for op, f := range map[string]func(){
+		"quantize": func() { rt.Quantize(q, x, quant.Options{}) },
+		"packed": func() {
+			rt.Quantize(q, x, quant.Options{Format: quant.Base3, Rule: quant.LeastSquares, Cols: 50, Group: 25})
+		},
+		"constrain": func() { rt.Constrain(x, x, 10) },
+		"dot":       func() { rt.Dot(x, x) },
+		"norm2":     func() { rt.Norm2(x) },
+	} {
+		f() // the pools and the destination have what they need now
+		if n := testing.AllocsPerRun(200, f); n != 0 {
+			t.Errorf("%s: %v allocations a call", op, n)
 		}
 	}
 }

@@ -29,8 +29,8 @@ int setun_detect(void) {
     uint32_t last = r[0];
     cpuid(1, 0, r);
     uint32_t ecx1 = r[2];
-    if (!has(ecx1, 1u << 20 | 1u << 19)) return 0; /* SSE4.2, SSE4.1 */
-    int saves = has(ecx1, 1u << 27);               /* OSXSAVE: xgetbv may be asked */
+    if (!has(ecx1, 1u << 23 | 1u << 20 | 1u << 19)) return 0; /* POPCNT, which compilers take SSE4.2 to include; SSE4.2, SSE4.1 */
+    int saves = has(ecx1, 1u << 27);                          /* OSXSAVE: xgetbv may be asked */
     uint64_t state = saves ? xgetbv() : 0;
     if (last < 7 || !has(ecx1, 1u << 28 | 1u << 12) || (state & 0x6) != 0x6) return 1; /* AVX, FMA; SSE and AVX registers */
     cpuid(7, 0, r);

@@ -253,6 +253,14 @@ static void scores(void) {
                 weigh(row, c, (float)sign * (0x1p30f + 128 * (float)(odd & 1)), 3, 7, k, k / 2, -1);
                 weigh(c, row, (float)-sign * (0x1p30f + 128 * (float)(odd & 1)), 3, 7, k, k / 2, -1);
             }
+    /* The same in the subnormal range, where the middles are elsewhere: u*v is an odd multiple of 2^-150, one 2^-189 beside it. */
+    const float pairs[4][2] = {{8583513, 13386007}, {8589435, 14528845}, {8789273, 9695017}, {8941785, 11865961}};
+    for (int sign = -1; sign <= 1; sign += 2)
+        for (int pair = 0; pair < 4; pair++)
+            for (int odd = 0; odd < 2; odd++) {
+                const float row[2] = {pairs[pair][0] * 0x1p-95f, 0}, c[2] = {(float)sign * pairs[pair][1] * 0x1p-94f, 0};
+                weigh(row, c, (float)sign * (0x1p-130f + (float)odd * 0x1p-149f), 2, 5, 9, 4, -2);
+            }
 }
 
 /* ---- Failures ------------------------------------------------------------------------------------------------------ */
