@@ -8,7 +8,7 @@ import (
 	"github.com/setun-compute/setun/backends"
 )
 
-// Threshold says that an arm is the fastest from a size on.
+// Threshold says that an arm is the one to use from a size on.
 type Threshold struct {
 	Op   string `json:"op"`
 	Arm  string `json:"arm"`
@@ -16,13 +16,15 @@ type Threshold struct {
 }
 
 const (
-	sweepSteps   = 8  // sizes tried an octave; a win over less than that may be missed
-	sweepOctaves = 32 // up to 2^32 values
-	sweepKMeans  = 64 // dimension and clusters
+	sweepSteps   = 8    // sizes tried an octave; a win over less than that may be missed
+	sweepOctaves = 32   // up to 2^32 values
+	sweepKMeans  = 64   // dimension and clusters
+	clearly      = 1.05 // a listed arm stays until another is faster by this factor: closer ties go back and forth with the noise
 )
 
-// Thresholds lists from which size each arm wins, over the canonical shapes of an op, to the value exactly. One entry means that there is no crossing;
-// none, that no arm can run some size.
+// Thresholds lists from which size an arm is the one to use, over the canonical shapes of an op, to the value exactly. An arm is
+// listed once it beats the one listed before by 5 %, so the list is shorter than what Decide does with near ties. One entry means that
+// there is no crossing; none, that no arm can run some size.
 func (r *Router) Thresholds(op backends.Op) []Threshold {
 	var list []Threshold
 	first := int64(1)
@@ -35,28 +37,42 @@ func (r *Router) Thresholds(op backends.Op) []Threshold {
 		if n < first {
 			continue
 		}
-		now := r.winner(op, n)
+		s := canonical(op, n)
+		now := r.Decide(&s, 0).Arm
 		if now < 0 {
 			return nil
 		}
-		if now != last {
+		if last < 0 || r.beats(op, now, last, n) {
 			from := n
-			for lo := below; lo < from-1 && last >= 0; { // the new winner loses at lo and wins at from
-				if mid := lo + (from-lo)/2; r.winner(op, mid) == now {
+			for lo := below; lo < from-1 && last >= 0; { // it does not at lo and does at from
+				if mid := lo + (from-lo)/2; r.beats(op, now, last, mid) {
 					from = mid
 				} else {
 					lo = mid
 				}
 			}
 			list = append(list, Threshold{op.String(), r.arms[op][now].String(), from})
+			last = now
 		}
-		below, last = n, now
+		below = n
 	}
 	return list
 }
 
-// winner returns the arm that is chosen for n values.
-func (r *Router) winner(op backends.Op, n int64) int {
+// beats says whether one arm is clearly faster than another for n values, or the other may not run.
+func (r *Router) beats(op backends.Op, arm, other int, n int64) bool {
+	s := canonical(op, n)
+	f := s.features()
+	step, weight := place(s.Work())
+	a, b := &r.entries[op][arm], &r.entries[op][other]
+	if s.Work() < a.from {
+		return false
+	}
+	return s.Work() < b.from || clearly*a.predict(&f, 0, step, weight) < b.predict(&f, 0, step, weight)
+}
+
+// canonical is the shape that thresholds are counted in.
+func canonical(op backends.Op, n int64) Shape {
 	s := Shape{Op: op, N: n}
 	switch op {
 	case backends.OpQuantize:
@@ -64,5 +80,5 @@ func (r *Router) winner(op backends.Op, n int64) int {
 	case backends.OpKMeans:
 		s.D, s.K = sweepKMeans, sweepKMeans
 	}
-	return r.Decide(&s, 0).Arm
+	return s
 }
