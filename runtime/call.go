@@ -116,9 +116,17 @@ func (rt *Runtime) resting(op backends.Op) uint64 {
 	return mask
 }
 
+// given returns ctx, or the background for the nil that a caller may have passed.
+func given(ctx context.Context) context.Context {
+	if ctx == nil {
+		return context.Background()
+	}
+	return ctx
+}
+
 // watch sets the flag when ctx ends. It returns nil for a context that never does, and a function to call afterwards.
 func watch(ctx context.Context) (*atomic.Int32, func() bool) {
-	if ctx == nil || ctx.Done() == nil {
+	if ctx.Done() == nil {
 		return nil, func() bool { return true }
 	}
 	flag := new(atomic.Int32)
@@ -127,7 +135,7 @@ func watch(ctx context.Context) (*atomic.Int32, func() bool) {
 
 // finished replaces a kernel's "cancelled" by the context's own error.
 func finished(ctx context.Context, err error) error {
-	if errors.Is(err, context.Canceled) && ctx != nil && ctx.Err() != nil {
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return err

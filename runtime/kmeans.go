@@ -39,9 +39,7 @@ type Clustering struct {
 // Labels, inertia and counts belong to the centroids returned. Errors: ErrArgument, ErrShape, ErrNonFinite naming row and column, ErrRange for
 // values whose scores could overflow, or ctx's error within one iteration of its end. Deterministic for a seed: the same bits on every kernel.
 func (rt *Runtime) KMeans(ctx context.Context, dst *Clustering, points []float32, dim int, o KMeansOptions) (*Clustering, error) {
-	if ctx == nil {
-		ctx = context.Background()
-	}
+	ctx = given(ctx)
 	if o.MaxIter == 0 {
 		o.MaxIter = 300 // scikit-learn's default
 	}

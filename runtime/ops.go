@@ -33,7 +33,11 @@ func (rt *Runtime) Quantize(dst *quant.Tensor, x []float32, opts quant.Options) 
 
 // QuantizeContext is Quantize that stops with ctx's error when ctx ends; dst is unspecified then. It looks about once a million values.
 func (rt *Runtime) QuantizeContext(ctx context.Context, dst *quant.Tensor, x []float32, opts quant.Options) (*quant.Tensor, error) {
+	ctx = given(ctx)
 	o, err := backends.CheckQuantize(x, opts)
+	if err == nil {
+		err = ctx.Err() // an ended context stops the shortest call too
+	}
 	if err != nil {
 		return dst, err
 	}
@@ -64,12 +68,16 @@ func (rt *Runtime) Constrain(dst, x []float32, radius float64) (out []float32, n
 
 // ConstrainContext is Constrain that stops with ctx's error when ctx ends while the norm is summed; nothing has been written then.
 func (rt *Runtime) ConstrainContext(ctx context.Context, dst, x []float32, radius float64) (out []float32, norm float64, err error) {
+	ctx = given(ctx)
 	if dst == nil {
 		dst = make([]float32, len(x))
 	}
 	a := constrainArgs.Get().(*backends.Constrain)
 	*a = backends.Constrain{X: x, Dst: dst, Radius: radius}
 	if err = a.Check(); err == nil {
+		err = ctx.Err() // an ended context stops the shortest call too
+	}
+	if err == nil {
 		flag, stop := watch(ctx)
 		a.Cancel = flag
 		s := dispatch.Vector(backends.OpConstrain, len(x))

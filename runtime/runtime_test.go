@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -309,13 +310,28 @@ func TestContextStopsALongCall(t *testing.T) {
 	cancel()
 	x := ramp(10_000_000)
 	for name, rt := range map[string]*Runtime{"pure Go": open(t, WithoutNative()), "best": open(t)} {
-		// The flag is set by another goroutine, so the call may win the race on a small input; it must not on a long one.
+		if _, err := rt.QuantizeContext(ctx, nil, x[:1], quant.Options{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: a short quantize: %v", name, err)
+		}
+		if _, _, err := rt.ConstrainContext(ctx, nil, x[:1], 1); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: a short constrain: %v", name, err)
+		}
 		if _, err := rt.QuantizeContext(ctx, nil, x, quant.Options{Rule: quant.LeastSquares}); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: quantize: %v", name, err)
 		}
 		if _, err := rt.KMeans(ctx, nil, x, 10, KMeansOptions{K: 50}); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: kmeans: %v", name, err)
 		}
+	}
+}
+
+func TestContextEndsDuringACall(t *testing.T) {
+	x := ramp(20_000_000)
+	rt := open(t, WithoutNative()) // some hundred milliseconds of rounds
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
+	defer cancel()
+	if _, err := rt.QuantizeContext(ctx, nil, x, quant.Options{Rule: quant.LeastSquares}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want DeadlineExceeded", err)
 	}
 }
 

@@ -31,8 +31,9 @@ void release(void *p);
 /* ---- Data --------------------------------------------------------------------------------------------------------- */
 
 uint32_t next(void);
-/* Kinds of values. TIES has magnitudes on the cuts of its own mean 1, EQUAL one magnitude only, HUGE_VALUES overflows float32 sums. */
-enum { PLAIN, WIDE, HUGE_VALUES, SUBNORMAL, FEW, ZEROS, TIES, EQUAL, KINDS };
+/* Kinds of values. TIES has magnitudes on the cuts of its own mean 1, EQUAL one magnitude only,
+ * NEIGHBOURS those next to the cuts of a scale of 1, HUGE_VALUES overflows float32 sums. */
+enum { PLAIN, WIDE, HUGE_VALUES, SUBNORMAL, FEW, ZEROS, TIES, EQUAL, NEIGHBOURS, KINDS };
 void fill(float *x, size_t n, int kind);
 float *vector(int kind, size_t n, size_t offset);
 /* Whether two arrays have the same bits. */

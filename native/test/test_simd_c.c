@@ -118,6 +118,11 @@ void fill(float *x, size_t n, int kind) {
         case EQUAL:
             x[i] = b & 1 ? 0.7f : -0.7f;
             break;
+        case NEIGHBOURS: /* of the cuts of ternary and quinary codes, and of the greatest value */
+            x[i] = (float)(1 + b % 4) / 4;
+            if (b & 16) x[i] = nextafterf(x[i], b & 32 && x[i] < 1 ? 2 : 0);
+            if (b & 64) x[i] = -x[i];
+            break;
         default:
             x[i] = u;
         }
