@@ -174,6 +174,31 @@ func TestStochasticRoundingIsUnbiased(t *testing.T) {
 	}
 }
 
+// TestMagnitudeIsPreserved, also where sixteen rounds of the least-squares rule are not enough: huge uniform values in five levels.
+func TestMagnitudeIsPreserved(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 8))
+	for _, n := range []int{50, 5121, 100_003} {
+		for _, levels := range []quant.Levels{quant.Ternary, quant.Quinary} {
+			x := make([]float32, n)
+			for i := range x {
+				x[i] = 1e30 * (r.Float32()*2 - 1)
+			}
+			var q quant.Tensor
+			q.Resize(1, quant.Options{Levels: levels, Rule: quant.Magnitude}.WithDefaults(n))
+			if err := (Backend{}).Quantize(backends.Kernel{}, &backends.Quantize{X: x, Rule: quant.Magnitude, Dst: &q}); err != nil {
+				t.Fatal(err)
+			}
+			s, err := quant.Measure(&q, x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if math.Abs(s.Magnitude-1) > 1e-7 {
+				t.Errorf("%v, %d values: ‖q‖/‖x‖ = %.9f", levels, n, s.Magnitude)
+			}
+		}
+	}
+}
+
 func TestConstrainStaysInTheBall(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 2))
 	for _, n := range []int{1, 7, 64, 4096, 4097, 100_003} {

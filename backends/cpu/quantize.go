@@ -111,7 +111,7 @@ func leastSquares(q *quantizer, x []float32, s float32) (scale float32, ones, tw
 	levels := q.Dst.Levels
 	var v [canon.Chunk]float32
 	ones, twos = -1, -1
-	for range maxRounds {
+	for round := 0; ; round++ {
 		c := cutsOf(levels, s)
 		n1, n2 := 0, 0
 		sum, ok := chunked(len(x), q.Cancel, func(b, e int) float64 {
@@ -122,10 +122,8 @@ func leastSquares(q *quantizer, x []float32, s float32) (scale float32, ones, tw
 		if !ok {
 			return 0, 0, 0, false
 		}
-		if n1 == ones && n2 == twos {
-			break
-		}
-		if ones, twos = n1, n2; n1+n2 == 0 {
+		repeated := n1 == ones && n2 == twos
+		if ones, twos = n1, n2; repeated || n1+n2 == 0 || round == maxRounds {
 			break
 		}
 		if levels == quant.Ternary {

@@ -54,57 +54,61 @@ static uint32_t abs_max(const float *x, size_t n) {
     return max_lane(_mm256_max_epu32(a, b));
 }
 
+/* The sum of lanes that counted down. */
+INLINE int64_t counted(__m256i v) {
+    __m128i m = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    m = _mm_add_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    m = _mm_add_epi32(m, _mm_shuffle_epi32(m, 0xb1));
+    return -(int64_t)_mm_cvtsi128_si32(m);
+}
+
 static void select_codes(float *v, const float *x, size_t n, float one, float two, float small, int64_t counts[2]) {
     __m256 c1 = _mm256_set1_ps(one), c2 = _mm256_set1_ps(two), s = _mm256_set1_ps(small);
+    __m256i n1 = _mm256_setzero_si256(), n2 = n1;
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
         __m256 m = magnitude(LOAD(x + i)), k1 = _mm256_cmp_ps(m, c1, _CMP_GT_OQ), k2 = _mm256_cmp_ps(m, c2, _CMP_GT_OQ);
         _mm256_storeu_ps(v + i, _mm256_blendv_ps(_mm256_and_ps(k1, _mm256_mul_ps(s, m)), m, k2));
-        counts[0] += __builtin_popcount((unsigned)_mm256_movemask_ps(k1));
-        counts[1] += __builtin_popcount((unsigned)_mm256_movemask_ps(k2));
+        n1 = _mm256_add_epi32(n1, _mm256_castps_si256(k1)); /* a chunk is far too short to overflow them */
+        n2 = _mm256_add_epi32(n2, _mm256_castps_si256(k2));
     }
+    counts[0] += counted(n1);
+    counts[1] += counted(n2);
     if (i < n) setun_isa_ref.select(v + i, x + i, n - i, one, two, small, counts);
 }
 
-/* Bytes 0 or -1 in the order of 32 values: x > cut, and x < -cut. */
-INLINE void compare32(const float *x, __m256 cut, __m256 minus, __m256i *above, __m256i *below) {
-    __m256i a[4], b[4];
-    for (int v = 0; v < 4; v++) {
-        __m256 u = LOAD(x + 8 * v);
-        a[v] = _mm256_castps_si256(_mm256_cmp_ps(u, cut, _CMP_GT_OQ));
-        b[v] = _mm256_castps_si256(_mm256_cmp_ps(u, minus, _CMP_LT_OQ));
-    }
-    __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7); /* the packs work within halves */
-    *above = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(_mm256_packs_epi32(a[0], a[1]), _mm256_packs_epi32(a[2], a[3])), order);
-    *below = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(_mm256_packs_epi32(b[0], b[1]), _mm256_packs_epi32(b[2], b[3])), order);
+/* (x > cut) - (x < -cut) for 8 values. */
+INLINE __m256i codes8(__m256 x, __m256 cut, __m256 minus) {
+    return _mm256_sub_epi32(_mm256_castps_si256(_mm256_cmp_ps(x, minus, _CMP_LT_OQ)), _mm256_castps_si256(_mm256_cmp_ps(x, cut, _CMP_GT_OQ)));
 }
 
-/* The difference of the two comparisons, taken before the packs: half the shuffles. */
-INLINE __m256i codes32(const float *x, __m256 cut, __m256 minus) {
-    __m256i c[4];
-    for (int v = 0; v < 4; v++) {
-        __m256 u = LOAD(x + 8 * v);
-        c[v] = _mm256_sub_epi32(_mm256_castps_si256(_mm256_cmp_ps(u, minus, _CMP_LT_OQ)), _mm256_castps_si256(_mm256_cmp_ps(u, cut, _CMP_GT_OQ)));
-    }
+/* Codes of 32 values to bytes in their order: the packs work within halves. */
+INLINE void store32(int8_t *out, const __m256i c[4]) {
     __m256i packed = _mm256_packs_epi16(_mm256_packs_epi32(c[0], c[1]), _mm256_packs_epi32(c[2], c[3]));
-    return _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256((__m256i *)out, _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
 }
 
 static void ternary(int8_t *out, const float *x, size_t n, float cut) {
-    __m256 c = _mm256_set1_ps(cut), m = _mm256_set1_ps(-cut);
+    __m256 p = _mm256_set1_ps(cut), m = _mm256_set1_ps(-cut);
+    __m256i c[4];
     size_t i = 0;
-    for (; i + 32 <= n; i += 32) _mm256_storeu_si256((__m256i *)(out + i), codes32(x + i, c, m));
+    for (; i + 32 <= n; i += 32) {
+        for (int v = 0; v < 4; v++) c[v] = codes8(LOAD(x + i + 8 * v), p, m);
+        store32(out + i, c);
+    }
     if (i < n) setun_isa_ref.ternary(out + i, x + i, n - i, cut);
 }
 
 static void quinary(int8_t *out, const float *x, size_t n, float one, float two) {
-    __m256 c1 = _mm256_set1_ps(one), m1 = _mm256_set1_ps(-one), c2 = _mm256_set1_ps(two), m2 = _mm256_set1_ps(-two);
+    __m256 p1 = _mm256_set1_ps(one), m1 = _mm256_set1_ps(-one), p2 = _mm256_set1_ps(two), m2 = _mm256_set1_ps(-two);
+    __m256i c[4];
     size_t i = 0;
     for (; i + 32 <= n; i += 32) {
-        __m256i a1, b1, a2, b2;
-        compare32(x + i, c1, m1, &a1, &b1);
-        compare32(x + i, c2, m2, &a2, &b2);
-        _mm256_storeu_si256((__m256i *)(out + i), _mm256_sub_epi8(_mm256_add_epi8(b1, b2), _mm256_add_epi8(a1, a2)));
+        for (int v = 0; v < 4; v++) {
+            __m256 u = LOAD(x + i + 8 * v);
+            c[v] = _mm256_add_epi32(codes8(u, p1, m1), codes8(u, p2, m2));
+        }
+        store32(out + i, c);
     }
     if (i < n) setun_isa_ref.quinary(out + i, x + i, n - i, one, two);
 }

@@ -55,61 +55,75 @@ static uint32_t abs_max(const float *x, size_t n) {
 
 static void select_codes(float *v, const float *x, size_t n, float one, float two, float small, int64_t counts[2]) {
     __m512 c1 = _mm512_set1_ps(one), c2 = _mm512_set1_ps(two), s = _mm512_set1_ps(small);
-    for (size_t i = 0; i < n; i += 16) {
-        __mmask16 k = n - i < 16 ? first16(n - i) : 0xffff;
+    __m512i n1 = _mm512_setzero_si512(), n2 = n1, unit = _mm512_set1_epi32(1);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) { /* counts stay in lanes: a chunk is far too short to overflow them */
+        __m512 m = _mm512_abs_ps(LOAD(x + i));
+        __mmask16 k1 = _mm512_cmp_ps_mask(m, c1, _CMP_GT_OQ), k2 = _mm512_cmp_ps_mask(m, c2, _CMP_GT_OQ);
+        _mm512_storeu_ps(v + i, _mm512_mask_mov_ps(_mm512_maskz_mul_ps(k1, s, m), k2, m));
+        n1 = _mm512_mask_add_epi32(n1, k1, n1, unit);
+        n2 = _mm512_mask_add_epi32(n2, k2, n2, unit);
+    }
+    if (i < n) {
+        __mmask16 k = first16(n - i);
         __m512 m = _mm512_abs_ps(_mm512_maskz_loadu_ps(k, x + i));
         __mmask16 k1 = _mm512_mask_cmp_ps_mask(k, m, c1, _CMP_GT_OQ), k2 = _mm512_mask_cmp_ps_mask(k, m, c2, _CMP_GT_OQ);
         _mm512_mask_storeu_ps(v + i, k, _mm512_mask_mov_ps(_mm512_maskz_mul_ps(k1, s, m), k2, m));
-        counts[0] += __builtin_popcount(k1);
-        counts[1] += __builtin_popcount(k2);
+        n1 = _mm512_mask_add_epi32(n1, k1, n1, unit);
+        n2 = _mm512_mask_add_epi32(n2, k2, n2, unit);
     }
+    counts[0] += _mm512_reduce_add_epi32(n1);
+    counts[1] += _mm512_reduce_add_epi32(n2);
 }
 
-/* Bit i of *above: x[i] > cut; of *below: x[i] < -cut; for 64 values. */
-INLINE void compare64(const float *x, __m512 cut, __m512 minus, uint64_t *above, uint64_t *below) {
-    __mmask16 a[4], b[4];
-    for (int v = 0; v < 4; v++) {
-        __m512 u = LOAD(x + 16 * v);
-        a[v] = _mm512_cmp_ps_mask(u, cut, _CMP_GT_OQ);
-        b[v] = _mm512_cmp_ps_mask(u, minus, _CMP_LT_OQ);
-    }
-    *above = _mm512_kunpackd(_mm512_kunpackw(a[3], a[2]), _mm512_kunpackw(a[1], a[0]));
-    *below = _mm512_kunpackd(_mm512_kunpackw(b[3], b[2]), _mm512_kunpackw(b[1], b[0]));
+/* Packs saturate, so they keep signs: bytes in the order of 64 values whose signs are those of the 32-bit values. */
+INLINE __m512i signs64(const __m512i v[4]) {
+    __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15); /* the packs work within quarters */
+    return _mm512_permutexvar_epi32(order, _mm512_packs_epi16(_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3])));
+}
+
+/* Magnitudes compare like their bits: |x| > cut where the bits of cut minus those of |x| are negative. */
+INLINE __mmask64 above64(const __m512i v[4], __m512i cut) {
+    __m512i diff[4];
+    for (int i = 0; i < 4; i++) diff[i] = _mm512_sub_epi32(cut, _mm512_and_si512(v[i], _mm512_set1_epi32((int)SETUN_ABS_MASK)));
+    return _mm512_movepi8_mask(signs64(diff));
+}
+
+/* 1, or -1 where the value is negative. */
+INLINE __m512i units64(const __m512i v[4]) { return _mm512_or_si512(_mm512_movm_epi8(_mm512_movepi8_mask(signs64(v))), _mm512_set1_epi8(1)); }
+
+INLINE __m512i ternary64(const float *x, __m512i cut) {
+    __m512i v[4];
+    for (int i = 0; i < 4; i++) v[i] = _mm512_loadu_si512(x + 16 * i);
+    return _mm512_maskz_mov_epi8(above64(v, cut), units64(v));
+}
+
+INLINE __m512i quinary64(const float *x, __m512i one, __m512i two) {
+    __m512i v[4];
+    for (int i = 0; i < 4; i++) v[i] = _mm512_loadu_si512(x + 16 * i);
+    __m512i u = units64(v), c = _mm512_maskz_mov_epi8(above64(v, one), u);
+    return _mm512_mask_add_epi8(c, above64(v, two), u, u);
 }
 
 static void ternary(int8_t *out, const float *x, size_t n, float cut) {
-    __m512 c = _mm512_set1_ps(cut), m = _mm512_set1_ps(-cut);
-    __m512i one = _mm512_set1_epi8(1), minus = _mm512_set1_epi8(-1);
-    uint64_t above, below;
+    __m512i c = _mm512_set1_epi32((int)setun_bits(cut));
     size_t i = 0;
-    for (; i + 64 <= n; i += 64) {
-        compare64(x + i, c, m, &above, &below);
-        _mm512_storeu_si512(out + i, _mm512_mask_mov_epi8(_mm512_maskz_mov_epi8(above, one), below, minus));
-    }
+    for (; i + 64 <= n; i += 64) _mm512_storeu_si512(out + i, ternary64(x + i, c));
     if (i < n) {
         float tail[64] = {0};
         memcpy(tail, x + i, (n - i) * sizeof *x);
-        compare64(tail, c, m, &above, &below);
-        _mm512_mask_storeu_epi8(out + i, (1ull << (n - i)) - 1, _mm512_mask_mov_epi8(_mm512_maskz_mov_epi8(above, one), below, minus));
+        _mm512_mask_storeu_epi8(out + i, (1ull << (n - i)) - 1, ternary64(tail, c));
     }
-}
-
-INLINE __m512i quinary64(const float *x, __m512 c1, __m512 m1, __m512 c2, __m512 m2) {
-    uint64_t above, below;
-    compare64(x, c1, m1, &above, &below);
-    __m512i v = _mm512_mask_mov_epi8(_mm512_maskz_set1_epi8(above, 1), below, _mm512_set1_epi8(-1));
-    compare64(x, c2, m2, &above, &below);
-    return _mm512_mask_mov_epi8(_mm512_mask_mov_epi8(v, above, _mm512_set1_epi8(2)), below, _mm512_set1_epi8(-2));
 }
 
 static void quinary(int8_t *out, const float *x, size_t n, float one, float two) {
-    __m512 c1 = _mm512_set1_ps(one), m1 = _mm512_set1_ps(-one), c2 = _mm512_set1_ps(two), m2 = _mm512_set1_ps(-two);
+    __m512i c1 = _mm512_set1_epi32((int)setun_bits(one)), c2 = _mm512_set1_epi32((int)setun_bits(two));
     size_t i = 0;
-    for (; i + 64 <= n; i += 64) _mm512_storeu_si512(out + i, quinary64(x + i, c1, m1, c2, m2));
+    for (; i + 64 <= n; i += 64) _mm512_storeu_si512(out + i, quinary64(x + i, c1, c2));
     if (i < n) {
         float tail[64] = {0};
         memcpy(tail, x + i, (n - i) * sizeof *x);
-        _mm512_mask_storeu_epi8(out + i, (1ull << (n - i)) - 1, quinary64(tail, c1, m1, c2, m2));
+        _mm512_mask_storeu_epi8(out + i, (1ull << (n - i)) - 1, quinary64(tail, c1, c2));
     }
 }
 
@@ -139,46 +153,62 @@ static void pack3(uint8_t *out, const int8_t *codes, size_t blocks) {
     }
 }
 
+INLINE __m512i scaled16(__m512 v, __m512d k) {
+    __m256 lo = _mm512_cvtpd_ps(_mm512_mul_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(v)), k));
+    __m256 hi = _mm512_cvtpd_ps(_mm512_mul_pd(_mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)), k));
+    __m512i r = _mm512_castps_si512(_mm512_insertf32x8(_mm512_castps256_ps512(lo), hi, 1));
+    return _mm512_mask_and_epi32(r, _mm512_testn_epi32_mask(r, _mm512_set1_epi32((int)SETUN_INF_BITS)), r, _mm512_set1_epi32((int)~SETUN_ABS_MASK));
+}
+
 static void scale(float *out, const float *x, size_t n, double f) {
     __m512d k = _mm512_set1_pd(f);
-    __m512i exponent = _mm512_set1_epi32((int)SETUN_INF_BITS), sign = _mm512_set1_epi32((int)~SETUN_ABS_MASK);
-    for (size_t i = 0; i < n; i += 16) {
-        __mmask16 m = n - i < 16 ? first16(n - i) : 0xffff;
-        __m512 v = _mm512_maskz_loadu_ps(m, x + i);
-        __m256 lo = _mm512_cvtpd_ps(_mm512_mul_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(v)), k));
-        __m256 hi = _mm512_cvtpd_ps(_mm512_mul_pd(_mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)), k));
-        __m512i r = _mm512_castps_si512(_mm512_insertf32x8(_mm512_castps256_ps512(lo), hi, 1));
-        r = _mm512_mask_and_epi32(r, _mm512_testn_epi32_mask(r, exponent), r, sign);
-        _mm512_mask_storeu_epi32(out + i, m, r);
-    }
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) _mm512_storeu_si512(out + i, scaled16(LOAD(x + i), k));
+    if (i < n) _mm512_mask_storeu_epi32(out + i, first16(n - i), scaled16(_mm512_maskz_loadu_ps(first16(n - i), x + i), k));
 }
 
 static uint32_t range(const float *x, size_t n, size_t d, float *low, float *high) {
     __m512i worst = _mm512_setzero_si512(), mask = _mm512_set1_epi32((int)SETUN_ABS_MASK);
-    for (size_t i = 0; i < n; i++, x += d)
-        for (size_t j = 0; j < d; j += 16) {
-            __mmask16 k = d - j < 16 ? first16(d - j) : 0xffff;
+    for (size_t i = 0; i < n; i++, x += d) {
+        size_t j = 0;
+        for (; j + 16 <= d; j += 16) { /* not masked: the next row could not take its bounds from a masked store before it is in the cache */
+            __m512 v = LOAD(x + j);
+            worst = _mm512_max_epu32(worst, _mm512_and_si512(mask, _mm512_castps_si512(v)));
+            _mm512_storeu_ps(low + j, _mm512_min_ps(v, LOAD(low + j)));
+            _mm512_storeu_ps(high + j, _mm512_max_ps(v, LOAD(high + j)));
+        }
+        if (j < d) {
+            __mmask16 k = first16(d - j);
             __m512 v = _mm512_maskz_loadu_ps(k, x + j);
             worst = _mm512_max_epu32(worst, _mm512_and_si512(mask, _mm512_castps_si512(v)));
             _mm512_mask_storeu_ps(low + j, k, _mm512_min_ps(v, _mm512_maskz_loadu_ps(k, low + j)));
             _mm512_mask_storeu_ps(high + j, k, _mm512_max_ps(v, _mm512_maskz_loadu_ps(k, high + j)));
         }
+    }
     return _mm512_reduce_max_epu32(worst);
 }
 
+INLINE __m512i integers(__m256 x, __m512d scales, __m512d w) { return _mm512_cvtpd_epi64(_mm512_mul_pd(_mm512_mul_pd(w, _mm512_cvtps_pd(x)), scales)); }
+
 static void add_row(int64_t *sums, const float *x, const double *scales, double w, size_t d) {
     __m512d k = _mm512_set1_pd(w);
-    for (size_t j = 0; j < d; j += 8) {
-        __mmask8 m = d - j < 8 ? (__mmask8)first16(d - j) : 0xff;
-        __m512d v = _mm512_mul_pd(k, _mm512_cvtps_pd(_mm256_maskz_loadu_ps(m, x + j)));
-        __m512i q = _mm512_cvtpd_epi64(_mm512_mul_pd(v, _mm512_maskz_loadu_pd(m, scales + j)));
+    size_t j = 0;
+    for (; j + 8 <= d; j += 8) {
+        __m512i q = integers(_mm256_loadu_ps(x + j), _mm512_loadu_pd(scales + j), k);
+        _mm512_storeu_si512(sums + j, _mm512_add_epi64(q, _mm512_loadu_si512(sums + j)));
+    }
+    if (j < d) {
+        __mmask8 m = (__mmask8)first16(d - j);
+        __m512i q = integers(_mm256_maskz_loadu_ps(m, x + j), _mm512_maskz_loadu_pd(m, scales + j), k);
         _mm512_mask_storeu_epi64(sums + j, m, _mm512_add_epi64(q, _mm512_maskz_loadu_epi64(m, sums + j)));
     }
 }
 
 static uint32_t centre(float *out, const float *x, const float *mean, size_t d) {
-    for (size_t j = 0; j < d; j += 16) {
-        __mmask16 k = d - j < 16 ? first16(d - j) : 0xffff;
+    size_t j = 0;
+    for (; j + 16 <= d; j += 16) _mm512_storeu_ps(out + j, _mm512_sub_ps(LOAD(x + j), LOAD(mean + j)));
+    if (j < d) {
+        __mmask16 k = first16(d - j);
         _mm512_mask_storeu_ps(out + j, k, _mm512_sub_ps(_mm512_maskz_loadu_ps(k, x + j), _mm512_maskz_loadu_ps(k, mean + j)));
     }
     return 0; /* the fused instruction needs no granule */

@@ -12,6 +12,8 @@
 
 #define BLOCK_BYTES (96 * 1024) /* of centred rows: with a panel and the candidates it fits in L2 */
 
+#define POLL_VALUES (1 << 20) /* between two looks at cancel */
+
 /* Where things are in the workspace. Everything is a multiple of 64 bytes. */
 typedef struct plan {
     size_t panels, block; /* block: rows, a multiple of the tile */
@@ -67,6 +69,14 @@ static uint32_t pack(const setun_isa *isa, const setun_kmeans *a, const plan *p)
     return low;
 }
 
+/* Asks for the rows of a tile of the next block, while this one is worked on: centring them would wait for memory. */
+static void fetch_ahead(const setun_isa *isa, const setun_kmeans *a, size_t row) {
+    size_t n = (size_t)a->n, d = (size_t)a->d;
+    if (row >= n) return;
+    const char *from = (const char *)(a->x + row * d), *end = from + (n - row < isa->tile_rows ? n - row : isa->tile_rows) * d * sizeof *a->x;
+    for (; from < end; from += 64) __builtin_prefetch(from, 0, 2);
+}
+
 /* Labels the rows of a block, which begins at row first. */
 static void label_block(const setun_isa *isa, setun_kmeans *a, const plan *p, size_t first, size_t n, int c_granule) {
     size_t d = (size_t)a->d, lanes = isa->lanes, tiles = (n - 1) / isa->tile_rows + 1;
@@ -86,6 +96,7 @@ static void label_block(const setun_isa *isa, setun_kmeans *a, const plan *p, si
         int32_t base = (int32_t)(q * isa->width);
         for (size_t t = 0; t < tiles; t++) {
             size_t r = t * isa->tile_rows;
+            if (q == 0) fetch_ahead(isa, a, first + p->block + r);
             if (careful)
                 setun_tile_ref(isa, p->rows + r * d, d, panel, bias, base, p->best + r * lanes, p->index + r * lanes);
             else
@@ -96,7 +107,10 @@ static void label_block(const setun_isa *isa, setun_kmeans *a, const plan *p, si
         int32_t j = isa->winner(p->best + r * lanes, p->index + r * lanes);
         a->changed += a->labels[first + r] != j;
         a->labels[first + r] = j;
-        if (!a->sums) continue;
+    }
+    if (!a->sums) return;
+    for (size_t r = 0; r < n; r++) { /* by itself: the rows do not wait for their labels */
+        int32_t j = a->labels[first + r];
         double w = a->weights ? (double)a->weights[first + r] : 1;
         isa->add_row(a->sums + (size_t)j * d, p->rows + r * d, a->scale, w, d);
         a->counts[j]++;
@@ -116,9 +130,10 @@ static int32_t assign(const setun_isa *isa, setun_kmeans *a, const plan *p) {
 
 static int32_t distance(const setun_isa *isa, setun_kmeans *a, const plan *p) {
     size_t d = (size_t)a->d, n = (size_t)a->n;
+    size_t polled = (POLL_VALUES / d / SETUN_MAX_TILE + 1) * SETUN_MAX_TILE;
     float out[SETUN_MAX_TILE];
     for (size_t i = 0; i < n; i += SETUN_MAX_TILE) {
-        if (i % 65536 == 0 && setun_cancelled(&a->call)) return SETUN_ECANCELLED;
+        if (i % polled == 0 && setun_cancelled(&a->call)) return SETUN_ECANCELLED;
         size_t m = n - i < SETUN_MAX_TILE ? n - i : SETUN_MAX_TILE;
         for (size_t r = 0; r < m; r++) {
             float *t = p->rows + r * d;
@@ -128,6 +143,22 @@ static int32_t distance(const setun_isa *isa, setun_kmeans *a, const plan *p) {
         isa->squares(p->rows, m, d, out);
         for (size_t r = 0; r < m; r++)
             if (!(a->flags & SETUN_KMEANS_KEEP_MIN) || out[r] < a->distance[i + r]) a->distance[i + r] = out[r];
+    }
+    return SETUN_OK;
+}
+
+/* Range and mean. */
+static int32_t columns(const setun_isa *isa, setun_kmeans *a) {
+    size_t n = (size_t)a->n, d = (size_t)a->d, some = POLL_VALUES / d + 1;
+    for (size_t i = 0; i < n; i += some) {
+        if (setun_cancelled(&a->call)) return SETUN_ECANCELLED;
+        size_t end = n - i < some ? n : i + some;
+        if (a->step == SETUN_KMEANS_MEAN)
+            for (size_t r = i; r < end; r++) isa->add_row(a->sums, a->x + r * d, a->scale, 1, d);
+        else if (isa->range(a->x + i * d, end - i, d, a->low, a->high) >= SETUN_INF_BITS) {
+            a->call.bad_index = (int64_t)(i * d) + setun_find_bad(a->x + i * d, (int64_t)((end - i) * d));
+            return SETUN_ENONFINITE;
+        }
     }
     return SETUN_OK;
 }
@@ -159,15 +190,12 @@ static int32_t check(const setun_kmeans *a) {
 int32_t setun_op_kmeans(const setun_isa *isa, setun_kmeans *a) {
     int32_t rc = check(a);
     if (rc != SETUN_OK) return rc;
-    size_t n = (size_t)a->n, d = (size_t)a->d;
     if (a->step == SETUN_KMEANS_RANGE || a->step == SETUN_KMEANS_MEAN) {
         if (!a->workspace) {
             a->workspace_size = 64; /* none is used; a size above 0 keeps callers simple */
             return SETUN_OK;
         }
-        if (a->step == SETUN_KMEANS_RANGE) return isa->range(a->x, n, d, a->low, a->high) >= SETUN_INF_BITS ? SETUN_ENONFINITE : SETUN_OK;
-        for (size_t i = 0; i < n; i++) isa->add_row(a->sums, a->x + i * d, a->scale, 1, d);
-        return SETUN_OK;
+        return columns(isa, a);
     }
     plan p;
     size_t need = lay_out(isa, a, a->workspace, &p);

@@ -67,7 +67,7 @@ static int32_t bad(const walk *w) {
 /* Alternates codes and scale until the codes repeat; counts are those of the last scale's codes. */
 static int32_t least_squares(walk *w, const float *x, int64_t n, float *s, int64_t counts[2]) {
     int64_t ones = -1, twos = -1;
-    for (int round = 0; round < ROUNDS; round++) {
+    for (int round = 0;; round++) {
         double total;
         counts[0] = counts[1] = 0;
         set_cuts(w, *s);
@@ -76,7 +76,7 @@ static int32_t least_squares(walk *w, const float *x, int64_t n, float *s, int64
         if (counts[0] == ones && counts[1] == twos) break; /* nested sets: equal counts are equal codes */
         ones = counts[0];
         twos = counts[1];
-        if (ones == 0) break;
+        if (ones == 0 || round == ROUNDS) break; /* counts belong to the scale that is kept */
         if (w->a->levels == SETUN_TERNARY)
             *s = (float)(total / (double)ones);
         else

@@ -138,7 +138,7 @@ float naive_group(uint32_t rule, uint32_t levels, uint64_t seed, const float *x,
         if (!changed) break;
     }
     if (rule == SETUN_LEAST_SQUARES) return s;
-    /* Q counts the codes that the last round fitted, as backends/cpu has it: those of s, unless 16 rounds were too few. */
+    fit(levels, x, n, codes, &weight); /* Q counts the codes of s itself, also when 16 rounds were too few */
     double q = levels == SETUN_TERNARY ? weight : weight / 4;
     return q == 0 ? s : (float)sqrt(naive_dot(x, x, n) / q);
 }

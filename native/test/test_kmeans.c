@@ -21,6 +21,7 @@ typedef struct job {
     const float *distance, *want_distance, *low_high, *want_low_high;
     int64_t want_changed;
     int32_t status;
+    int64_t bad;
 } job;
 
 static float *values(int kind, size_t n, size_t offset) {
@@ -90,8 +91,10 @@ static void run_columns(const setun_kernel *k, int side, void *state) {
     a.low = low_high;
     a.high = low_high + j->d;
     a.step = SETUN_KMEANS_RANGE;
+    a.call.bad_index = -1;
     int32_t rc = step(k, &a);
-    expect(rc == j->status && (rc != SETUN_OK || same(low_high, j->want_low_high, 2 * j->d * sizeof *low_high)), k, REPORT, REPORTED);
+    expect(rc == j->status && a.call.bad_index == j->bad && (rc != SETUN_OK || same(low_high, j->want_low_high, 2 * j->d * sizeof *low_high)), k, REPORT,
+           REPORTED);
     release(low_high);
     if (j->status == SETUN_OK) {
         a.step = SETUN_KMEANS_MEAN;
@@ -113,7 +116,7 @@ static float distance_of(const job *j, const float *row, const float *c) {
 static void shape(size_t n, size_t d, size_t k, int kind, int mode) {
     static size_t turn;
     size_t offset = turn++ % 16, all = k * d + 2 * k;
-    job j = {.n = n, .d = d, .k = k, .kind = kind, .mode = mode, .offset = offset};
+    job j = {.n = n, .d = d, .k = k, .kind = kind, .mode = mode, .offset = offset, .bad = -1};
     float *x = values(kind, n * d, offset), *mean = values(kind, d, (offset * 3 + 1) % 16), *c = values(kind, k * d, (offset * 5 + 2) % 16);
     float *bias = guarded(k * sizeof *bias, 4 * offset), *weights = guarded(n * sizeof *weights, 0), *row = guarded(n * d * sizeof *row, 0);
     double *scale = guarded(d * sizeof *scale, 8 * (offset % 8));
@@ -197,6 +200,7 @@ static void shape(size_t n, size_t d, size_t k, int kind, int mode) {
     size_t at = next() % (n * d);
     x[at] = next() % 2 ? NAN : next() % 2 ? INFINITY : -INFINITY;
     j.status = SETUN_ENONFINITE;
+    j.bad = (int64_t)at;
     each(SETUN_OP_KMEANS, run_columns, &j);
 
     void *const buffers[] = {x, mean, c, bias, weights, row, scale, labels, sums, distance, low_high};
@@ -359,13 +363,27 @@ static void run_cancelled(const setun_kernel *k, int side, void *state) {
     int32_t *labels = guarded(n * sizeof *labels, 0);
     setun_kmeans a = {.x = x, .n = (int64_t)n, .d = (int64_t)d, .k = 4, .mean = x, .centroids = x, .bias = x, .labels = labels, .distance = distance};
     memset(labels, 0, n * sizeof *labels);
+    float low[16], high[16];
+    double scale[16];
+    int64_t sums[16];
+    a.low = low, a.high = high, a.scale = scale, a.sums = sums;
     a.call.cancel = &stop;
-    for (a.step = SETUN_KMEANS_ASSIGN; a.step <= SETUN_KMEANS_DISTANCE; a.step++) {
+    for (a.step = SETUN_KMEANS_RANGE; a.step <= SETUN_KMEANS_DISTANCE; a.step++) {
+        if (a.step >= SETUN_KMEANS_ASSIGN) a.sums = NULL;
         int32_t rc = step(k, &a);
         expect(rc == SETUN_ECANCELLED, k, "step=%u is not cancelled: rc=%d", a.step, rc);
     }
     release(distance);
     release(labels);
+}
+
+/* More values than a kernel takes between two looks at cancel: the index of the last one counts from the first. */
+static void run_far(const setun_kernel *k, int side, void *state) {
+    (void)side;
+    float low[16] = {0}, high[16] = {0};
+    setun_kmeans a = {.call = {.bad_index = -1}, .step = SETUN_KMEANS_RANGE, .x = state, .n = 1 << 17, .d = 16, .low = low, .high = high};
+    int32_t rc = step(k, &a);
+    expect(rc == SETUN_ENONFINITE && a.call.bad_index == (1 << 21) - 3, k, "range: rc=%d bad_index=%ld", rc, (long)a.call.bad_index);
 }
 
 void test_kmeans(void) {
@@ -383,5 +401,9 @@ void test_kmeans(void) {
     each(SETUN_OP_KMEANS, run_refused, NULL);
     float *x = vector(PLAIN, 1 << 20, 0);
     each(SETUN_OP_KMEANS, run_cancelled, x);
+    release(x);
+    x = vector(PLAIN, 1 << 21, 0);
+    x[(1 << 21) - 3] = NAN;
+    each(SETUN_OP_KMEANS, run_far, x);
     release(x);
 }
