@@ -187,7 +187,8 @@ static int32_t check(const setun_kmeans *a) {
     return SETUN_OK;
 }
 
-int32_t setun_op_kmeans(const setun_isa *isa, setun_kmeans *a) {
+int32_t setun_op_kmeans(const setun_isa *isa, const setun_team *team, setun_kmeans *a) {
+    (void)team;
     int32_t rc = check(a);
     if (rc != SETUN_OK) return rc;
     if (a->step == SETUN_KMEANS_RANGE || a->step == SETUN_KMEANS_MEAN) {

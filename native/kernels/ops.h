@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ops.h: the ops of backend.h, written once over an instruction set level. Each checks its argument block, does the
- * work on the caller's thread and returns a setun_status. */
+ * ops.h: the ops of backend.h, written once over an instruction set level. Each checks its argument block, shares
+ * the work among a team (null: the caller's thread alone) and returns a setun_status. */
 #ifndef SETUN_OPS_H
 #define SETUN_OPS_H
 
 #include "isa.h"
+#include "team.h"
 
 #include <setun/backend.h>
 
-int32_t setun_op_quantize(const setun_isa *isa, setun_quantize *a);
-int32_t setun_op_constrain(const setun_isa *isa, setun_constrain *a);
-int32_t setun_op_dot(const setun_isa *isa, setun_reduce *a);
-int32_t setun_op_norm2(const setun_isa *isa, setun_reduce *a);
-int32_t setun_op_kmeans(const setun_isa *isa, setun_kmeans *a);
+int32_t setun_op_quantize(const setun_isa *isa, const setun_team *team, setun_quantize *a);
+int32_t setun_op_constrain(const setun_isa *isa, const setun_team *team, setun_constrain *a);
+int32_t setun_op_dot(const setun_isa *isa, const setun_team *team, setun_reduce *a);
+int32_t setun_op_norm2(const setun_isa *isa, const setun_team *team, setun_reduce *a);
+int32_t setun_op_kmeans(const setun_isa *isa, const setun_team *team, setun_kmeans *a);
 
 /* Writes a message and returns SETUN_EINVAL. */
 int32_t setun_invalid(const setun_call *call, const char *message);

@@ -217,7 +217,8 @@ static int32_t check(const setun_quantize *a) {
     return SETUN_OK;
 }
 
-int32_t setun_op_quantize(const setun_isa *isa, setun_quantize *a) {
+int32_t setun_op_quantize(const setun_isa *isa, const setun_team *team, setun_quantize *a) {
+    (void)team;
     int32_t rc = check(a);
     if (rc != SETUN_OK) return rc;
     walk w = {.isa = isa, .a = a, .cols = a->cols};

@@ -54,19 +54,22 @@ static int32_t reduce(const setun_isa *isa, setun_reduce *a, const float *y) {
     return SETUN_OK;
 }
 
-int32_t setun_op_dot(const setun_isa *isa, setun_reduce *a) {
+int32_t setun_op_dot(const setun_isa *isa, const setun_team *team, setun_reduce *a) {
+    (void)team;
     if (a->call.size < sizeof *a) return setun_invalid(&a->call, "dot: the argument block is too small");
     if (!a->x || !a->y || a->n < 1) return setun_invalid(&a->call, "dot: x or y is null, or n < 1");
     return reduce(isa, a, a->y);
 }
 
-int32_t setun_op_norm2(const setun_isa *isa, setun_reduce *a) {
+int32_t setun_op_norm2(const setun_isa *isa, const setun_team *team, setun_reduce *a) {
+    (void)team;
     if (a->call.size < sizeof *a) return setun_invalid(&a->call, "norm2: the argument block is too small");
     if (!a->x || a->n < 1) return setun_invalid(&a->call, "norm2: x is null, or n < 1");
     return reduce(isa, a, 0);
 }
 
-int32_t setun_op_constrain(const setun_isa *isa, setun_constrain *a) {
+int32_t setun_op_constrain(const setun_isa *isa, const setun_team *team, setun_constrain *a) {
+    (void)team;
     if (a->call.size < sizeof *a) return setun_invalid(&a->call, "constrain: the argument block is too small");
     if (!a->x || !a->dst || a->n < 1) return setun_invalid(&a->call, "constrain: x or dst is null, or n < 1");
     if (!(a->radius >= 0)) return setun_invalid(&a->call, "constrain: the radius is negative or not a number");

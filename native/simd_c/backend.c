@@ -5,11 +5,11 @@
 #include "ops.h"
 
 #define KERNELS(level)                                                                                                                                         \
-    static int32_t quantize_##level(setun_ctx *c, void *a) { return (void)c, setun_op_quantize(&setun_isa_##level, a); }                                       \
-    static int32_t constrain_##level(setun_ctx *c, void *a) { return (void)c, setun_op_constrain(&setun_isa_##level, a); }                                     \
-    static int32_t dot_##level(setun_ctx *c, void *a) { return (void)c, setun_op_dot(&setun_isa_##level, a); }                                                 \
-    static int32_t norm2_##level(setun_ctx *c, void *a) { return (void)c, setun_op_norm2(&setun_isa_##level, a); }                                             \
-    static int32_t kmeans_##level(setun_ctx *c, void *a) { return (void)c, setun_op_kmeans(&setun_isa_##level, a); }
+    static int32_t quantize_##level(setun_ctx *c, void *a) { return (void)c, setun_op_quantize(&setun_isa_##level, 0, a); }                                    \
+    static int32_t constrain_##level(setun_ctx *c, void *a) { return (void)c, setun_op_constrain(&setun_isa_##level, 0, a); }                                  \
+    static int32_t dot_##level(setun_ctx *c, void *a) { return (void)c, setun_op_dot(&setun_isa_##level, 0, a); }                                              \
+    static int32_t norm2_##level(setun_ctx *c, void *a) { return (void)c, setun_op_norm2(&setun_isa_##level, 0, a); }                                          \
+    static int32_t kmeans_##level(setun_ctx *c, void *a) { return (void)c, setun_op_kmeans(&setun_isa_##level, 0, a); }
 
 #define ENTRIES(level, name)                                                                                                                                   \
     {name, SETUN_OP_QUANTIZE, 1, quantize_##level}, {name, SETUN_OP_CONSTRAIN, 1, constrain_##level}, {name, SETUN_OP_DOT, 1, dot_##level},                    \
