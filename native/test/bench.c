@@ -155,7 +155,8 @@ int bench(const setun_table *t, const char *filter) {
     printf("%s %s (%s)\n", t->name, t->version, t->build);
     const size_t sizes[] = {64, 4096, 1000000, 100000000};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) elementwise(t, filter, sizes[s]);
-    clusters(t, filter, 10000, 64, 64);
-    clusters(t, filter, 100000, 128, 256);
+    const size_t shapes[][3] = {{10000, 64, 64},   {100000, 64, 64},   {1000000, 32, 64}, {1000000, 128, 10},
+                                {1000000, 8, 256}, {100000, 128, 256}, {60000, 784, 979}, {100000, 1024, 1000}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) clusters(t, filter, shapes[s][0], shapes[s][1], shapes[s][2]);
     return 0;
 }

@@ -291,7 +291,7 @@ static void run_refused(const setun_kernel *k, int side, void *state) {
                 a.step = 0;
                 break;
             case 2:
-                a.step = 5;
+                a.step = 7;
                 break;
             case 3:
                 a.x = NULL;
@@ -339,7 +339,7 @@ static void run_refused(const setun_kernel *k, int side, void *state) {
                 a.distance = NULL, applies = s == SETUN_KMEANS_DISTANCE;
                 break;
             case 18:
-                a.workspace_size = 64, applies = centred;
+                a.workspace_size = 32, applies = centred;
                 break;
             default:
                 a.workspace = space + 32, applies = centred;
