@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SETUN_CHUNK 4096                 /* elements summed in 32 lanes before a fold */
-#define SETUN_MAX_ROWS 32                /* of a panel */
+#define SETUN_CHUNK 4096                     /* elements summed in 32 lanes before a fold */
+#define SETUN_MAX_ROWS 32                    /* of a panel */
 #define SETUN_RINT_BITS 0x4338000000000000ll /* the bits of 3*2^51 */
 
 typedef struct setun_isa {

@@ -225,8 +225,8 @@ static void gather(const job *j, size_t each) {
             if (s.weight) a->weight_sums[c] += s.weight[c];
         }
         for (size_t p = 0; s.low && p < d; p++) {
-            a->low[p] = s.low[p] < a->low[p] ? s.low[p] : a->low[p];
-            a->high[p] = s.high[p] > a->high[p] ? s.high[p] : a->high[p];
+            a->low[p] = (s.low[p] < a->low[p] ? s.low[p] : a->low[p]) + 0.0f; /* -0 or 0 would depend on who came first */
+            a->high[p] = (s.high[p] > a->high[p] ? s.high[p] : a->high[p]) + 0.0f;
         }
     }
 }

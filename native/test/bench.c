@@ -34,7 +34,7 @@ static double seconds(const trial *t) {
         double begin = now();
         for (size_t i = 0; i < calls; i++) {
             if (t->before) t->before(t->args);
-            if (t->k->run(NULL, t->args) != SETUN_OK) return NAN;
+            if (t->k->run(context, t->args) != SETUN_OK) return NAN;
         }
         double took = now() - begin;
         if (took < 2e-3) {
@@ -91,7 +91,7 @@ static void elementwise(const setun_table *t, const char *filter, size_t n) {
         if (k->op == SETUN_OP_CONSTRAIN && wanted("constrain outside", k, filter)) {
             fill(x, n < 4096 ? n : 4096, PLAIN);
             a.radius = 0x1p30;
-            k->run(NULL, &a); /* for the norm */
+            k->run(context, &a); /* for the norm */
             line("constrain outside", k, shape, seconds(&(trial){k, &a, shrink}), 4 * (double)n, "GB/s");
             if (a.norm < 1) fill(x, n, PLAIN); /* many calls have worn it down */
         }
@@ -127,17 +127,17 @@ static void clusters(const setun_table *t, const char *filter, size_t n, size_t 
             for (double few = 256; few <= rows; few *= 16) {
                 a.n = (int64_t)few;
                 a.workspace = NULL;
-                k->run(NULL, &a);
+                k->run(context, &a);
                 a.workspace = guarded((size_t)a.workspace_size, 0);
                 double begin = now();
-                k->run(NULL, &a);
+                k->run(context, &a);
                 double rate = few / (now() - begin);
                 release(a.workspace);
                 if (rows / rate > 0.5) rows = fmax(256, floor(rate * 0.5));
             }
             a.n = (int64_t)rows;
             a.workspace = NULL;
-            k->run(NULL, &a);
+            k->run(context, &a);
             a.workspace = guarded((size_t)a.workspace_size, 0);
             char shape[48];
             snprintf(shape, sizeof shape, "%ldx%zu k=%zu", (long)a.n, d, c);

@@ -102,7 +102,7 @@ typedef struct setun_reduce {
  * step for the rows it is given; the sums of MEAN and ASSIGN are added to what the arrays hold. x' = x * unit - mean. */
 
 enum {
-    SETUN_KMEANS_RANGE = 1,     /* low[j] = min(low[j], x_j), high likewise; ENONFINITE on NaN or infinity */
+    SETUN_KMEANS_RANGE = 1,     /* low[j] = min(low[j], x_j), high likewise, never -0; ENONFINITE on NaN or infinity */
     SETUN_KMEANS_MEAN = 2,      /* sums[j] += sum of rint(x_j * scale[j]) */
     SETUN_KMEANS_ASSIGN = 3,    /* labels; with sums: sums, counts, weight_sums; changed = labels that moved */
     SETUN_KMEANS_DISTANCE = 4,  /* distance[i] = |x' - centroid(label)|^2; without labels: centroid 0 */
