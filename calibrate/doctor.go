@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"slices"
@@ -76,7 +77,7 @@ func armNames(f *field) []string {
 
 // check compares a kernel with pure Go on an awkward length of every op.
 func check(ctx context.Context, want, got *runtime.Runtime) error {
-	const n, dim, k = 5003, 7, 5
+	const n, dim, k = 70001, 7, 5 // enough for several threads
 	d := newData(n * dim)
 	x := d.x[:n]
 	for _, o := range []quant.Options{{}, {Rule: quant.LeastSquares, Format: quant.Base3}, {Levels: quant.Quinary, Group: 100}} {
@@ -123,6 +124,9 @@ func check(ctx context.Context, want, got *runtime.Runtime) error {
 		return err
 	}
 	b, err := got.KMeans(ctx, nil, d.x, dim, o)
+	if errors.Is(err, runtime.ErrNoBackend) {
+		return nil // the kernel has no k-means and lists none
+	}
 	if err != nil {
 		return err
 	}
@@ -137,10 +141,10 @@ func advise(r runtime.Report) []string {
 	var advice []string
 	native := false
 	for _, b := range r.Backends {
-		native = native || b.Name == "simd_c" && b.State == "loaded" && len(b.Kernels) > 0
+		native = native || b.Name != "cpu" && b.State == "loaded" && len(b.Kernels) > 0
 	}
 	if !native {
-		advice = append(advice, "build the C library, which is some 10 to 30 times faster on large calls: make native")
+		advice = append(advice, "build the native libraries, which are some 10 to 30 times faster on large calls: make native")
 	}
 	if r.Profile.State != "loaded" {
 		advice = append(advice, "measure this machine, so that calls go where they are fastest: calibrate run")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/backends/cpp"
 	"github.com/setun-compute/setun/backends/cpu"
 	simdc "github.com/setun-compute/setun/backends/simd_c"
 	"github.com/setun-compute/setun/dispatch"
@@ -60,15 +61,16 @@ func Open(options ...Option) (*Runtime, error) {
 	rt := &Runtime{strict: c.strict, observer: c.observer, report: Report{Machine: m, ISA: m.Levels}}
 	rt.add(cpu.Backend{}, nil)
 	if c.native {
-		b, tried := simdc.Open(plugin.DefaultPlaces(c.folders), c.isa)
-		if b == nil {
-			rt.add(nil, tried)
-		} else {
+		places := plugin.DefaultPlaces(c.folders)
+		for _, open := range []func() (backends.Backend, []plugin.Attempt){
+			func() (backends.Backend, []plugin.Attempt) { return simdc.Open(places, c.isa) },
+			func() (backends.Backend, []plugin.Attempt) { return cpp.Open(places, c.isa, cpp.Useful(m.Cores)) },
+		} {
+			b, tried := open()
 			rt.add(b, tried)
-		}
-		if c.strict {
 			for _, a := range tried {
-				if a.Err != nil && a.State != plugin.Missing {
+				if c.strict && a.Err != nil && a.State != plugin.Missing {
+					rt.Close()
 					return nil, fmt.Errorf("open: %w: %s: %w", ErrStrict, a.Path, a.Err)
 				}
 			}
