@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+
+	"github.com/setun-compute/setun/internal/canon"
+	"gonum.org/v1/gonum/mat"
+)
+
+const (
+	samplePoints = 20_000
+	sampleValues = 1 << 24 // fewer points when they are long: 128 MiB as float64
+)
+
+// sample draws rows of a matrix, one from each of equal parts of it, in rising order: the same ones for a seed.
+func sample(rows, dim int, seed uint64) []int {
+	m := min(rows, samplePoints, max(2, sampleValues/dim))
+	list := make([]int, m)
+	for i := range list {
+		begin, end := i*rows/m, (i+1)*rows/m
+		list[i] = begin + int(canon.Choose(seed, uint64(i), uint64(end-begin)))
+	}
+	return list
+}
+
+// plane is spanned by the first two principal components of some points.
+type plane struct {
+	mean  []float64
+	axes  *mat.Dense // dim × 2
+	share [2]float64 // of the points' variance
+}
+
+// newPlane finds the principal components of points by subspace iteration, which never forms the dim × dim covariance: Halko, Martinsson,
+// Tropp, Finding structure with randomness (SIAM Review 2011), algorithm 4.4, with a fixed start. The axes' signs are such that the largest entry is positive.
+func newPlane(ctx context.Context, points []float32, dim int, rows []int) (*plane, error) {
+	p := &plane{mean: make([]float64, dim), axes: mat.NewDense(dim, 2, nil)}
+	for _, i := range rows {
+		for j, v := range points[i*dim:][:dim] {
+			p.mean[j] += float64(v) / float64(len(rows))
+		}
+	}
+	x := p.centred(points, dim, rows)
+	total := math.Pow(mat.Norm(x, 2), 2)
+	if total == 0 {
+		return p, nil // one point many times: it is where the axes cross
+	}
+
+	const width, rounds = 8, 15 // columns beyond the two wanted make it converge
+	r := rand.New(rand.NewPCG(1, 2))
+	basis := mat.NewDense(dim, min(dim, width), nil)
+	basis.Apply(func(int, int, float64) float64 { return r.NormFloat64() }, basis)
+	var y mat.Dense
+	for range rounds {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		y.Mul(x, basis)
+		basis.Mul(x.T(), &y)
+		var svd mat.SVD
+		svd.Factorize(basis, mat.SVDThinU)
+		svd.UTo(basis)
+	}
+	y.Mul(x, basis)
+	var svd mat.SVD // of the points within the subspace
+	svd.Factorize(&y, mat.SVDThinV)
+	var v, axes mat.Dense
+	svd.VTo(&v)
+	axes.Mul(basis, &v)
+	for a, s := range svd.Values(nil)[:min(dim, 2)] {
+		column := mat.Col(nil, a, &axes)
+		var largest float64
+		for _, e := range column {
+			if math.Abs(e) > math.Abs(largest) {
+				largest = e
+			}
+		}
+		for i, e := range column {
+			p.axes.Set(i, a, math.Copysign(1, largest)*e)
+		}
+		p.share[a] = s * s / total
+	}
+	return p, nil
+}
+
+// centred copies rows, less the mean.
+func (p *plane) centred(points []float32, dim int, rows []int) *mat.Dense {
+	x := mat.NewDense(len(rows), dim, nil)
+	for i, row := range rows {
+		for j, v := range points[row*dim:][:dim] {
+			x.Set(i, j, float64(v)-p.mean[j])
+		}
+	}
+	return x
+}
+
+// project returns the places of rows in the plane.
+func (p *plane) project(points []float32, dim int, rows []int) *mat.Dense {
+	var at mat.Dense
+	at.Mul(p.centred(points, dim, rows), p.axes)
+	return &at
+}
