@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"image/color"
 	"io"
+	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	setun "github.com/setun-compute/setun/runtime"
@@ -93,19 +95,30 @@ func (m marks) DataRange() (xmin, xmax, ymin, ymax float64) { return plotter.XYR
 // Plot draws each disc with its number before the next, so that a number never stands on another's disc.
 func (m marks) Plot(c draw.Canvas, p *plot.Plot) {
 	x, y := p.Transforms(&c)
-	radius := vg.Length(3)
-	if len(m.XYs) <= named {
-		radius = 8
-	}
 	disc := func(at vg.Point, radius vg.Length, colour color.Color) {
 		c.DrawGlyph(draw.GlyphStyle{Color: colour, Radius: radius, Shape: draw.CircleGlyph{}}, at)
 	}
+	radius, numbered := vg.Length(3), len(m.XYs) <= named
+	places := make([]vg.Point, len(m.XYs))
 	for j, centre := range m.XYs {
-		at := vg.Point{X: x(centre.X), Y: y(centre.Y)}
+		places[j] = vg.Point{X: x(centre.X), Y: y(centre.Y)}
+	}
+	discs := slices.Clone(places)
+	if numbered {
+		radius = 8
+		spread(discs, 2*radius+3)
+	}
+	for j, at := range discs {
+		if at != places[j] { // a line leads from the disc to where it belongs
+			c.StrokeLine2(draw.LineStyle{Color: grey(20), Width: 1}, at.X, at.Y, places[j].X, places[j].Y)
+			disc(places[j], 2, grey(20))
+		}
+	}
+	for j, at := range discs {
 		disc(at, radius+1.7, color.White)
 		disc(at, radius+0.9, grey(20))
 		disc(at, radius, m.colours[j])
-		if len(m.XYs) > named {
+		if !numbered {
 			continue
 		}
 		ink := grey(0)
@@ -117,6 +130,26 @@ func (m marks) Plot(c draw.Canvas, p *plot.Plot) {
 		number.XAlign, number.YAlign = text.XCenter, text.YCenter
 		at.Y += 0.8 // digits have no descenders
 		c.FillText(number, at, strconv.Itoa(j))
+	}
+}
+
+// spread pushes points apart that are nearer to each other than gap.
+func spread(points []vg.Point, gap vg.Length) {
+	for range 100 {
+		for j := range points {
+			for i := range j {
+				d := points[j].Sub(points[i])
+				length := vg.Length(math.Hypot(float64(d.X), float64(d.Y)))
+				if length >= gap {
+					continue
+				}
+				if length == 0 {
+					d, length = vg.Point{X: 1}, 1
+				}
+				push := d.Scale((gap - min(length, gap)) / (2 * length))
+				points[i], points[j] = points[i].Sub(push), points[j].Add(push)
+			}
+		}
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // report is what report.json holds.
 type report struct {
 	Input      string         `json:"input"`
-	Type       string         `json:"type"` // as the file says, "<f4"
+	Type       string         `json:"type"` // of the file's values, "float32"
 	Rows       int            `json:"rows"`
 	Dim        int            `json:"dim"`
 	Mapped     bool           `json:"mapped"` // or else read into memory
@@ -49,17 +49,17 @@ type bin struct {
 
 func newReport(o *options, data *npy.Floats, c *setun.Clustering, kernels []setun.Metric, took time.Duration) *report {
 	flops := 2 * float64(len(c.Labels)) * float64(c.Dim) * float64(c.K) * float64(c.Iterations)
-	return &report{Input: o.file, Type: data.Descr, Rows: len(c.Labels), Dim: c.Dim, Mapped: data.Mapped, K: c.K, Seed: o.seed, Tol: o.tol,
+	return &report{Input: o.file, Type: fmt.Sprintf("float%d", 8*data.Size), Rows: len(c.Labels), Dim: c.Dim, Mapped: data.Mapped, K: c.K, Seed: o.seed, Tol: o.tol,
 		Inertia: c.Inertia, Iterations: c.Iterations, Converged: c.Converged, Sizes: measure(c.Counts), Kernels: kernels,
 		Seconds: took.Seconds(), GFlops: flops / float64(took.Nanoseconds())}
 }
 
-// measure sorts the sizes of clusters into at most ten bins of equal width.
+// measure sorts the sizes of clusters into bins of equal width: at most ten, and no more than clusters.
 func measure(counts []int64) sizes {
 	sorted := slices.Sorted(slices.Values(counts))
 	k := len(sorted)
 	s := sizes{Min: sorted[0], Median: float64(sorted[(k-1)/2]+sorted[k/2]) / 2, Max: sorted[k-1]}
-	width := (s.Max-s.Min)/10 + 1
+	width := (s.Max-s.Min)/int64(min(10, k)) + 1
 	for from := s.Min; from <= s.Max; from += width {
 		s.Histogram = append(s.Histogram, bin{From: from, To: min(from+width-1, s.Max)})
 	}
