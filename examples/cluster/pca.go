@@ -9,11 +9,12 @@ import (
 
 	"github.com/setun-compute/setun/internal/canon"
 	"gonum.org/v1/gonum/mat"
+	"gonum.org/v1/plot/plotter"
 )
 
 const (
 	samplePoints = 20_000
-	sampleValues = 1 << 24 // fewer points when they are long: 128 MiB as float64
+	sampleValues = 1 << 24 // fewer points when they are long: 128 MiB as float64, 64 as float32
 )
 
 // sample draws rows of a matrix, one from each of equal parts of it, in rising order: the same ones for a seed.
@@ -34,16 +35,23 @@ type plane struct {
 	share [2]float64 // of the points' variance
 }
 
+// gather copies rows of a matrix, front to back, so that a mapped file is read once.
+func gather(points []float32, dim int, rows []int) []float32 {
+	list := make([]float32, 0, len(rows)*dim)
+	for _, i := range rows {
+		list = append(list, points[i*dim:][:dim]...)
+	}
+	return list
+}
+
 // newPlane finds the principal components of points by subspace iteration, which never forms the dim × dim covariance: Halko, Martinsson,
 // Tropp, Finding structure with randomness (SIAM Review 2011), algorithm 4.4, with a fixed start. The axes' signs are such that the largest entry is positive.
-func newPlane(ctx context.Context, points []float32, dim int, rows []int) (*plane, error) {
+func newPlane(ctx context.Context, points []float32, dim int) (*plane, error) {
 	p := &plane{mean: make([]float64, dim), axes: mat.NewDense(dim, 2, nil)}
-	for _, i := range rows {
-		for j, v := range points[i*dim:][:dim] {
-			p.mean[j] += float64(v) / float64(len(rows))
-		}
+	for i, v := range points {
+		p.mean[i%dim] += float64(v) / float64(len(points)/dim)
 	}
-	x := p.centred(points, dim, rows)
+	x := p.centred(points)
 	total := math.Pow(mat.Norm(x, 2), 2)
 	if total == 0 {
 		return p, nil // one point many times: it is where the axes cross
@@ -86,20 +94,21 @@ func newPlane(ctx context.Context, points []float32, dim int, rows []int) (*plan
 	return p, nil
 }
 
-// centred copies rows, less the mean.
-func (p *plane) centred(points []float32, dim int, rows []int) *mat.Dense {
-	x := mat.NewDense(len(rows), dim, nil)
-	for i, row := range rows {
-		for j, v := range points[row*dim:][:dim] {
-			x.Set(i, j, float64(v)-p.mean[j])
-		}
-	}
+// centred returns rows less the mean.
+func (p *plane) centred(points []float32) *mat.Dense {
+	dim := len(p.mean)
+	x := mat.NewDense(len(points)/dim, dim, nil)
+	x.Apply(func(i, j int, _ float64) float64 { return float64(points[i*dim+j]) - p.mean[j] }, x)
 	return x
 }
 
 // project returns the places of rows in the plane.
-func (p *plane) project(points []float32, dim int, rows []int) *mat.Dense {
+func (p *plane) project(points []float32) plotter.XYs {
 	var at mat.Dense
-	at.Mul(p.centred(points, dim, rows), p.axes)
-	return &at
+	at.Mul(p.centred(points), p.axes)
+	xys := make(plotter.XYs, len(points)/len(p.mean))
+	for i := range xys {
+		xys[i] = plotter.XY{X: at.At(i, 0), Y: at.At(i, 1)}
+	}
+	return xys
 }

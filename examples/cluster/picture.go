@@ -14,7 +14,6 @@ import (
 	"strconv"
 
 	setun "github.com/setun-compute/setun/runtime"
-	"gonum.org/v1/gonum/mat"
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
@@ -32,30 +31,31 @@ const (
 // picture draws a sample of the points and all centroids on the first two principal components of the sample, as a PNG.
 func picture(ctx context.Context, w io.Writer, r *report, points []float32, c *setun.Clustering) error {
 	rows := sample(r.Rows, r.Dim, r.Seed)
-	pl, err := newPlane(ctx, points, r.Dim, rows)
+	seen := gather(points, r.Dim, rows)
+	pl, err := newPlane(ctx, seen, r.Dim)
 	if err != nil {
 		return err
 	}
-	shuffled := make([]int, len(rows)) // so that no cluster lies on top because it comes last
-	for i, j := range rand.New(rand.NewPCG(r.Seed, 0)).Perm(len(rows)) {
-		shuffled[i] = rows[j]
-	}
-	all := make([]int, c.K)
-	for j := range all {
-		all[j] = j
-	}
-	m := marks{XYs: places(pl.project(c.Centroids, r.Dim, all))}
+	m := marks{XYs: pl.project(c.Centroids)}
 	m.colours = colours(m.XYs)
+	places, labels := pl.project(seen), make([]int32, len(rows))
+	for i, row := range rows {
+		labels[i] = c.Labels[row]
+	}
+	rand.New(rand.NewPCG(r.Seed, 0)).Shuffle(len(rows), func(i, j int) { // so that no cluster lies on top because it comes last
+		places[i], places[j] = places[j], places[i]
+		labels[i], labels[j] = labels[j], labels[i]
+	})
 
 	p := plot.New()
 	p.X.Label.Text = fmt.Sprintf("first component: %.1f %% of the variance", 100*pl.share[0])
 	p.Y.Label.Text = fmt.Sprintf("second component: %.1f %% of the variance", 100*pl.share[1])
-	cloud, err := plotter.NewScatter(places(pl.project(points, r.Dim, shuffled)))
+	cloud, err := plotter.NewScatter(places)
 	if err != nil {
 		return err
 	}
 	cloud.GlyphStyleFunc = func(i int) draw.GlyphStyle {
-		colour := m.colours[c.Labels[shuffled[i]]]
+		colour := m.colours[labels[i]]
 		colour.A = 150
 		return draw.GlyphStyle{Color: colour, Radius: 1.3, Shape: draw.CircleGlyph{}}
 	}
@@ -151,15 +151,6 @@ func spread(points []vg.Point, gap vg.Length) {
 			}
 		}
 	}
-}
-
-func places(at *mat.Dense) plotter.XYs {
-	n, _ := at.Dims()
-	xys := make(plotter.XYs, n)
-	for i := range xys {
-		xys[i] = plotter.XY{X: at.At(i, 0), Y: at.At(i, 1)}
-	}
-	return xys
 }
 
 // sans returns the style with another face, size and colour.

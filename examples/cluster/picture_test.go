@@ -23,16 +23,14 @@ func TestPlaneAgainstPrincipalComponents(t *testing.T) {
 		r := rand.New(rand.NewPCG(5, uint64(dim)))
 		points := make([]float32, n*dim)
 		wide := mat.NewDense(n, dim, nil)
-		rows := make([]int, n)
 		for i := range points {
 			points[i] = float32(r.NormFloat64()*math.Pow(0.8, float64(i%dim)) + 3)
 			if i%dim > 0 {
 				points[i] += 0.3 * points[i-1]
 			}
 			wide.Set(i/dim, i%dim, float64(points[i]))
-			rows[i/dim] = i / dim
 		}
-		p, err := newPlane(context.Background(), points, dim, rows)
+		p, err := newPlane(context.Background(), points, dim)
 		if err != nil {
 			t.Fatal(err)
 		}
