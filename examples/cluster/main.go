@@ -6,7 +6,7 @@
 //
 // The file holds a matrix of little-endian float32 values, which are mapped, not read, where the system can: a file may be larger than
 // the memory. (float64 and float16 are converted in memory.) Beyond the input that takes 8 bytes a row, 12 in an iteration that finds an
-// empty cluster, some copies of the centroids, and at most 256 MiB for the picture.
+// empty cluster, some copies of the centroids, and at most 400 MiB for the picture (20,000 rows at most).
 //
 // DIR gets labels.npy (int32, the cluster of each row), centroids.npy (float32), report.json and picture.png, all or none. Results go to standard output,
 // with -json as JSON; progress goes to standard error. Exit codes: 0 fine, 1 failure, 2 wrong usage, 130 interrupted.
@@ -64,11 +64,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // options are the command line.
 type options struct {
-	file, out                              string
-	k, iterations                          int
-	tol                                    float64
-	seed                                   uint64
-	suggest, minibatch, json, quiet, force bool
+	file, out                                    string
+	k, iterations                                int
+	tol                                          float64
+	seed                                         uint64
+	suggest, minibatch, json, quiet, force, demo bool
 }
 
 func parse(args []string, stderr io.Writer) (*options, error) {
@@ -85,6 +85,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.BoolVar(&o.force, "force", false, "replace earlier results in the folder")
 	fs.BoolVar(&o.json, "json", false, "print the report as JSON")
 	fs.BoolVar(&o.quiet, "quiet", false, "show no progress")
+	fs.BoolVar(&o.demo, "demo", false, "make the file first: the bytes of Go's own source, a row for each 4 KiB")
 	var files []string
 	for len(args) > 0 { // the flag package stops at the first file; flags may follow it
 		if err := fs.Parse(args); err != nil {
@@ -123,6 +124,12 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 func cluster(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	p := newProgress(stderr, o.quiet)
 	defer p.end()
+	if o.demo {
+		p.show("making %s", o.file)
+		if err := demo(ctx, o.file); err != nil {
+			return err
+		}
+	}
 	p.show("opening %s", o.file)
 	data, err := npy.OpenFloats(ctx, o.file)
 	if err != nil {
