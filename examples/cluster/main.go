@@ -5,8 +5,8 @@
 //	cluster [flags] vectors.npy -k 256 -out DIR
 //
 // The file holds a matrix of little-endian float32 values, which are mapped, not read, where the system can: a file may be larger than
-// the memory. (float64 and float16 are converted in memory.) Beyond the input that takes 8 bytes a row, 12 in an iteration that finds an
-// empty cluster, some copies of the centroids, and at most 400 MiB for the picture (20,000 rows at most).
+// the memory; it is read once an iteration, and once for each starting centroid. (float64 and float16 are converted in memory.) Beyond the input that
+// takes 8 bytes a row, 12 in an iteration that finds an empty cluster, some copies of the centroids, and at most 400 MiB for the picture.
 //
 // DIR gets labels.npy (int32, the cluster of each row), centroids.npy (float32), report.json and picture.png, all or none. Results go to standard output,
 // with -json as JSON; progress goes to standard error. Exit codes: 0 fine, 1 failure, 2 wrong usage, 130 interrupted.

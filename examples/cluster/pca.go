@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"math"
 	"math/rand/v2"
 
@@ -27,6 +28,8 @@ func sample(rows, dim int, seed uint64) []int {
 	}
 	return list
 }
+
+var errNoPlane = errors.New("the principal components were not found")
 
 // plane is spanned by the first two principal components of some points.
 type plane struct {
@@ -69,12 +72,16 @@ func newPlane(ctx context.Context, points []float32, dim int) (*plane, error) {
 		y.Mul(x, basis)
 		basis.Mul(x.T(), &y)
 		var svd mat.SVD
-		svd.Factorize(basis, mat.SVDThinU)
+		if !svd.Factorize(basis, mat.SVDThinU) {
+			return nil, errNoPlane
+		}
 		svd.UTo(basis)
 	}
 	y.Mul(x, basis)
 	var svd mat.SVD // of the points within the subspace
-	svd.Factorize(&y, mat.SVDThinV)
+	if !svd.Factorize(&y, mat.SVDThinV) {
+		return nil, errNoPlane
+	}
 	var v, axes mat.Dense
 	svd.VTo(&v)
 	axes.Mul(basis, &v)
