@@ -18,7 +18,7 @@ type report struct {
 	Type       string         `json:"type"` // of the file's values, "float32"
 	Rows       int            `json:"rows"`
 	Dim        int            `json:"dim"`
-	Mapped     bool           `json:"mapped"` // or else read into memory
+	Mapped     bool           `json:"mapped"` // or else in memory
 	K          int            `json:"k"`
 	Reason     string         `json:"reason,omitempty"` // of a k that -suggest chose
 	Seed       uint64         `json:"seed"`
@@ -72,7 +72,7 @@ func measure(counts []int64) sizes {
 // String is the report as people read it.
 func (r *report) String() string {
 	var b strings.Builder
-	how := "read"
+	how := "in memory"
 	if r.Mapped {
 		how = "mapped"
 	}
