@@ -22,16 +22,18 @@ type Step struct {
 
 // Check validates what CheckQuantize does not: lengths, overlap and the radius.
 func (a *Step) Check() error {
-	shape := fmt.Sprint(len(a.Params))
+	fail := func(sentinel error, detail string, args ...any) error {
+		return Fail(sentinel, OpStep, fmt.Sprint(len(a.Params)), detail, args...)
+	}
 	switch {
 	case len(a.Delta) != len(a.Params):
-		return Fail(ErrShape, OpStep, shape, "delta has %d values, params has %d", len(a.Delta), len(a.Params))
+		return fail(ErrShape, "delta has %d values, params has %d", len(a.Delta), len(a.Params))
 	case len(a.Params) == 0:
-		return Fail(ErrArgument, OpStep, shape, "params is empty")
+		return fail(ErrArgument, "params is empty")
 	case !(a.Radius >= 0): // also NaN
-		return Fail(ErrArgument, OpStep, shape, "radius = %v is negative or not a number", a.Radius)
+		return fail(ErrArgument, "radius = %v is negative or not a number", a.Radius)
 	case overlap(a.Params, a.Delta):
-		return Fail(ErrAlias, OpStep, shape, "delta overlaps params")
+		return fail(ErrAlias, "delta overlaps params")
 	}
 	return nil
 }
