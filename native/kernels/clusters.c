@@ -122,6 +122,18 @@ static void project_rows(void *arg, int64_t part) {
     while (r-- > begin) project(j, r * j->cols, j->cols, j->a->labels[r]);
 }
 
+/* S over n values that are sums themselves. */
+static double sum_values(const double *v, int64_t n) {
+    if (n <= SETUN_CHUNK) {
+        double lane[32] = {0};
+        for (int64_t i = 0; i < n; i++) lane[i % 32] += v[i];
+        return setun_fold(lane);
+    }
+    setun_tree t = {0};
+    for (int64_t i = 0; i < n; i++) setun_tree_add(&t, 0, v[i]);
+    return setun_tree_sum(&t);
+}
+
 /* Sorts the row sums by cluster, rows rising, and sums each cluster's. */
 static void sum_clusters(job *j) {
     setun_clusters *a = j->a;
@@ -137,10 +149,10 @@ static void sum_clusters(job *j) {
     }
     for (int64_t r = 0; r < a->rows; r++)
         if (a->labels[r] >= 0) sorted[next[a->labels[r]]++] = j->row_sums[r];
-    for (int64_t c = 0, i = 0; c < a->k; c++) { /* next is now where each cluster ends */
-        setun_tree t = {0};
-        for (; i < next[c]; i++) setun_tree_add(&t, 0, sorted[i]);
-        a->norms[c] = sqrt(setun_tree_sum(&t));
+    begin = 0;
+    for (int64_t c = 0; c < a->k; c++) { /* next is now where each cluster ends */
+        a->norms[c] = sqrt(sum_values(sorted + begin, next[c] - begin));
+        begin = next[c];
     }
 }
 
@@ -172,7 +184,8 @@ static int32_t check(const setun_clusters *a) {
             if (a->offsets[i] > a->offsets[i + 1]) return setun_invalid(c, "clusters: the offsets fall");
         return SETUN_OK;
     }
-    if (!a->labels || !a->scratch || a->rows < 1 || a->n % a->rows != 0) return setun_invalid(c, "clusters: labels or scratch is null, or n is not rows of values");
+    if (!a->labels || !a->scratch || a->rows < 1 || a->n % a->rows != 0)
+        return setun_invalid(c, "clusters: labels or scratch is null, or n is not rows of values");
     for (int64_t r = 0; r < a->rows; r++)
         if (a->labels[r] < -1 || a->labels[r] >= a->k) return setun_invalid(c, "clusters: a label is not within -1..k-1");
     return SETUN_OK;

@@ -197,9 +197,7 @@ static void pack(const walk *w, uint8_t *out, const int8_t *c, int64_t n) {
     memcpy(out + full * 64, last, (size_t)m);
 }
 
-int64_t setun_row_bytes(uint32_t format, int64_t cols) {
-    return format == SETUN_2BIT ? (cols - 1) / 4 + 1 : format == SETUN_BASE3 ? (cols - 1) / 5 + 1 : cols;
-}
+int64_t setun_row_bytes(uint32_t format, int64_t cols) { return format == SETUN_2BIT ? (cols - 1) / 4 + 1 : format == SETUN_BASE3 ? (cols - 1) / 5 + 1 : cols; }
 
 /* Codes and packing of columns begin .. begin+n-1 of row r. */
 static int32_t piece(walk *w, int64_t r, int64_t begin, int64_t n) {

@@ -15,8 +15,7 @@
 
 #define ENTRIES(level, name)                                                                                                                                   \
     {name, SETUN_OP_QUANTIZE, 1, quantize_##level}, {name, SETUN_OP_CONSTRAIN, 1, constrain_##level}, {name, SETUN_OP_DOT, 1, dot_##level},                    \
-        {name, SETUN_OP_NORM2, 1, norm2_##level}, {name, SETUN_OP_KMEANS, 1, kmeans_##level},                                                                  \
-        {name, SETUN_OP_CONSTRAIN_CLUSTERS, 1, clusters_##level}, {                                                                                            \
+        {name, SETUN_OP_NORM2, 1, norm2_##level}, {name, SETUN_OP_KMEANS, 1, kmeans_##level}, {name, SETUN_OP_CONSTRAIN_CLUSTERS, 1, clusters_##level}, {      \
         name, SETUN_OP_STEP, 1, step_##level                                                                                                                   \
     }
 

@@ -63,7 +63,8 @@ static void segments(int kind, int shift) {
     for (int c = 0; c < K; c++) offsets[c + 1] = offsets[c] + lengths[c];
     size_t n = (size_t)offsets[K];
     float *x = vector(kind, n, 4 * (size_t)shift), *want = guarded(n * sizeof *want, 0);
-    job j = {.a = {.call = {.size = sizeof j.a}, .n = (int64_t)n, .k = K, .offsets = offsets, .radii = radii}, .x = x, .want = want, .offset = shift, .bad = -1};
+    job j = {
+        .a = {.call = {.size = sizeof j.a}, .n = (int64_t)n, .k = K, .offsets = offsets, .radii = radii}, .x = x, .want = want, .offset = shift, .bad = -1};
     for (int c = 0; c < K; c++) {
         const float *s = x + offsets[c];
         j.norms[c] = sqrt(naive_dot(s, s, (size_t)lengths[c]));
@@ -114,7 +115,11 @@ static void labelled(size_t rows, size_t cols, int k, int kind) {
     for (size_t r = 0; r < rows; r++) labels[r] = (int32_t)(next() % (unsigned)(k + 1)) - 1;
     if (k > 2)
         for (size_t r = 0; r < rows; r++) labels[r] = labels[r] == 1 ? 2 : labels[r]; /* cluster 1 is empty */
-    job j = {.a = {.call = {.size = sizeof j.a}, .n = (int64_t)n, .k = k, .labels = labels, .rows = (int64_t)rows, .radii = radii}, .x = x, .want = want, .offset = 1, .bad = -1};
+    job j = {.a = {.call = {.size = sizeof j.a}, .n = (int64_t)n, .k = k, .labels = labels, .rows = (int64_t)rows, .radii = radii},
+             .x = x,
+             .want = want,
+             .offset = 1,
+             .bad = -1};
     for (int c = 0; c < k; c++) {
         size_t m = 0;
         for (size_t r = 0; r < rows; r++)
@@ -150,23 +155,56 @@ static void refused(const setun_kernel *k, int side, void *state) {
         else
             a.labels = labels;
         switch (i) {
-        case 0: a.call.size--; break;
-        case 1: a.x = NULL; break;
-        case 2: a.dst = NULL; break;
-        case 3: a.n = 0; break;
-        case 4: a.k = 0; break;
-        case 5: radii[1] = NAN; break;
-        case 6: radii[0] = -1; break;
-        case 7: offsets[0] = 1; break;
-        case 8: offsets[2] = 5; break;
-        case 9: offsets[1] = 7; break;
-        case 10: a.labels = NULL; break;
-        case 11: a.scratch = NULL; break;
-        case 12: a.rows = 4; break;
-        case 13: a.rows = 0; break;
-        case 14: labels[2] = 2; break;
-        case 15: labels[1] = -2; break;
-        default: a.norms = NULL;
+        case 0:
+            a.call.size--;
+            break;
+        case 1:
+            a.x = NULL;
+            break;
+        case 2:
+            a.dst = NULL;
+            break;
+        case 3:
+            a.n = 0;
+            break;
+        case 4:
+            a.k = 0;
+            break;
+        case 5:
+            radii[1] = NAN;
+            break;
+        case 6:
+            radii[0] = -1;
+            break;
+        case 7:
+            offsets[0] = 1;
+            break;
+        case 8:
+            offsets[2] = 5;
+            break;
+        case 9:
+            offsets[1] = 7;
+            break;
+        case 10:
+            a.labels = NULL;
+            break;
+        case 11:
+            a.scratch = NULL;
+            break;
+        case 12:
+            a.rows = 4;
+            break;
+        case 13:
+            a.rows = 0;
+            break;
+        case 14:
+            labels[2] = 2;
+            break;
+        case 15:
+            labels[1] = -2;
+            break;
+        default:
+            a.norms = NULL;
         }
         int32_t rc = k->run(NULL, &a);
         expect(rc == SETUN_EINVAL && message[0] && dst[0] == 9 && norms[0] == 9, k, "refused case %d: rc=%d", i, rc);

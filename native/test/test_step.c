@@ -73,7 +73,14 @@ static void steps(size_t rows, size_t cols, size_t group, int kind, uint32_t onl
                 setun_quantize q = {.call = {.size = sizeof(setun_step)}, .levels = form == 3 ? SETUN_QUINARY : SETUN_TERNARY, .rule = rule, .seed = 7};
                 q.format = form == 3 ? SETUN_INT8 : SETUN_INT8 + form;
                 q.rows = (int64_t)rows, q.cols = (int64_t)cols, q.group = (int64_t)group;
-                job j = {.a = {.to = q, .radius = radii[w]}, .params = params, .delta = delta, .applied = applied, .out = out, .scales = scales, .norm = norm, .bad = -1};
+                job j = {.a = {.to = q, .radius = radii[w]},
+                         .params = params,
+                         .delta = delta,
+                         .applied = applied,
+                         .out = out,
+                         .scales = scales,
+                         .norm = norm,
+                         .bad = -1};
                 j.bytes = rows * row_bytes(q.format, cols);
                 j.groups = group == 0 ? 1 : rows * ((cols + group - 1) / group);
                 j.offset = offset;
@@ -132,15 +139,32 @@ static void refused(const setun_kernel *k, int side, void *state) {
         setun_step a = {.to = {.call = {.size = sizeof a, .message = message, .message_size = sizeof message}, .levels = 3, .rule = 1, .format = 1}};
         a.to.rows = 2, a.to.cols = 2, a.to.out = out, a.to.scales = &scale, a.params = params, a.delta = delta, a.radius = 1, a.scratch = scratch;
         switch (i) {
-        case 0: a.to.call.size--; break;
-        case 1: a.params = NULL; break;
-        case 2: a.delta = NULL; break;
-        case 3: a.scratch = NULL; break;
-        case 4: a.radius = NAN; break;
-        case 5: a.radius = -1; break;
-        case 6: a.to.rule = 9; break;
-        case 7: a.to.group = 3; break;
-        default: a.to.rows = 0;
+        case 0:
+            a.to.call.size--;
+            break;
+        case 1:
+            a.params = NULL;
+            break;
+        case 2:
+            a.delta = NULL;
+            break;
+        case 3:
+            a.scratch = NULL;
+            break;
+        case 4:
+            a.radius = NAN;
+            break;
+        case 5:
+            a.radius = -1;
+            break;
+        case 6:
+            a.to.rule = 9;
+            break;
+        case 7:
+            a.to.group = 3;
+            break;
+        default:
+            a.to.rows = 0;
         }
         int32_t rc = k->run(NULL, &a);
         expect(rc == SETUN_EINVAL && message[0] && params[0] == 1 && out[0] == 9 && scale == 9, k, "refused case %d: rc=%d", i, rc);
@@ -148,7 +172,8 @@ static void refused(const setun_kernel *k, int side, void *state) {
 }
 
 void test_step(void) {
-    const size_t shapes[][3] = {{1, 1, 0}, {1, 33, 0}, {3, 67, 0}, {3, 67, 67}, {3, 67, 5}, {1, 4096, 0}, {1, 4097, 100}, {2, 5121, 0}, {40, 100, 100}, {5, 1300, 64}};
+    const size_t shapes[][3] = {{1, 1, 0},    {1, 33, 0},     {3, 67, 0},   {3, 67, 67},    {3, 67, 5},
+                                {1, 4096, 0}, {1, 4097, 100}, {2, 5121, 0}, {40, 100, 100}, {5, 1300, 64}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (int kind = 0; kind < KINDS; kind++)
             if (kind != HUGE_VALUES && (kind == PLAIN || s % 3 == 0)) steps(shapes[s][0], shapes[s][1], shapes[s][2], kind, 0);

@@ -137,9 +137,9 @@ typedef struct setun_kmeans {
 
 typedef struct setun_clusters {
     setun_call call;
-    const float *x; /* n values */
-    float *dst;     /* n values; x itself (in place), or memory that does not overlap it */
-    int64_t n, k;   /* values and clusters, both at least 1 */
+    const float *x;         /* n values */
+    float *dst;             /* n values; x itself (in place), or memory that does not overlap it */
+    int64_t n, k;           /* values and clusters, both at least 1 */
     const int64_t *offsets; /* k+1, from 0 to n, never falling: cluster c is the values offsets[c] .. offsets[c+1]-1; null: labels */
     const int32_t *labels;  /* rows: the cluster of each row, -1 for none; read when offsets is null */
     int64_t rows;           /* of n/rows values each; used with labels only */
@@ -152,7 +152,8 @@ typedef struct setun_clusters {
  *
  * params += delta constrained to radius; then to describes the quantization of the new params. cancel is looked at until the
  * norm is known; from then on the call completes. A value of delta that is not finite leaves params as they were (bad_index < n); a
- * new parameter that is not finite (bad_index >= n) leaves them completely applied. */
+ * new parameter that is not finite (bad_index >= n) leaves them completely applied. Every other failure leaves them as they were, since
+ * the host may try the next kernel. */
 
 typedef struct setun_step {
     setun_quantize to;  /* call.size is that of setun_step; x is not read */
@@ -168,11 +169,11 @@ typedef struct setun_step {
 typedef struct setun_ctx setun_ctx; /* a backend's own state; opaque to the host */
 
 typedef enum setun_op {
-    SETUN_OP_QUANTIZE = 1,  /* setun_quantize */
-    SETUN_OP_CONSTRAIN = 2, /* setun_constrain */
-    SETUN_OP_DOT = 3,       /* setun_reduce */
-    SETUN_OP_NORM2 = 4,     /* setun_reduce */
-    SETUN_OP_KMEANS = 5,    /* setun_kmeans */
+    SETUN_OP_QUANTIZE = 1,           /* setun_quantize */
+    SETUN_OP_CONSTRAIN = 2,          /* setun_constrain */
+    SETUN_OP_DOT = 3,                /* setun_reduce */
+    SETUN_OP_NORM2 = 4,              /* setun_reduce */
+    SETUN_OP_KMEANS = 5,             /* setun_kmeans */
     SETUN_OP_CONSTRAIN_CLUSTERS = 7, /* setun_clusters; 6 is not given */
     SETUN_OP_STEP = 8                /* setun_step */
 } setun_op;
