@@ -39,6 +39,9 @@ func (rt *Runtime) ConstrainClustersContext(ctx context.Context, dst, x []float3
 	if dst == nil {
 		dst = make([]float32, len(x))
 	}
+	if c == nil {
+		c = new(Clusters) // Check says what it lacks
+	}
 	c.Norms = sized(c.Norms, len(c.Radii))
 	a := clustersArgs.Get().(*backends.Clusters)
 	*a = backends.Clusters{X: x, Dst: dst, Offsets: c.Offsets, Labels: c.Labels, Radii: c.Radii, Norms: c.Norms}

@@ -32,7 +32,7 @@ func (rt *Runtime) StepContext(ctx context.Context, dst *quant.Tensor, params, d
 	ctx = given(ctx)
 	a := stepArgs.Get().(*backends.Step)
 	*a = backends.Step{Params: params, Delta: delta, Radius: radius}
-	o := opts
+	var o quant.Options
 	if err = a.Check(); err == nil {
 		o, err = backends.CheckQuantize(params, opts)
 	}

@@ -132,6 +132,9 @@ func TestStepAndClustersRefuse(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if _, err := rt.ConstrainClusters(nil, x, nil); !errors.Is(err, ErrArgument) {
+		t.Errorf("no clusters: %v", err)
+	}
 	for name, c := range map[string]struct {
 		params, delta []float32
 		radius        float64

@@ -60,7 +60,7 @@ func project(a *backends.Clusters, begin, end, c int) {
 	dst, x := a.Dst[begin:end], a.X[begin:end]
 	if c >= 0 && a.Norms[c] > a.Radii[c] {
 		scale(dst, x, ballFactor(a.Radii[c], a.Norms[c]))
-	} else {
-		copy(dst, x) // onto itself in place, which writes nothing new
+	} else if len(x) > 0 && &dst[0] != &x[0] {
+		copy(dst, x)
 	}
 }
