@@ -14,16 +14,17 @@ const (
 	OpDot       Op = 3
 	OpNorm2     Op = 4
 	OpKMeans    Op = 5
-	opEnd       Op = 6
+	OpClusters  Op = 7 // constrain by clusters; 6 is not given
+	OpStep      Op = 8
 )
 
 // Ops lists every op in the order of their numbers.
-func Ops() []Op { return []Op{OpQuantize, OpConstrain, OpDot, OpNorm2, OpKMeans} }
+func Ops() []Op { return []Op{OpQuantize, OpConstrain, OpDot, OpNorm2, OpKMeans, OpClusters, OpStep} }
 
 // String returns the op's name as commands print it.
 func (o Op) String() string {
-	names := [...]string{"", "quantize", "constrain", "dot", "norm2", "kmeans"}
-	if o >= opEnd || o == 0 {
+	names := [...]string{"", "quantize", "constrain", "dot", "norm2", "kmeans", "", "constrain-clusters", "step"}
+	if int(o) >= len(names) || names[o] == "" {
 		return "unknown op"
 	}
 	return names[o]
@@ -46,5 +47,7 @@ type Backend interface {
 	Constrain(k Kernel, a *Constrain) error
 	Reduce(k Kernel, a *Reduce) error // Dot and Norm2
 	KMeans(ctx context.Context, k Kernel, a *KMeans) error
+	ConstrainClusters(k Kernel, a *Clusters) error
+	Step(k Kernel, a *Step) error
 	Close() error
 }

@@ -39,6 +39,11 @@ func benchJobs(op backends.Op, quick bool) []job {
 		case backends.OpQuantize:
 			o := quant.Options{}.WithDefaults(n)
 			jobs = append(jobs, job{dispatch.Quantize(n, o), o})
+		case backends.OpStep:
+			o := quant.Options{}.WithDefaults(n)
+			jobs = append(jobs, job{dispatch.Step(n, o), o})
+		case backends.OpClusters:
+			jobs = append(jobs, job{shape: dispatch.Clusters(n, n/1000)})
 		case backends.OpKMeans:
 		default:
 			jobs = append(jobs, job{shape: dispatch.Vector(op, n)})

@@ -106,6 +106,35 @@ func check(ctx context.Context, want, got *runtime.Runtime) error {
 			return fmt.Errorf("constrain differs from pure Go")
 		}
 	}
+	for _, layout := range []runtime.Clusters{{Offsets: []int64{0, 2000, 2000, n}}, {Labels: make([]int32, n)}} {
+		layout.Radii = []float64{1, 2, 3}
+		a, err := want.ConstrainClusters(nil, x, &layout)
+		if err != nil {
+			return err
+		}
+		norms := slices.Clone(layout.Norms)
+		b, err := got.ConstrainClusters(nil, x, &layout)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(a, b) || !slices.Equal(norms, layout.Norms) {
+			return fmt.Errorf("constrain-clusters differs from pure Go")
+		}
+	}
+	for _, o := range []quant.Options{{}, {Group: 100}} {
+		p, q := slices.Clone(x), slices.Clone(x)
+		a, na, err := want.Step(nil, p, d.y[:n], 1, o)
+		if err != nil {
+			return err
+		}
+		b, nb, err := got.Step(nil, q, d.y[:n], 1, o)
+		if err != nil {
+			return err
+		}
+		if na != nb || !slices.Equal(p, q) || !slices.Equal(a.Codes, b.Codes) || !slices.Equal(a.Scales, b.Scales) {
+			return fmt.Errorf("step differs from pure Go")
+		}
+	}
 	for _, op := range []func(*runtime.Runtime) (float64, error){
 		func(rt *runtime.Runtime) (float64, error) { return rt.Dot(x, d.y[:n]) },
 		func(rt *runtime.Runtime) (float64, error) { return rt.Norm2(x) },

@@ -34,6 +34,15 @@ func grid(op backends.Op, quick bool) []job {
 		top = 24
 	}
 	switch op {
+	case backends.OpClusters:
+		for _, n := range sizes(4, top-2, step) {
+			jobs = append(jobs, job{shape: dispatch.Clusters(n, max(1, n/1024))})
+		}
+	case backends.OpStep:
+		for _, n := range sizes(4, top-2, step) {
+			o := quant.Options{}.WithDefaults(n)
+			jobs = append(jobs, job{dispatch.Step(n, o), o})
+		}
 	case backends.OpQuantize:
 		add := func(n int, o quant.Options) {
 			o = o.WithDefaults(n)

@@ -33,7 +33,7 @@ func newData(n int) *data {
 // job is one shape to measure, with the options that belong to it.
 type job struct {
 	shape dispatch.Shape
-	opts  quant.Options // of quantize
+	opts  quant.Options // of quantize and step
 }
 
 // iterations of a measured k-means: enough that the work around them does not dominate.
@@ -50,6 +50,16 @@ func (d *data) call(rt *runtime.Runtime, j job) func() (parts int, err error) {
 		return func() (int, error) { _, _, err := rt.Constrain(d.dst[:n], d.x[:n], 1); return 1, err } // outside the ball
 	case backends.OpDot:
 		return func() (int, error) { _, err := rt.Dot(d.x[:n], d.y[:n]); return 1, err }
+	case backends.OpClusters:
+		k := int(j.shape.K)
+		c := &runtime.Clusters{Radii: make([]float64, k), Offsets: make([]int64, k+1)}
+		for i := range k {
+			c.Radii[i], c.Offsets[i+1] = 1, int64(n*(i+1)/k)
+		}
+		return func() (int, error) { _, err := rt.ConstrainClusters(d.dst[:n], d.x[:n], c); return 1, err }
+	case backends.OpStep:
+		q := new(quant.Tensor)
+		return func() (int, error) { _, _, err := rt.Step(q, d.dst[:n], d.x[:n], 1, j.opts); return 1, err }
 	case backends.OpNorm2:
 		return func() (int, error) { _, err := rt.Norm2(d.x[:n]); return 1, err }
 	}

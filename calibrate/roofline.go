@@ -71,7 +71,9 @@ func (r *roofline) nanos(s dispatch.Shape) float64 {
 	switch s.Op {
 	case backends.OpQuantize:
 		bytes = 8*float64(s.N) + float64(s.Out)
-	case backends.OpConstrain:
+	case backends.OpStep:
+		bytes = 20*float64(s.N) + float64(s.Out)
+	case backends.OpConstrain, backends.OpClusters:
 		bytes = 12 * float64(s.N) // read for the norm, read and write to scale
 	case backends.OpDot:
 		bytes = 8 * float64(s.N)

@@ -162,7 +162,7 @@ func TestTrustGrowsWithSamples(t *testing.T) {
 func TestFitOfExtremesCanBeSaved(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 5))
 	for range 300 {
-		op := backends.Ops()[r.IntN(5)]
+		op := backends.Ops()[r.IntN(len(backends.Ops()))]
 		var samples []Sample
 		for range 1 + r.IntN(8) {
 			samples = append(samples, Sample{randomShape(r, op), math.Exp2(-1074 + 2098*r.Float64())})

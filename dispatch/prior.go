@@ -73,8 +73,10 @@ func (h Hardware) Prior(op backends.Op, a Arm) Model {
 	}
 	t := float64(threads)
 	switch op {
-	case backends.OpQuantize:
+	case backends.OpQuantize, backends.OpStep:
 		return Model{Coef{s.launch, 0.5 / (s.bytes * t), 1 / (s.bytes * t), 10 / t}, h.memory(s.bytes*t, t)}
+	case backends.OpClusters:
+		return Model{Coef{s.launch, 1 / (s.bytes * t), 20 / t}, h.memory(s.bytes*t, t)}
 	case backends.OpKMeans:
 		return Model{Coef: Coef{10 * s.launch, 2 / (s.flops * t), 4 / (s.bytes * t), 4 / s.bytes}}
 	}

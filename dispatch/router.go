@@ -13,7 +13,7 @@ import (
 
 const (
 	maxArms = 64 // arms of an op: what fits a bit mask
-	numOps  = 8  // room for op numbers
+	numOps  = 16 // room for op numbers
 )
 
 // Router decides. It never changes, so any number of goroutines may share it; learning makes a new one.

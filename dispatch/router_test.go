@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/setun-compute/setun/backends"
@@ -18,10 +19,15 @@ func randomShape(r *rand.Rand, op backends.Op) Shape {
 	switch op {
 	case backends.OpKMeans:
 		return KMeans(n, 1+r.IntN(256), 1+r.IntN(256))
-	case backends.OpQuantize:
+	case backends.OpClusters:
+		return Clusters(n, 1+r.IntN(n))
+	case backends.OpQuantize, backends.OpStep:
 		o := quant.Options{Format: quant.Format(1 + r.IntN(3))}
 		if r.IntN(2) == 0 {
 			o.Group = 16 << r.IntN(6)
+		}
+		if op == backends.OpStep {
+			return Step(n, o.WithDefaults(n))
 		}
 		return Quantize(n, o.WithDefaults(n))
 	}
@@ -60,7 +66,7 @@ func TestNoOpAllocates(t *testing.T) {
 func TestDecideAgreesWithExplain(t *testing.T) {
 	router, r := fiveArms(t), rand.New(rand.NewPCG(8, 8))
 	for range 3000 {
-		s := randomShape(r, backends.Ops()[r.IntN(5)])
+		s := randomShape(r, backends.Ops()[r.IntN(len(backends.Ops()))])
 		if r.IntN(4) == 0 {
 			s = Shape{Op: s.Op, Variant: Variant(r.Uint32()), N: int64(r.Uint64()), D: int64(r.Uint64()), K: int64(r.Uint64()), Groups: int64(r.Uint64()), Out: int64(r.Uint64())}
 		}
@@ -89,7 +95,7 @@ func TestDecideAgreesWithExplain(t *testing.T) {
 func TestRooflineIsMonotone(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 9))
 	for range 5000 {
-		op := backends.Ops()[r.IntN(5)]
+		op := backends.Ops()[r.IntN(len(backends.Ops()))]
 		c := Coef{r.ExpFloat64(), r.ExpFloat64(), r.ExpFloat64(), r.ExpFloat64()}
 		a := randomShape(r, op)
 		b := a
@@ -121,7 +127,7 @@ func TestBadInput(t *testing.T) {
 	for op := range 256 {
 		s := Shape{Op: backends.Op(op), N: 5}
 		d := router.Decide(&s, 0)
-		if known := op >= 1 && op <= 5; known != (d.Arm >= 0) || known != (len(router.Arms(s.Op)) > 0) || known != (len(router.Thresholds(s.Op)) > 0) {
+		if known := slices.Contains(backends.Ops(), s.Op); known != (d.Arm >= 0) || known != (len(router.Arms(s.Op)) > 0) || known != (len(router.Thresholds(s.Op)) > 0) {
 			t.Errorf("op %d: %+v", op, d)
 		}
 		if x := router.Explain(s, 0); x.Arms == nil || x.String() == "" || Reason(op).String() == "" {

@@ -36,9 +36,9 @@ type Shape struct {
 	Op      backends.Op
 	Variant Variant
 	N       int64 // values; points of kmeans
-	D, K    int64 // dimension and clusters of kmeans
-	Groups  int64 // scales of quantize
-	Out     int64 // bytes that quantize writes
+	D, K    int64 // dimension and clusters of kmeans; K also of constrain-clusters
+	Groups  int64 // scales of quantize and step
+	Out     int64 // bytes that they write as codes
 }
 
 // Vector returns the shape of constrain, dot or norm2 over n values.
@@ -47,6 +47,16 @@ func Vector(op backends.Op, n int) Shape { return Shape{Op: op, N: int64(n)} }
 // KMeans returns the shape of an iteration over n points of d values with k clusters.
 func KMeans(n, d, k int) Shape {
 	return Shape{Op: backends.OpKMeans, N: int64(n), D: int64(d), K: int64(k)}
+}
+
+// Clusters returns the shape of constrain over n values in k clusters.
+func Clusters(n, k int) Shape { return Shape{Op: backends.OpClusters, N: int64(n), K: int64(k)} }
+
+// Step returns the shape of constrain, apply and quantize on n values; options are as for Quantize.
+func Step(n int, o quant.Options) Shape {
+	s := Quantize(n, o)
+	s.Op = backends.OpStep
+	return s
 }
 
 // Quantize returns the shape of a call on n values with options that have their defaults filled in. Columns that are not positive
@@ -84,8 +94,11 @@ func (s Shape) Work() float64 {
 func (s *Shape) features() [numFeatures]float64 {
 	n := float64(s.N)
 	switch s.Op {
-	case backends.OpQuantize:
+	case backends.OpQuantize, backends.OpStep:
 		reads := 2.0
+		if s.Op == backends.OpStep {
+			reads = 5 // delta twice; params read and written to apply, and read for the codes
+		}
 		if s.Variant&Iterative != 0 {
 			reads += typicalRounds
 		}
@@ -95,6 +108,8 @@ func (s *Shape) features() [numFeatures]float64 {
 		return [numFeatures]float64{1, n * k * d, n * d, k * d}
 	case backends.OpDot:
 		return [numFeatures]float64{1, 8 * n}
+	case backends.OpClusters:
+		return [numFeatures]float64{1, 4 * n, float64(s.K)}
 	}
 	return [numFeatures]float64{1, 4 * n}
 }
@@ -109,6 +124,10 @@ func (s Shape) Bytes() float64 {
 		return 4*n*float64(s.D) + 4*n
 	case backends.OpDot:
 		return 8 * n
+	case backends.OpClusters:
+		return 4*n + 16*float64(s.K)
+	case backends.OpStep:
+		return 12*n + float64(s.Out) + 4*float64(s.Groups)
 	}
 	return 4 * n
 }
@@ -121,16 +140,19 @@ func (s Shape) Flops() float64 {
 	return 0
 }
 
-// String formats the shape as ParseShape reads it: "1000000", "100000x64x256". Variants of quantize are not told apart.
+// String formats the shape as ParseShape reads it: "1000000", "1000000x1000", "100000x64x256". Variants of quantize and step are not told apart.
 func (s Shape) String() string {
 	if s.Op == backends.OpKMeans {
 		return fmt.Sprintf("%dx%dx%d", s.N, s.D, s.K)
 	}
+	if s.Op == backends.OpClusters {
+		return fmt.Sprintf("%dx%d", s.N, s.K)
+	}
 	return strconv.FormatInt(s.N, 10)
 }
 
-// ParseShape reads an op and a size: a number of values, or points x dimension x clusters for kmeans. Quantize is
-// ternary absmean to int8 with one scale. Errors wrap ErrShape and show what would be right.
+// ParseShape reads an op and a size: a number of values, values x clusters for constrain-clusters, or points x dimension x clusters for kmeans.
+// Quantize and step are ternary absmean to int8 with one scale. Errors wrap ErrShape and show what would be right.
 func ParseShape(op, text string) (Shape, error) {
 	var o backends.Op
 	for _, known := range backends.Ops() {
@@ -142,11 +164,14 @@ func ParseShape(op, text string) (Shape, error) {
 	if o == backends.OpKMeans {
 		example = "100000x64x256 (points x dimension x clusters)"
 	}
+	if o == backends.OpClusters {
+		example = "1000000x1000 (values x clusters)"
+	}
 	fail := func(why string) (Shape, error) {
 		return Shape{}, fmt.Errorf("%w: %q for %s: %s; write it like %s", ErrShape, text, op, why, example)
 	}
 	if o == 0 {
-		return Shape{}, fmt.Errorf("%w: unknown op %q; ops are quantize, constrain, dot, norm2 and kmeans, as in: quantize 1000000", ErrShape, op)
+		return Shape{}, fmt.Errorf("%w: unknown op %q; ops are quantize, constrain, dot, norm2, kmeans, constrain-clusters and step, as in: quantize 1000000", ErrShape, op)
 	}
 	var sizes []int64
 	product := 1.0
@@ -168,10 +193,16 @@ func ParseShape(op, text string) (Shape, error) {
 		return fail("there are more clusters than points")
 	case o == backends.OpKMeans:
 		return KMeans(int(sizes[0]), int(sizes[1]), int(sizes[2])), nil
+	case o == backends.OpClusters && len(sizes) != 2:
+		return fail("two sizes are needed")
+	case o == backends.OpClusters:
+		return Clusters(int(sizes[0]), int(sizes[1])), nil
 	case len(sizes) != 1:
 		return fail("one size is needed")
 	case o == backends.OpQuantize:
 		return Quantize(int(sizes[0]), quant.Options{}.WithDefaults(int(sizes[0]))), nil
+	case o == backends.OpStep:
+		return Step(int(sizes[0]), quant.Options{}.WithDefaults(int(sizes[0]))), nil
 	}
 	return Vector(o, int(sizes[0])), nil
 }

@@ -75,8 +75,10 @@ func (r *Router) beats(op backends.Op, arm, other int, n int64) bool {
 func canonical(op backends.Op, n int64) Shape {
 	s := Shape{Op: op, N: n}
 	switch op {
-	case backends.OpQuantize:
+	case backends.OpQuantize, backends.OpStep:
 		s.Groups, s.Out = 1, n
+	case backends.OpClusters:
+		s.K = 1
 	case backends.OpKMeans:
 		s.D, s.K = sweepKMeans, sweepKMeans
 	}

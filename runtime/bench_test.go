@@ -105,3 +105,53 @@ func BenchmarkSuggestK(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkStep compares a step with the three calls that it stands for; bytes are those of the parameters.
+func BenchmarkStep(b *testing.B) {
+	rt := open(b, libraries(b))
+	for _, n := range []int{1_000_000, 50_000_000} {
+		params, delta, moved := ramp(n), ramp(n), make([]float32, n)
+		q := new(quant.Tensor)
+		b.Run(fmt.Sprintf("fused/n=%.0e", float64(n)), func(b *testing.B) {
+			b.SetBytes(4 * int64(n))
+			for b.Loop() {
+				rt.Step(q, params, delta, 1, quant.Options{})
+			}
+		})
+		b.Run(fmt.Sprintf("three calls/n=%.0e", float64(n)), func(b *testing.B) {
+			b.SetBytes(4 * int64(n))
+			for b.Loop() {
+				rt.Constrain(moved, delta, 1)
+				for i, v := range moved {
+					params[i] += v
+				}
+				rt.Quantize(q, params, quant.Options{})
+			}
+		})
+	}
+}
+
+// BenchmarkClusters compares one call for a thousand clusters of a thousand values with a Constrain for each.
+func BenchmarkClusters(b *testing.B) {
+	const k, m = 1000, 1000
+	rt := open(b, libraries(b))
+	x, out := ramp(k*m), make([]float32, k*m)
+	c := Clusters{Offsets: make([]int64, k+1), Radii: make([]float64, k)}
+	for i := range k {
+		c.Offsets[i+1], c.Radii[i] = m*int64(i+1), 1
+	}
+	b.Run("one call", func(b *testing.B) {
+		b.SetBytes(4 * k * m)
+		for b.Loop() {
+			rt.ConstrainClusters(out, x, &c)
+		}
+	})
+	b.Run("a call each", func(b *testing.B) {
+		b.SetBytes(4 * k * m)
+		for b.Loop() {
+			for i := range k {
+				rt.Constrain(out[i*m:(i+1)*m], x[i*m:(i+1)*m], 1)
+			}
+		}
+	})
+}

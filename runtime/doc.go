@@ -20,5 +20,5 @@
 // goes, [Runtime.Metrics] what ran and what failed over.
 //
 // Destinations come first. A nil destination is allocated, another is filled and used again; in the steady state Quantize,
-// Constrain, Dot and Norm2 allocate nothing. A Runtime may be used by any number of goroutines at once.
+// Constrain, Step, Dot and Norm2 allocate nothing. A Runtime may be used by any number of goroutines at once.
 package runtime

@@ -28,13 +28,13 @@ const (
 // Runtime routes calls to kernels. Make one with Open and share it.
 type Runtime struct {
 	router   *dispatch.Router
-	arms     [8][]*arm // by op, in the router's order
+	arms     [16][]*arm // by op, in the router's order
 	backends []backends.Backend
 	report   Report
 	strict   bool
 	observer func(Event)
 
-	failed   [8]atomic.Uint64 // bit mask of arms that are resting after a failure
+	failed   [16]atomic.Uint64 // bit mask of arms that are resting after a failure
 	inFlight atomic.Int64
 	closed   atomic.Bool
 	closing  sync.Once
@@ -176,7 +176,7 @@ func (rt *Runtime) Close() error {
 
 // Explain says which kernel a call of this shape would go to, and why.
 func (rt *Runtime) Explain(s dispatch.Shape) dispatch.Explanation {
-	return rt.router.Explain(s, rt.failed[s.Op&7].Load())
+	return rt.router.Explain(s, rt.failed[s.Op&15].Load())
 }
 
 // Thresholds lists from which size each kernel of an op wins.

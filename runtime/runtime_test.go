@@ -191,7 +191,11 @@ func nothingIsAllocated(t *testing.T, rt *Runtime) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for op, f := range map[string]func(){
+	p, segments := ramp(5000), Clusters{Offsets: []int64{0, 1000, 5000}, Radii: []float64{1, 2}}
+	labels := Clusters{Labels: make([]int32, 100), Radii: []float64{1}}
+	cases := map[string]func(){
+		"step":     func() { rt.Step(q, p, x, 1, quant.Options{}) },
+		"segments": func() { rt.ConstrainClusters(p, x, &segments) },
 		"quantize": func() { rt.Quantize(q, x, quant.Options{}) },
 		"packed": func() {
 			rt.Quantize(q, x, quant.Options{Format: quant.Base3, Rule: quant.LeastSquares, Cols: 50, Group: 25})
@@ -199,7 +203,11 @@ func nothingIsAllocated(t *testing.T, rt *Runtime) {
 		"constrain": func() { rt.Constrain(x, x, 10) },
 		"dot":       func() { rt.Dot(x, x) },
 		"norm2":     func() { rt.Norm2(x) },
-	} {
+	}
+	if len(rt.Arms(backends.OpClusters)) > 1 { // pure Go collects the sums of each cluster's rows
+		cases["labels"] = func() { rt.ConstrainClusters(p, x, &labels) }
+	}
+	for op, f := range cases {
 		f() // the pools and the destination have what they need now
 		if n := testing.AllocsPerRun(200, f); n != 0 {
 			t.Errorf("%s: %v allocations a call", op, n)

@@ -36,6 +36,10 @@ func Run(t *testing.T, b backends.Backend) {
 				s.reduce()
 			case backends.OpKMeans:
 				s.kmeans()
+			case backends.OpClusters:
+				s.clusters()
+			case backends.OpStep:
+				s.step()
 			}
 			t.Logf("%d cases", s.cases)
 			if s.cases == 0 {

@@ -103,12 +103,15 @@ func (Backend) Constrain(_ backends.Kernel, a *backends.Constrain) error {
 	}
 	a.Norm = math.Sqrt(s)
 	if a.Norm > a.Radius {
-		scale(a.Dst, a.X, a.Radius/a.Norm*(1-0x1p-23))
+		scale(a.Dst, a.X, ballFactor(a.Radius, a.Norm))
 	} else if &a.Dst[0] != &a.X[0] {
 		copy(a.Dst, a.X)
 	}
 	return nil
 }
+
+// ballFactor is what values of a norm outside the radius are multiplied by: short of radius/norm by more than rounding can add.
+func ballFactor(radius, norm float64) float64 { return radius / norm * (1 - 0x1p-23) }
 
 // scale writes fl32(x·f); results that would be subnormal become zeros, so that rounding cannot lift the norm.
 func scale(dst, x []float32, f float64) {

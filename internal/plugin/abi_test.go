@@ -49,6 +49,8 @@ func TestMirrorMatchesHeader(t *testing.T) {
 	var n constrainArgs
 	var r reduceArgs
 	var m kmeansArgs
+	var cl clustersArgs
+	var st stepArgs
 	var k kernelEntry
 	var tb table
 	fields := []struct {
@@ -106,6 +108,24 @@ func TestMirrorMatchesHeader(t *testing.T) {
 		{"setun_kmeans", "changed", unsafe.Offsetof(m.changed)},
 		{"setun_kmeans", "workspace", unsafe.Offsetof(m.workspace)},
 		{"setun_kmeans", "workspace_size", unsafe.Offsetof(m.workspaceSize)},
+		{"setun_clusters", "", unsafe.Sizeof(cl)},
+		{"setun_clusters", "x", unsafe.Offsetof(cl.x)},
+		{"setun_clusters", "dst", unsafe.Offsetof(cl.dst)},
+		{"setun_clusters", "n", unsafe.Offsetof(cl.n)},
+		{"setun_clusters", "k", unsafe.Offsetof(cl.k)},
+		{"setun_clusters", "offsets", unsafe.Offsetof(cl.offsets)},
+		{"setun_clusters", "labels", unsafe.Offsetof(cl.labels)},
+		{"setun_clusters", "rows", unsafe.Offsetof(cl.rows)},
+		{"setun_clusters", "radii", unsafe.Offsetof(cl.radii)},
+		{"setun_clusters", "norms", unsafe.Offsetof(cl.norms)},
+		{"setun_clusters", "scratch", unsafe.Offsetof(cl.scratch)},
+		{"setun_step", "", unsafe.Sizeof(st)},
+		{"setun_step", "to", unsafe.Offsetof(st.to)},
+		{"setun_step", "params", unsafe.Offsetof(st.params)},
+		{"setun_step", "delta", unsafe.Offsetof(st.delta)},
+		{"setun_step", "radius", unsafe.Offsetof(st.radius)},
+		{"setun_step", "norm", unsafe.Offsetof(st.norm)},
+		{"setun_step", "scratch", unsafe.Offsetof(st.scratch)},
 		{"setun_kernel", "", unsafe.Sizeof(k)},
 		{"setun_kernel", "name", unsafe.Offsetof(k.name)},
 		{"setun_kernel", "op", unsafe.Offsetof(k.op)},

@@ -116,17 +116,23 @@ func (b *Backend) failure(k backends.Kernel, rc int32, c *call, x, y []float32) 
 	return e
 }
 
+// describe fills in what to make of the values: all but those themselves.
+func (p *quantizeArgs) describe(t *quant.Tensor, rule quant.Rule, seed uint64) {
+	p.levels, p.rule, p.format, p.seed = uint32(t.Levels), uint32(rule), uint32(t.Format), seed
+	p.rows, p.cols, p.group = int64(t.Rows), int64(t.Cols), int64(t.Group)
+	p.scales = unsafe.SliceData(t.Scales)
+	if p.out = unsafe.Pointer(unsafe.SliceData(t.Packed)); t.Format == quant.Int8 {
+		p.out = unsafe.Pointer(unsafe.SliceData(t.Codes))
+	}
+}
+
 // Quantize calls the kernel's quantize.
 func (b *Backend) Quantize(k backends.Kernel, a *backends.Quantize) (err error) {
 	t, x := a.Dst, quantizeBlocks.Get().(*block[quantizeArgs])
 	p := &x.args
 	p.cancel = flag(a.Cancel)
-	p.levels, p.rule, p.format, p.seed = uint32(t.Levels), uint32(a.Rule), uint32(t.Format), a.Seed
-	p.rows, p.cols, p.group = int64(t.Rows), int64(t.Cols), int64(t.Group)
-	p.x, p.scales = unsafe.SliceData(a.X), unsafe.SliceData(t.Scales)
-	if p.out = unsafe.Pointer(unsafe.SliceData(t.Packed)); t.Format == quant.Int8 {
-		p.out = unsafe.Pointer(unsafe.SliceData(t.Codes))
-	}
+	p.x = unsafe.SliceData(a.X)
+	p.describe(t, a.Rule, a.Seed)
 	if rc := x.invoke(b, k); rc != statusOK {
 		err = b.failure(k, rc, &p.call, a.X, nil)
 	}

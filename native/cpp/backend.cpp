@@ -52,27 +52,21 @@ void close(setun_ctx *ctx) {
     free(ctx);
 }
 
-#define PLAIN(isa, name, threads)                                                                                                                              \
-    {name "x" #threads, SETUN_OP_QUANTIZE, threads, run<&isa, threads, setun_quantize, setun_op_quantize>},                                                    \
-        {name "x" #threads, SETUN_OP_CONSTRAIN, threads, run<&isa, threads, setun_constrain, setun_op_constrain>},                                             \
-        {name "x" #threads, SETUN_OP_DOT, threads, run<&isa, threads, setun_reduce, setun_op_dot>},                                                            \
-        {name "x" #threads, SETUN_OP_NORM2, threads, run<&isa, threads, setun_reduce, setun_op_norm2>},
-// Of the levels that have a fused multiply-add, and the reference.
-#define FUSED(isa, name, threads) PLAIN(isa, name, threads){name "x" #threads, SETUN_OP_KMEANS, threads, run<&isa, threads, setun_kmeans, setun_op_kmeans>},
-#define COUNTS(entries, isa, name)                                                                                                                             \
-    entries(isa, name, 1) entries(isa, name, 2) entries(isa, name, 3) entries(isa, name, 4) entries(isa, name, 6) entries(isa, name, 7) entries(isa, name, 8)  \
-        entries(isa, name, 12) entries(isa, name, 16) entries(isa, name, 24) entries(isa, name, 32) entries(isa, name, 48) entries(isa, name, 64)              \
-            entries(isa, name, 96) entries(isa, name, 128)
-enum { COUNT = 15, PLAIN_ENTRIES = 4 * COUNT, FUSED_ENTRIES = PLAIN_ENTRIES + COUNT };
+#define ENTRY(op, number, type, level, name, threads) {name "x" #threads, number, threads, run<&setun_isa_##level, threads, type, setun_op_##op>},
+#define COUNTS(ops, level, name)                                                                                                                               \
+    ops(ENTRY, level, name, 1) ops(ENTRY, level, name, 2) ops(ENTRY, level, name, 3) ops(ENTRY, level, name, 4) ops(ENTRY, level, name, 6)                     \
+        ops(ENTRY, level, name, 7) ops(ENTRY, level, name, 8) ops(ENTRY, level, name, 12) ops(ENTRY, level, name, 16) ops(ENTRY, level, name, 24)              \
+            ops(ENTRY, level, name, 32) ops(ENTRY, level, name, 48) ops(ENTRY, level, name, 64) ops(ENTRY, level, name, 96) ops(ENTRY, level, name, 128)
+enum { COUNT = 15, PLAIN = COUNT * SETUN_PLAIN_COUNT, FUSED = COUNT * SETUN_FUSED_COUNT };
 
 // The best level first: what a machine can run is a tail of the list.
 const setun_kernel kernels[] = {
 #if defined(__x86_64__)
-    COUNTS(FUSED, setun_isa_avx512, "avx512") COUNTS(FUSED, setun_isa_avx2, "avx2") COUNTS(PLAIN, setun_isa_sse42, "sse42")
+    COUNTS(SETUN_FUSED_OPS, avx512, "avx512") COUNTS(SETUN_FUSED_OPS, avx2, "avx2") COUNTS(SETUN_PLAIN_OPS, sse42, "sse42")
 #elif defined(__aarch64__)
-    COUNTS(FUSED, setun_isa_neon, "neon")
+    COUNTS(SETUN_FUSED_OPS, neon, "neon")
 #endif
-        COUNTS(FUSED, setun_isa_ref, "scalar")};
+        COUNTS(SETUN_FUSED_OPS, ref, "scalar")};
 
 constexpr setun_table table(uint32_t skip) {
     return {SETUN_MAGIC,
@@ -91,9 +85,9 @@ constexpr setun_table table(uint32_t skip) {
 
 const setun_table tables[] = {
 #if defined(__x86_64__)
-    table(2 * FUSED_ENTRIES + PLAIN_ENTRIES), table(2 * FUSED_ENTRIES), table(FUSED_ENTRIES), table(0)
+    table(2 * FUSED + PLAIN), table(2 * FUSED), table(FUSED), table(0)
 #elif defined(__aarch64__)
-    table(FUSED_ENTRIES), table(0)
+    table(FUSED), table(0)
 #else
     table(0)
 #endif

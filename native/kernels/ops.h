@@ -10,11 +10,23 @@
 
 #include <setun/backend.h>
 
-int32_t setun_op_quantize(const setun_isa *isa, const setun_team *team, setun_quantize *a);
-int32_t setun_op_constrain(const setun_isa *isa, const setun_team *team, setun_constrain *a);
-int32_t setun_op_dot(const setun_isa *isa, const setun_team *team, setun_reduce *a);
-int32_t setun_op_norm2(const setun_isa *isa, const setun_team *team, setun_reduce *a);
-int32_t setun_op_kmeans(const setun_isa *isa, const setun_team *team, setun_kmeans *a);
+/* Every op: X(its name in setun_op_..., its number, its argument block, what else is given). */
+#define SETUN_PLAIN_OPS(X, ...)                                                                                                                                \
+    X(quantize, SETUN_OP_QUANTIZE, setun_quantize, __VA_ARGS__)                                                                                                \
+    X(constrain, SETUN_OP_CONSTRAIN, setun_constrain, __VA_ARGS__)                                                                                             \
+    X(dot, SETUN_OP_DOT, setun_reduce, __VA_ARGS__)                                                                                                            \
+    X(norm2, SETUN_OP_NORM2, setun_reduce, __VA_ARGS__)                                                                                                        \
+    X(clusters, SETUN_OP_CONSTRAIN_CLUSTERS, setun_clusters, __VA_ARGS__)                                                                                      \
+    X(step, SETUN_OP_STEP, setun_step, __VA_ARGS__)
+/* Those and the ops of levels that have a fused multiply-add, the reference among them: it has that in exact arithmetic. */
+#define SETUN_FUSED_OPS(X, ...)                                                                                                                                \
+    SETUN_PLAIN_OPS(X, __VA_ARGS__)                                                                                                                            \
+    X(kmeans, SETUN_OP_KMEANS, setun_kmeans, __VA_ARGS__)
+
+#define SETUN_ONE(...) +1
+enum { SETUN_PLAIN_COUNT = SETUN_PLAIN_OPS(SETUN_ONE, ), SETUN_FUSED_COUNT = SETUN_FUSED_OPS(SETUN_ONE, ) };
+#define SETUN_DECLARE(name, number, type, ...) int32_t setun_op_##name(const setun_isa *isa, const setun_team *team, type *a);
+SETUN_FUSED_OPS(SETUN_DECLARE, )
 
 /* Writes a message and returns SETUN_EINVAL. */
 int32_t setun_invalid(const setun_call *call, const char *message);

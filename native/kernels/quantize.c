@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * quantize.c: values to codes and scales. */
-#include "ops.h"
+#include "first.h"
 #include "tree.h"
 
 #include <math.h>
@@ -85,24 +85,19 @@ static int32_t least_squares(walk *w, const float *x, int64_t n, float *s, int64
     return SETUN_OK;
 }
 
-/* Finds the scale of a group and the cuts of its codes. */
-static int32_t find_scale(walk *w, const float *x, int64_t n) {
+double setun_first_chunk(const setun_isa *isa, uint32_t rule, const float *x, size_t n) {
+    return setun_first_is_max(rule) ? (double)setun_float(isa->abs_max(x, n)) : abs_chunk(isa, x, n);
+}
+
+/* The scale of a group and the cuts of its codes, from the greatest magnitude or the sum of magnitudes. */
+static int32_t scale_from(walk *w, const float *x, int64_t n, double first) {
     uint32_t rule = w->a->rule;
-    if (rule == SETUN_ABSMAX || rule == SETUN_STOCHASTIC) {
-        uint32_t m = w->isa->abs_max(x, (size_t)n);
-        if (m >= SETUN_INF_BITS) return bad(w);
-        w->s = setun_float(m);
-        set_cuts(w, w->s);
-        return SETUN_OK;
-    }
-    double total;
-    int32_t rc = sum(w, MAGNITUDES, x, n, &total, 0);
-    if (rc != SETUN_OK) return rc;
-    if (total - total != 0) return bad(w);
-    w->s = (float)(total / (double)n);
-    if (rule != SETUN_ABSMEAN) {
+    if (first - first != 0) return bad(w);
+    w->s = (float)(setun_first_is_max(rule) ? first : first / (double)n);
+    if (rule == SETUN_LEAST_SQUARES || rule == SETUN_MAGNITUDE) {
         int64_t counts[2];
-        rc = least_squares(w, x, n, &w->s, counts);
+        double total;
+        int32_t rc = least_squares(w, x, n, &w->s, counts);
         if (rc != SETUN_OK) return rc;
         set_cuts(w, w->s);
         double energy = (double)counts[0];
@@ -116,6 +111,18 @@ static int32_t find_scale(walk *w, const float *x, int64_t n) {
     }
     set_cuts(w, w->s);
     return SETUN_OK;
+}
+
+/* Finds the scale of a group and the cuts of its codes. */
+static int32_t find_scale(walk *w, const float *x, int64_t n) {
+    double first;
+    if (setun_first_is_max(w->a->rule)) {
+        first = (double)setun_float(w->isa->abs_max(x, (size_t)n));
+    } else {
+        int32_t rc = sum(w, MAGNITUDES, x, n, &first, 0);
+        if (rc != SETUN_OK) return rc;
+    }
+    return scale_from(w, x, n, first);
 }
 
 /* Philox4x32-10: Salmon, Moraes, Dror, Shaw (SC 2011), in the domain of stochastic rounding. */
@@ -190,9 +197,7 @@ static void pack(const walk *w, uint8_t *out, const int8_t *c, int64_t n) {
     memcpy(out + full * 64, last, (size_t)m);
 }
 
-static int64_t row_bytes(uint32_t format, int64_t cols) {
-    return format == SETUN_2BIT ? (cols - 1) / 4 + 1 : format == SETUN_BASE3 ? (cols - 1) / 5 + 1 : cols;
-}
+int64_t setun_row_bytes(uint32_t format, int64_t cols) { return format == SETUN_2BIT ? (cols - 1) / 4 + 1 : format == SETUN_BASE3 ? (cols - 1) / 5 + 1 : cols; }
 
 /* Codes and packing of columns begin .. begin+n-1 of row r. */
 static int32_t piece(walk *w, int64_t r, int64_t begin, int64_t n) {
@@ -200,11 +205,11 @@ static int32_t piece(walk *w, int64_t r, int64_t begin, int64_t n) {
     if (format == SETUN_INT8) return codes(w, (int8_t *)w->a->out + r * w->cols + begin, r, begin, n);
     int8_t buffer[PIECE];
     int32_t rc = codes(w, buffer, r, begin, n);
-    if (rc == SETUN_OK) pack(w, (uint8_t *)w->a->out + r * row_bytes(format, w->cols) + row_bytes(format, begin + 1) - 1, buffer, n);
+    if (rc == SETUN_OK) pack(w, (uint8_t *)w->a->out + r * setun_row_bytes(format, w->cols) + setun_row_bytes(format, begin + 1) - 1, buffer, n);
     return rc;
 }
 
-static int32_t check(const setun_quantize *a) {
+int32_t setun_quantize_check(const setun_quantize *a) {
     const setun_call *c = &a->call;
     if (c->size < sizeof *a) return setun_invalid(c, "quantize: the argument block is too small");
     if (!a->x || !a->out || !a->scales) return setun_invalid(c, "quantize: x, out or scales is null");
@@ -217,33 +222,44 @@ static int32_t check(const setun_quantize *a) {
     return SETUN_OK;
 }
 
+/* Codes of a tensor with one scale, which w has. */
+static int32_t whole(walk *w) {
+    setun_quantize *a = w->a;
+    int64_t rows = a->rows, n = a->rows * a->cols;
+    a->scales[0] = w->s;
+    w->end = n;
+    if (a->format == SETUN_INT8) {
+        rows = 1;
+        w->cols = n;
+    }
+    /* Backwards: the end of x is still in the cache from the search for the scale. */
+    for (int64_t r = rows - 1; r >= 0; r--)
+        for (int64_t i = (w->cols - 1) / SPAN; i >= 0; i--) {
+            int64_t end = w->cols - i * SPAN < SPAN ? w->cols : (i + 1) * SPAN;
+            if (setun_cancelled(&a->call)) return SETUN_ECANCELLED;
+            for (int64_t p = i * SPAN; p < end; p += PIECE) piece(w, r, p, end - p < PIECE ? end - p : PIECE);
+        }
+    return SETUN_OK;
+}
+
+int32_t setun_quantize_rest(const setun_isa *isa, const setun_team *team, setun_quantize *a, double first) {
+    (void)team;
+    walk w = {.isa = isa, .a = a, .cols = a->cols};
+    int32_t rc = scale_from(&w, a->x, a->rows * a->cols, first);
+    return rc == SETUN_OK ? whole(&w) : rc;
+}
+
 int32_t setun_op_quantize(const setun_isa *isa, const setun_team *team, setun_quantize *a) {
     (void)team;
-    int32_t rc = check(a);
+    int32_t rc = setun_quantize_check(a);
     if (rc != SETUN_OK) return rc;
     walk w = {.isa = isa, .a = a, .cols = a->cols};
-    int64_t rows = a->rows;
     if (a->group == 0) {
-        int64_t n = a->rows * a->cols;
-        rc = find_scale(&w, a->x, n);
-        if (rc != SETUN_OK) return rc;
-        a->scales[0] = w.s;
-        w.end = n;
-        if (a->format == SETUN_INT8) {
-            rows = 1;
-            w.cols = n;
-        }
-        /* Backwards: the end of x is still in the cache from the search for the scale. */
-        for (int64_t r = rows - 1; r >= 0; r--)
-            for (int64_t i = (w.cols - 1) / SPAN; i >= 0; i--) {
-                int64_t end = w.cols - i * SPAN < SPAN ? w.cols : (i + 1) * SPAN;
-                if (setun_cancelled(&a->call)) return SETUN_ECANCELLED;
-                for (int64_t p = i * SPAN; p < end; p += PIECE) piece(&w, r, p, end - p < PIECE ? end - p : PIECE);
-            }
-        return SETUN_OK;
+        rc = find_scale(&w, a->x, a->rows * a->cols);
+        return rc == SETUN_OK ? whole(&w) : rc;
     }
     w.groups = (a->cols - 1) / a->group + 1;
-    for (int64_t r = 0; r < rows; r++) {
+    for (int64_t r = 0; r < a->rows; r++) {
         w.end = 0;
         for (int64_t begin = 0; begin < w.cols; begin += PIECE) {
             if (setun_cancelled(&a->call)) return SETUN_ECANCELLED;

@@ -4,48 +4,40 @@
 #include "detect.h"
 #include "ops.h"
 
-#define KERNEL(level, op, type)                                                                                                                                \
+#define KERNEL(op, number, type, level, name)                                                                                                                  \
     static int32_t op##_##level(setun_ctx *c, void *a) { return (void)c, setun_op_##op(&setun_isa_##level, 0, (type *)a); }
-#define KERNELS(level)                                                                                                                                         \
-    KERNEL(level, quantize, setun_quantize)                                                                                                                    \
-    KERNEL(level, constrain, setun_constrain)                                                                                                                  \
-    KERNEL(level, dot, setun_reduce)                                                                                                                           \
-    KERNEL(level, norm2, setun_reduce)
-/* Of the levels that have a fused multiply-add, and the reference, which has it in exact arithmetic. */
-#define KERNELS_FUSED(level)                                                                                                                                   \
-    KERNELS(level)                                                                                                                                             \
-    KERNEL(level, kmeans, setun_kmeans)
+#define ENTRY(op, number, type, level, name) {name, number, 1, op##_##level},
 
-#define ENTRIES(level, name)                                                                                                                                   \
-    {name, SETUN_OP_QUANTIZE, 1, quantize_##level}, {name, SETUN_OP_CONSTRAIN, 1, constrain_##level}, {name, SETUN_OP_DOT, 1, dot_##level}, {                  \
-        name, SETUN_OP_NORM2, 1, norm2_##level                                                                                                                 \
-    }
-#define ENTRIES_FUSED(level, name)                                                                                                                             \
-    ENTRIES(level, name), { name, SETUN_OP_KMEANS, 1, kmeans_##level }
+SETUN_FUSED_OPS(KERNEL, ref, )
+#if defined(__x86_64__) || defined(_M_X64)
+SETUN_PLAIN_OPS(KERNEL, sse42, )
+SETUN_FUSED_OPS(KERNEL, avx2, )
+SETUN_FUSED_OPS(KERNEL, avx512, )
+#elif defined(__aarch64__) || defined(_M_ARM64)
+SETUN_FUSED_OPS(KERNEL, neon, )
+#endif
 
-/* Levels are listed best first, so what a machine can run is always a tail of the list: one table for each tail. */
-enum { PLAIN = 4, FUSED = PLAIN + 1 };
+static const setun_kernel kernels[] = {
+#if defined(__x86_64__) || defined(_M_X64)
+    SETUN_FUSED_OPS(ENTRY, avx512, "avx512") SETUN_FUSED_OPS(ENTRY, avx2, "avx2") SETUN_PLAIN_OPS(ENTRY, sse42, "sse42")
+#elif defined(__aarch64__) || defined(_M_ARM64)
+    SETUN_FUSED_OPS(ENTRY, neon, "neon")
+#endif
+        SETUN_FUSED_OPS(ENTRY, ref, "scalar")};
+
+/* What a machine can run is a tail of the list: one table for each, by what setun_detect returns. */
 #define TABLE(skip)                                                                                                                                            \
     {                                                                                                                                                          \
         SETUN_MAGIC, sizeof(setun_table), SETUN_ABI, sizeof(setun_kernel), "simd_c", SETUN_VERSION, SETUN_BUILD, kernels + (skip),                             \
             sizeof kernels / sizeof *kernels - (skip), 0, 0, 0                                                                                                 \
     }
-
-KERNELS_FUSED(ref)
-
+static const setun_table tables[] = {
 #if defined(__x86_64__) || defined(_M_X64)
-KERNELS(sse42)
-KERNELS_FUSED(avx2)
-KERNELS_FUSED(avx512)
-static const setun_kernel kernels[] = {ENTRIES_FUSED(avx512, "avx512"), ENTRIES_FUSED(avx2, "avx2"), ENTRIES(sse42, "sse42"), ENTRIES_FUSED(ref, "scalar")};
-static const setun_table tables[] = {TABLE(2 * FUSED + PLAIN), TABLE(2 * FUSED), TABLE(FUSED), TABLE(0)};
-#elif defined(__aarch64__) || defined(_M_ARM64)
-KERNELS_FUSED(neon)
-static const setun_kernel kernels[] = {ENTRIES_FUSED(neon, "neon"), ENTRIES_FUSED(ref, "scalar")};
-static const setun_table tables[] = {TABLE(FUSED), TABLE(0)};
-#else
-static const setun_kernel kernels[] = {ENTRIES_FUSED(ref, "scalar")};
-static const setun_table tables[] = {TABLE(0)};
+    TABLE(2 * SETUN_FUSED_COUNT + SETUN_PLAIN_COUNT), TABLE(2 * SETUN_FUSED_COUNT),
 #endif
+#if defined(__x86_64__) || defined(_M_X64) || defined(__aarch64__) || defined(_M_ARM64)
+    TABLE(SETUN_FUSED_COUNT),
+#endif
+    TABLE(0)};
 
 const setun_table *setun_backend(uint32_t abi) { return abi == SETUN_ABI ? &tables[setun_detect()] : 0; }

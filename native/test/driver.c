@@ -25,12 +25,12 @@ setun_ctx *context;
 static long cases[KERNELS], mismatches;
 
 void expect(int ok, const setun_kernel *k, const char *text, ...) {
-    static const char *const ops[] = {"?", "quantize", "constrain", "dot", "norm2", "kmeans"};
+    static const char *const ops[] = {"?", "quantize", "constrain", "dot", "norm2", "kmeans", "?", "clusters", "step"};
     cases[k - table->kernels]++;
     if (ok || mismatches++ >= 20) return;
     va_list list;
     va_start(list, text);
-    printf("MISMATCH %s/%s: ", ops[k->op < 6 ? k->op : 0], k->name);
+    printf("MISMATCH %s/%s: ", ops[k->op < 9 ? k->op : 0], k->name);
     vprintf(text, list);
     printf("\n");
     va_end(list);
@@ -162,6 +162,8 @@ int main(int argc, char **argv) {
     test_quantize();
     test_reduce();
     test_kmeans();
+    test_clusters();
+    test_step();
 
     long total = 0;
     for (uint32_t i = 0; i < table->kernel_count; i++) {

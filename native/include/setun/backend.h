@@ -137,16 +137,51 @@ typedef struct setun_kmeans {
     const float *unit;      /* n: what every row is multiplied by before the mean is subtracted; null: 1 */
 } setun_kmeans;
 
+/* ---- constrain clusters: each cluster of a step on the ball of its own radius ------------------------------------
+ *
+ * Either offsets or labels says which value belongs where. On any failure an in-place call has not touched its data. */
+
+typedef struct setun_clusters {
+    setun_call call;
+    const float *x;         /* n values */
+    float *dst;             /* n values; x itself (in place), or memory that does not overlap it */
+    int64_t n, k;           /* values and clusters, both at least 1 */
+    const int64_t *offsets; /* k+1, from 0 to n, never falling: cluster c is the values offsets[c] .. offsets[c+1]-1; null: labels */
+    const int32_t *labels;  /* rows: the cluster of each row, -1 for none; read when offsets is null */
+    int64_t rows;           /* of n/rows values each; used with labels only */
+    const double *radii;    /* k, >= 0, may be infinite */
+    double *norms;          /* out, k */
+    void *scratch;          /* labels: 8 * (2*rows + k) bytes, 8-byte aligned; otherwise unused */
+} setun_clusters;
+
+/* ---- step: constrain, apply and quantize in one go ---------------------------------------------------------------
+ *
+ * params += delta constrained to radius; then to describes the quantization of the new params. cancel is looked at until the
+ * norm is known; from then on the call completes. A value of delta that is not finite leaves params as they were (bad_index < n); a
+ * new parameter that is not finite (bad_index >= n) leaves them completely applied. Every other failure leaves them as they were, since
+ * the host may try the next kernel. */
+
+typedef struct setun_step {
+    setun_quantize to;  /* call.size is that of setun_step; x is not read */
+    float *params;      /* rows*cols values, in and out */
+    const float *delta; /* as many; does not overlap params */
+    double radius;      /* >= 0, may be infinite */
+    double norm;        /* out: ||delta|| */
+    double *scratch;    /* ceil(rows*cols / 4096) values */
+} setun_step;
+
 /* ---- The table --------------------------------------------------------------------------------------------------- */
 
 typedef struct setun_ctx setun_ctx; /* a backend's own state; opaque to the host */
 
 typedef enum setun_op {
-    SETUN_OP_QUANTIZE = 1,  /* setun_quantize */
-    SETUN_OP_CONSTRAIN = 2, /* setun_constrain */
-    SETUN_OP_DOT = 3,       /* setun_reduce */
-    SETUN_OP_NORM2 = 4,     /* setun_reduce */
-    SETUN_OP_KMEANS = 5     /* setun_kmeans */
+    SETUN_OP_QUANTIZE = 1,           /* setun_quantize */
+    SETUN_OP_CONSTRAIN = 2,          /* setun_constrain */
+    SETUN_OP_DOT = 3,                /* setun_reduce */
+    SETUN_OP_NORM2 = 4,              /* setun_reduce */
+    SETUN_OP_KMEANS = 5,             /* setun_kmeans */
+    SETUN_OP_CONSTRAIN_CLUSTERS = 7, /* setun_clusters; 6 is not given */
+    SETUN_OP_STEP = 8                /* setun_step */
 } setun_op;
 
 typedef struct setun_kernel {
