@@ -15,6 +15,18 @@ double setun_first_chunk(const setun_isa *isa, uint32_t rule, const float *x, si
 /* The rest of quantize for one scale (group 0), given the greatest magnitude or the rule A's sum of all values. */
 int32_t setun_quantize_rest(const setun_isa *isa, const setun_team *team, setun_quantize *a, double first);
 
+/* A tensor with many scales, cut into parts of whole rows, or of long rows where both a group and a packed block end: each can be quantized apart. */
+typedef struct setun_cut {
+    int64_t rows, cols; /* of a part; the last ones may have less */
+    int64_t across;     /* parts in a row */
+    int64_t parts;
+} setun_cut;
+setun_cut setun_quantize_cut(const setun_quantize *a);
+/* The block of one part; returns the index of its first value in the tensor. */
+int64_t setun_quantize_part(const setun_quantize *a, const setun_cut *cut, int64_t part, setun_quantize *to);
+/* Quantizes a part on the caller's thread. */
+int32_t setun_quantize_groups(const setun_isa *isa, setun_quantize *part, int64_t base, int past_caches);
+
 /* The checks of quantize's block. */
 int32_t setun_quantize_check(const setun_quantize *a);
 

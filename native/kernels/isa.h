@@ -35,6 +35,9 @@ typedef struct setun_isa {
     void (*pack2)(uint8_t *out, const int8_t *codes, size_t blocks);
     /* Full blocks: 320 codes to 64 bytes, v = 81 t0 + 27 t1 + 9 t2 + 3 t3 + t4, out[b] = ceil(256 v / 243). */
     void (*pack3)(uint8_t *out, const int8_t *codes, size_t blocks);
+    /* memcpy past the caches; other threads see it after drain. */
+    void (*stream)(void *out, const void *in, size_t bytes);
+    void (*drain)(void);
     /* r = (float)((double)x[i] * f); out[i] = |r| < 2^-126 ? r * 0 : r. */
     void (*scale)(float *out, const float *x, size_t n, double f);
 
@@ -70,6 +73,8 @@ typedef struct setun_isa {
                               .pack2 = pack2,                                                                                                                  \
                               .pack3 = pack3,                                                                                                                  \
                               .scale = scale,                                                                                                                  \
+                              .stream = stream,                                                                                                                \
+                              .drain = drain,                                                                                                                  \
                               __VA_ARGS__}
 
 /* The entries of k-means, for a level that has a fused multiply-add. */

@@ -6,6 +6,7 @@
  * k-means: a tile of 16 points by 6 centroids keeps 12 of 16 registers as accumulators over the whole dimension. */
 #include "bits.h"
 #include "isa.h"
+#include "stream.h"
 #include "products_ymm.h"
 
 #define LOAD(p) _mm256_loadu_ps(p)

@@ -7,6 +7,7 @@
  * 12 broadcasts for 24 multiply-adds, so the FMA units are the limit: one 512-bit multiply-add a cycle on Zen 4. */
 #include "bits.h"
 #include "isa.h"
+#include "stream.h"
 #include "products_ymm.h"
 
 #define LOAD(p) _mm512_loadu_ps(p)

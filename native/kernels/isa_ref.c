@@ -66,6 +66,9 @@ static void scale(float *out, const float *x, size_t n, double f) {
     for (size_t i = 0; i < n; i++) out[i] = setun_scaled(x[i], f);
 }
 
+static void stream(void *out, const void *in, size_t bytes) { memcpy(out, in, bytes); }
+static void drain(void) {}
+
 static uint32_t range(const float *x, size_t n, size_t d, float *low, float *high) {
     uint32_t worst = 0;
     for (size_t i = 0; i < n; i++, x += d)

@@ -6,6 +6,7 @@
  * k-means is left to pure Go: without a fused multiply-add the exact chains ran at 2.8 GFLOP/s here, and Go, which screens, at 4. */
 #include "bits.h"
 #include "isa.h"
+#include "stream.h"
 
 #include <nmmintrin.h>
 

@@ -194,7 +194,7 @@ static int32_t unit_block(job *j, seat *s, int64_t row, int64_t end, int64_t nex
     (void)s, (void)next;
     for (; row < end; row++) {
         double sum;
-        int32_t rc = setun_sum_products(j->isa, &a->call, a->x + row * a->d, 0, a->d, &sum);
+        int32_t rc = setun_sum_products(j->isa, 0, &a->call, a->x + row * a->d, 0, a->d, &sum);
         if (rc != SETUN_OK) return rc;
         a->distance[row] = (float)(1 / sqrt(sum));
     }

@@ -2,7 +2,8 @@
  *
  * quantize.c: values to codes and scales. */
 #include "first.h"
-#include "tree.h"
+#include "bits.h"
+#include "sum.h"
 
 #include <math.h>
 
@@ -13,10 +14,13 @@
 /* A walk through the values, with the group that it is in. */
 typedef struct walk {
     const setun_isa *isa;
+    const setun_team *team; /* of a sum over one group; null inside a part */
     setun_quantize *a;
     int64_t cols;   /* of a row; everything when rows make no difference */
     int64_t groups; /* in a row */
     int64_t end;    /* column where the group ends */
+    int64_t base;   /* index in the tensor of the first value */
+    int past;       /* whether codes are written past the caches */
     float s, one, two;
 } walk;
 
@@ -37,26 +41,32 @@ static double abs_chunk(const setun_isa *isa, const float *x, size_t n) {
 /* The sums over a group that the rules need. */
 enum { MAGNITUDES, SELECTED, SQUARES };
 
-static double chunk_sum(const walk *w, int what, const float *x, size_t n, int64_t counts[2]) {
-    if (what == MAGNITUDES) return abs_chunk(w->isa, x, n);
-    if (what == SQUARES) return w->isa->square_chunk(x, n);
+/* One of them over a group. */
+typedef struct group_sum {
+    walk *w;
+    int what;
+    const float *x;
+    int64_t counts[2]; /* of SELECTED */
+} group_sum;
+
+static double chunk_sum(void *arg, int64_t at, size_t n) {
+    group_sum *g = arg;
+    const walk *w = g->w;
+    if (g->what == MAGNITUDES) return abs_chunk(w->isa, g->x + at, n);
+    if (g->what == SQUARES) return w->isa->square_chunk(g->x + at, n);
     float v[SETUN_CHUNK];
-    w->isa->select(v, x, n, w->one, w->two, w->a->levels == SETUN_TERNARY ? 1.0f : 0.5f, counts);
+    int64_t counts[2] = {0};
+    w->isa->select(v, g->x + at, n, w->one, w->two, w->a->levels == SETUN_TERNARY ? 1.0f : 0.5f, counts);
+    SETUN_ADD(&g->counts[0], counts[0]);
+    SETUN_ADD(&g->counts[1], counts[1]);
     return abs_chunk(w->isa, v, n);
 }
 
-static int32_t sum(const walk *w, int what, const float *x, int64_t n, double *out, int64_t counts[2]) {
-    if (n <= SETUN_CHUNK) {
-        *out = chunk_sum(w, what, x, (size_t)n, counts);
-        return SETUN_OK;
-    }
-    setun_tree t = {0};
-    for (int64_t i = 0, c = 0; i < n; i += SETUN_CHUNK, c++) {
-        if (c % 256 == 0 && setun_cancelled(&w->a->call)) return SETUN_ECANCELLED;
-        setun_tree_add(&t, 0, chunk_sum(w, what, x + i, (size_t)(n - i < SETUN_CHUNK ? n - i : SETUN_CHUNK), counts));
-    }
-    *out = setun_tree_sum(&t);
-    return SETUN_OK;
+static int32_t sum(walk *w, int what, const float *x, int64_t n, double *out, int64_t counts[2]) {
+    group_sum g = {.w = w, .what = what, .x = x};
+    int32_t rc = setun_sum(w->team, &w->a->call, chunk_sum, &g, n, out);
+    if (what == SELECTED) memcpy(counts, g.counts, sizeof g.counts);
+    return rc;
 }
 
 static int32_t bad(const walk *w) {
@@ -69,7 +79,6 @@ static int32_t least_squares(walk *w, const float *x, int64_t n, float *s, int64
     int64_t ones = -1, twos = -1;
     for (int round = 0;; round++) {
         double total;
-        counts[0] = counts[1] = 0;
         set_cuts(w, *s);
         int32_t rc = sum(w, SELECTED, x, n, &total, counts);
         if (rc != SETUN_OK) return rc;
@@ -169,7 +178,7 @@ static int32_t codes(walk *w, int8_t *out, int64_t r, int64_t col, int64_t n) {
         int64_t m = w->end - col < n ? w->end - col : n;
         const float *x = w->a->x + r * w->cols + col;
         if (w->a->rule == SETUN_STOCHASTIC)
-            stochastic(w, out, x, (size_t)m, (uint64_t)(r * w->cols + col));
+            stochastic(w, out, x, (size_t)m, (uint64_t)(w->base + r * w->cols + col));
         else if (w->a->levels == SETUN_TERNARY)
             w->isa->ternary(out, x, (size_t)m, w->one);
         else
@@ -202,11 +211,15 @@ int64_t setun_row_bytes(uint32_t format, int64_t cols) { return format == SETUN_
 /* Codes and packing of columns begin .. begin+n-1 of row r. */
 static int32_t piece(walk *w, int64_t r, int64_t begin, int64_t n) {
     uint32_t format = w->a->format;
-    if (format == SETUN_INT8) return codes(w, (int8_t *)w->a->out + r * w->cols + begin, r, begin, n);
+    uint8_t *out = (uint8_t *)w->a->out + r * setun_row_bytes(format, w->cols) + setun_row_bytes(format, begin + 1) - 1;
+    if (format == SETUN_INT8 && !w->past) return codes(w, (int8_t *)out, r, begin, n);
     int8_t buffer[PIECE];
+    uint8_t packed[PIECE / 4];
     int32_t rc = codes(w, buffer, r, begin, n);
-    if (rc == SETUN_OK) pack(w, (uint8_t *)w->a->out + r * setun_row_bytes(format, w->cols) + setun_row_bytes(format, begin + 1) - 1, buffer, n);
-    return rc;
+    if (rc != SETUN_OK) return rc;
+    if (format != SETUN_INT8) pack(w, w->past ? packed : out, buffer, n);
+    if (w->past) w->isa->stream(out, format == SETUN_INT8 ? (void *)buffer : packed, (size_t)setun_row_bytes(format, n));
+    return SETUN_OK;
 }
 
 int32_t setun_quantize_check(const setun_quantize *a) {
@@ -222,50 +235,115 @@ int32_t setun_quantize_check(const setun_quantize *a) {
     return SETUN_OK;
 }
 
+/* The parts of a loop over a tensor, shared among a team. */
+typedef struct job {
+    const walk *w;
+    setun_cut cut;
+    int64_t all, rows, spans, parts; /* of one scale: rows as they are packed, rows of a part, spans of a row */
+    int32_t status;
+} job;
+
+/* Backwards as a whole, forwards inside: the end of x is still in the cache from the search for the scale. */
+static void span_part(void *arg, int64_t i) {
+    job *j = arg;
+    walk w = *j->w;
+    int64_t at = j->parts - 1 - i, r = at / j->spans * j->rows, begin = at % j->spans * SPAN, end = begin + SPAN < w.cols ? begin + SPAN : w.cols;
+    if (setun_cancelled(&w.a->call)) {
+        SETUN_STORE(&j->status, SETUN_ECANCELLED);
+        return;
+    }
+    for (int64_t last = r + j->rows < j->all ? r + j->rows : j->all; r < last; r++)
+        for (int64_t p = begin; p < end; p += PIECE) piece(&w, r, p, end - p < PIECE ? end - p : PIECE);
+    if (w.past) w.isa->drain();
+}
+
 /* Codes of a tensor with one scale, which w has. */
 static int32_t whole(walk *w) {
     setun_quantize *a = w->a;
-    int64_t rows = a->rows, n = a->rows * a->cols;
+    job j = {.w = w, .all = a->rows};
     a->scales[0] = w->s;
-    w->end = n;
+    w->end = a->rows * a->cols;
     if (a->format == SETUN_INT8) {
-        rows = 1;
-        w->cols = n;
+        j.all = 1;
+        w->cols = w->end;
     }
-    /* Backwards: the end of x is still in the cache from the search for the scale. */
-    for (int64_t r = rows - 1; r >= 0; r--)
-        for (int64_t i = (w->cols - 1) / SPAN; i >= 0; i--) {
-            int64_t end = w->cols - i * SPAN < SPAN ? w->cols : (i + 1) * SPAN;
-            if (setun_cancelled(&a->call)) return SETUN_ECANCELLED;
-            for (int64_t p = i * SPAN; p < end; p += PIECE) piece(w, r, p, end - p < PIECE ? end - p : PIECE);
-        }
-    return SETUN_OK;
+    j.rows = w->cols < SPAN ? SPAN / w->cols : 1;
+    j.spans = (w->cols - 1) / SPAN + 1;
+    j.parts = ((j.all - 1) / j.rows + 1) * j.spans;
+    setun_each(w->team, j.parts, span_part, &j);
+    return j.status;
 }
 
 int32_t setun_quantize_rest(const setun_isa *isa, const setun_team *team, setun_quantize *a, double first) {
-    (void)team;
-    walk w = {.isa = isa, .a = a, .cols = a->cols};
+    walk w = {.isa = isa, .team = team, .a = a, .cols = a->cols, .past = setun_past_caches(4 * a->rows * a->cols)};
     int32_t rc = scale_from(&w, a->x, a->rows * a->cols, first);
     return rc == SETUN_OK ? whole(&w) : rc;
 }
 
+/* ---- Many scales ---------------------------------------------------------------------------------------------------- */
+
+setun_cut setun_quantize_cut(const setun_quantize *a) {
+    setun_cut c = {.rows = a->cols < SPAN ? SPAN / a->cols : 1, .cols = a->cols};
+    if (a->cols > SPAN && a->group < SPAN) { /* long rows are cut where both a group and a packed block end */
+        int64_t unit = a->format == SETUN_2BIT ? 256 : a->format == SETUN_BASE3 ? 320 : 1, u = unit, v = a->group;
+        while (v != 0) { /* the greatest common divisor, in u */
+            int64_t rest = u % v;
+            u = v;
+            v = rest;
+        }
+        unit = unit / u * a->group;
+        c.cols = unit < SPAN ? SPAN / unit * unit : unit;
+        if (c.cols > a->cols) c.cols = a->cols;
+    }
+    c.across = (a->cols - 1) / c.cols + 1;
+    c.parts = ((a->rows - 1) / c.rows + 1) * c.across;
+    return c;
+}
+
+int64_t setun_quantize_part(const setun_quantize *a, const setun_cut *c, int64_t part, setun_quantize *s) {
+    int64_t row = part / c->across * c->rows, col = part % c->across * c->cols;
+    *s = *a;
+    s->rows = a->rows - row < c->rows ? a->rows - row : c->rows;
+    s->cols = a->cols - col < c->cols ? a->cols - col : c->cols;
+    s->group = a->group < s->cols ? a->group : s->cols;
+    s->x = a->x + row * a->cols + col;
+    s->out = (uint8_t *)a->out + row * setun_row_bytes(a->format, a->cols) + setun_row_bytes(a->format, col + 1) - 1;
+    s->scales = a->scales + row * ((a->cols - 1) / a->group + 1) + col / a->group;
+    return row * a->cols + col;
+}
+
+int32_t setun_quantize_groups(const setun_isa *isa, setun_quantize *a, int64_t base, int past) {
+    walk w = {.isa = isa, .a = a, .cols = a->cols, .groups = (a->cols - 1) / a->group + 1, .base = base, .past = past};
+    for (int64_t r = 0; r < a->rows; r++) {
+        w.end = 0;
+        for (int64_t begin = 0; begin < w.cols; begin += PIECE) {
+            int32_t rc = piece(&w, r, begin, w.cols - begin < PIECE ? w.cols - begin : PIECE);
+            if (rc != SETUN_OK) return rc;
+        }
+    }
+    if (past) isa->drain();
+    return SETUN_OK;
+}
+
+static void group_part(void *arg, int64_t i) {
+    job *j = arg;
+    const walk *w = j->w;
+    setun_quantize s;
+    if (__atomic_load_n(&j->status, __ATOMIC_RELAXED) != SETUN_OK) return;
+    int64_t base = setun_quantize_part(w->a, &j->cut, i, &s);
+    int32_t rc = setun_cancelled(&s.call) ? SETUN_ECANCELLED : setun_quantize_groups(w->isa, &s, base, w->past);
+    if (rc != SETUN_OK) SETUN_STORE(&j->status, rc);
+}
+
 int32_t setun_op_quantize(const setun_isa *isa, const setun_team *team, setun_quantize *a) {
-    (void)team;
     int32_t rc = setun_quantize_check(a);
     if (rc != SETUN_OK) return rc;
-    walk w = {.isa = isa, .a = a, .cols = a->cols};
+    walk w = {.isa = isa, .team = team, .a = a, .cols = a->cols, .past = setun_past_caches(4 * a->rows * a->cols)};
     if (a->group == 0) {
         rc = find_scale(&w, a->x, a->rows * a->cols);
         return rc == SETUN_OK ? whole(&w) : rc;
     }
-    w.groups = (a->cols - 1) / a->group + 1;
-    for (int64_t r = 0; r < a->rows; r++) {
-        w.end = 0;
-        for (int64_t begin = 0; begin < w.cols; begin += PIECE) {
-            if (setun_cancelled(&a->call)) return SETUN_ECANCELLED;
-            rc = piece(&w, r, begin, w.cols - begin < PIECE ? w.cols - begin : PIECE);
-            if (rc != SETUN_OK) return rc;
-        }
-    }
-    return SETUN_OK;
+    job j = {.w = &w, .cut = setun_quantize_cut(a)};
+    setun_each(team, j.cut.parts, group_part, &j);
+    return j.status == SETUN_ENONFINITE ? bad(&w) : j.status;
 }

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * reduce.c: dot, norm2 and constrain. */
-#include "ops.h"
-#include "tree.h"
+#include "ball.h"
+#include "bits.h"
+#include "sum.h"
 
 #include <math.h>
-
-#define POLL 256                /* chunks between two looks at cancel */
-#define SPAN (16 * SETUN_CHUNK) /* scaled backwards as a whole, forwards inside */
 
 int32_t setun_invalid(const setun_call *call, const char *message) {
     if (call->message && call->message_size > 0) {
@@ -25,24 +23,25 @@ int64_t setun_find_bad(const float *x, int64_t n) {
     return -1;
 }
 
-int32_t setun_sum_products(const setun_isa *isa, const setun_call *call, const float *x, const float *y, int64_t n, double *sum) {
-    if (n <= SETUN_CHUNK) {
-        *sum = y ? isa->dot_chunk(x, y, (size_t)n) : isa->square_chunk(x, (size_t)n);
-        return SETUN_OK;
-    }
-    setun_tree t = {0};
-    for (int64_t i = 0, c = 0; i < n; i += SETUN_CHUNK, c++) {
-        if (c % POLL == 0 && setun_cancelled(call)) return SETUN_ECANCELLED;
-        size_t m = (size_t)(n - i < SETUN_CHUNK ? n - i : SETUN_CHUNK);
-        setun_tree_add(&t, 0, y ? isa->dot_chunk(x + i, y + i, m) : isa->square_chunk(x + i, m));
-    }
-    *sum = setun_tree_sum(&t);
-    return SETUN_OK;
+/* What the chunks of a sum are made of. */
+typedef struct pair {
+    const setun_isa *isa;
+    const float *x, *y; /* y null: squares of x */
+} pair;
+
+static double products(void *arg, int64_t at, size_t n) {
+    const pair *p = arg;
+    return p->y ? p->isa->dot_chunk(p->x + at, p->y + at, n) : p->isa->square_chunk(p->x + at, n);
 }
 
-static int32_t reduce(const setun_isa *isa, setun_reduce *a, const float *y) {
+int32_t setun_sum_products(const setun_isa *isa, const setun_team *team, const setun_call *call, const float *x, const float *y, int64_t n, double *sum) {
+    pair p = {isa, x, y};
+    return setun_sum(team, call, products, &p, n, sum);
+}
+
+static int32_t reduce(const setun_isa *isa, const setun_team *team, setun_reduce *a, const float *y) {
     double sum;
-    int32_t rc = setun_sum_products(isa, &a->call, a->x, y, a->n, &sum);
+    int32_t rc = setun_sum_products(isa, team, &a->call, a->x, y, a->n, &sum);
     if (rc != SETUN_OK) return rc;
     if (sum - sum != 0) {
         a->call.bad_index = setun_find_bad(a->x, a->n);
@@ -54,43 +53,67 @@ static int32_t reduce(const setun_isa *isa, setun_reduce *a, const float *y) {
 }
 
 int32_t setun_op_dot(const setun_isa *isa, const setun_team *team, setun_reduce *a) {
-    (void)team;
     if (a->call.size < sizeof *a) return setun_invalid(&a->call, "dot: the argument block is too small");
     if (!a->x || !a->y || a->n < 1) return setun_invalid(&a->call, "dot: x or y is null, or n < 1");
-    return reduce(isa, a, a->y);
+    return reduce(isa, team, a, a->y);
 }
 
 int32_t setun_op_norm2(const setun_isa *isa, const setun_team *team, setun_reduce *a) {
-    (void)team;
     if (a->call.size < sizeof *a) return setun_invalid(&a->call, "norm2: the argument block is too small");
     if (!a->x || a->n < 1) return setun_invalid(&a->call, "norm2: x is null, or n < 1");
-    return reduce(isa, a, 0);
+    return reduce(isa, team, a, 0);
+}
+
+/* The second half of constrain. */
+typedef struct projection {
+    const setun_isa *isa;
+    const float *x;
+    float *dst;
+    int64_t n, each, parts; /* each: values a part */
+    double f;
+    int inside; /* only copied */
+    int past;   /* whether dst is written past the caches */
+} projection;
+
+/* Backwards: the end of x is still in the cache from the sum. Forwards inside a part. */
+static void project(void *arg, int64_t i) {
+    projection *p = arg;
+    int64_t at = (p->parts - 1 - i) * p->each, end = at + p->each < p->n ? at + p->each : p->n;
+    if (p->inside) {
+        memcpy(p->dst + at, p->x + at, (size_t)(end - at) * sizeof *p->x);
+        return;
+    }
+    if (!p->past) {
+        p->isa->scale(p->dst + at, p->x + at, (size_t)(end - at), p->f);
+        return;
+    }
+    float buffer[SETUN_CHUNK];
+    for (; at < end; at += SETUN_CHUNK) {
+        size_t n = (size_t)(end - at < SETUN_CHUNK ? end - at : SETUN_CHUNK);
+        p->isa->scale(buffer, p->x + at, n, p->f);
+        p->isa->stream(p->dst + at, buffer, n * sizeof *buffer);
+    }
+    p->isa->drain();
 }
 
 int32_t setun_op_constrain(const setun_isa *isa, const setun_team *team, setun_constrain *a) {
-    (void)team;
     if (a->call.size < sizeof *a) return setun_invalid(&a->call, "constrain: the argument block is too small");
     if (!a->x || !a->dst || a->n < 1) return setun_invalid(&a->call, "constrain: x or dst is null, or n < 1");
     if (!(a->radius >= 0)) return setun_invalid(&a->call, "constrain: the radius is negative or not a number");
     double sum;
-    int32_t rc = setun_sum_products(isa, &a->call, a->x, 0, a->n, &sum);
+    int32_t rc = setun_sum_products(isa, team, &a->call, a->x, 0, a->n, &sum);
     if (rc != SETUN_OK) return rc;
     if (sum - sum != 0) {
         a->call.bad_index = setun_find_bad(a->x, a->n);
         return SETUN_ENONFINITE;
     }
     a->norm = sqrt(sum);
-    size_t n = (size_t)a->n;
-    if (!(a->norm > a->radius)) {
-        if (a->dst != a->x) memcpy(a->dst, a->x, n * sizeof *a->x);
-        return SETUN_OK;
-    }
-    /* Backwards: the end of x is still in the cache from the sum. */
-    double f = a->radius / a->norm * (1 - 0x1p-23);
-    for (size_t end = n; end > 0;) {
-        size_t begin = (end - 1) / SPAN * SPAN;
-        isa->scale(a->dst + begin, a->x + begin, end - begin, f);
-        end = begin;
-    }
+    int inside = !(a->norm > a->radius);
+    if (inside && a->dst == a->x) return SETUN_OK;
+    projection p = {.isa = isa, .x = a->x, .dst = a->dst, .n = a->n, .f = setun_ball_factor(a->radius, a->norm), .inside = inside};
+    p.past = a->dst != a->x && setun_past_caches(2 * a->n * (int64_t)sizeof *a->x); /* in place the lines are in the cache anyway */
+    p.each = SETUN_CHUNK * setun_chunks_a_part(team, (a->n - 1) / SETUN_CHUNK + 1);
+    p.parts = (a->n - 1) / p.each + 1;
+    setun_each(team, p.parts, project, &p);
     return SETUN_OK;
 }

@@ -16,10 +16,11 @@ typedef struct job {
     float *params;
     const float *delta;
     int64_t n, parts;
-    double *scratch; /* a value a chunk, or a status a part */
+    double *scratch; /* a value a chunk */
     int scaled;      /* whether f counts */
     double f;
-    int64_t rows, cols; /* of a grouped part; the last ones may have less */
+    setun_cut cut; /* of many scales */
+    int32_t status;
 } job;
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -72,46 +73,13 @@ static void apply_part(void *arg, int64_t part) {
 
 /* ---- Groups: applied and quantized a block at a time ---------------------------------------------------------------- */
 
-/* Cuts the tensor into parts of whole rows, or long rows where both a group and a packed block end. */
-static void cut(job *j) {
-    int64_t cols = j->q.cols, group = j->q.group;
-    j->rows = cols < BLOCK ? BLOCK / cols : 1;
-    j->cols = cols;
-    if (cols > BLOCK && group < BLOCK) {
-        int64_t unit = j->q.format == SETUN_2BIT ? 256 : j->q.format == SETUN_BASE3 ? 320 : 1, a = unit, b = group;
-        while (b != 0) { /* the greatest common divisor, in a */
-            int64_t rest = a % b;
-            a = b;
-            b = rest;
-        }
-        unit = unit / a * group;
-        j->cols = least(cols, unit < BLOCK ? BLOCK / unit * unit : unit);
-    }
-    j->parts = ((j->q.rows - 1) / j->rows + 1) * ((cols - 1) / j->cols + 1);
-}
-
 static void group_part(void *arg, int64_t part) {
     job *j = arg;
-    const setun_quantize *q = &j->q;
-    int64_t across = (q->cols - 1) / j->cols + 1, row = part / across * j->rows, col = part % across * j->cols;
-    setun_quantize s = *q;
-    s.rows = least(q->rows - row, j->rows);
-    s.cols = least(q->cols - col, j->cols);
-    s.group = least(q->group, s.cols);
-    s.x = j->params + row * q->cols + col;
-    s.out = (uint8_t *)q->out + row * setun_row_bytes(q->format, q->cols) + setun_row_bytes(q->format, col + 1) - 1;
-    s.scales = q->scales + row * ((q->cols - 1) / q->group + 1) + col / q->group;
-    int64_t at = row * q->cols + col, n = s.rows * s.cols;
+    setun_quantize s;
+    int64_t at = setun_quantize_part(&j->q, &j->cut, part, &s), n = s.rows * s.cols;
     for (int64_t i = 0; i < n; i += SETUN_CHUNK) apply(j, at + i, (size_t)least(n - i, SETUN_CHUNK));
-    j->scratch[part] = setun_op_quantize(j->isa, 0, &s);
-}
-
-static int32_t apply_groups(job *j, const setun_team *team) {
-    cut(j);
-    setun_each(team, j->parts, group_part, j);
-    for (int64_t i = 0; i < j->parts; i++)
-        if (j->scratch[i] != SETUN_OK) return (int32_t)j->scratch[i];
-    return SETUN_OK;
+    int32_t rc = setun_quantize_groups(j->isa, &s, at, setun_past_caches(4 * j->n));
+    if (rc != SETUN_OK) SETUN_STORE(&j->status, rc);
 }
 
 int32_t setun_op_step(const setun_isa *isa, const setun_team *team, setun_step *a) {
@@ -136,14 +104,13 @@ int32_t setun_op_step(const setun_isa *isa, const setun_team *team, setun_step *
     j.scaled = a->norm > a->radius;
     if (j.scaled) j.f = setun_ball_factor(a->radius, a->norm);
     j.q.call.cancel = 0; /* half applied is no state to stop in */
-    if (a->to.group > 0 && a->to.rule != SETUN_STOCHASTIC) {
-        rc = apply_groups(&j, team);
+    if (a->to.group > 0) {
+        j.cut = setun_quantize_cut(&j.q);
+        setun_each(team, j.cut.parts, group_part, &j);
+        rc = j.status;
     } else {
         setun_each(team, j.parts, apply_part, &j);
-        if (a->to.group > 0) /* draws go by the index in the tensor */
-            rc = setun_op_quantize(isa, team, &j.q);
-        else
-            rc = setun_quantize_rest(isa, team, &j.q, setun_first_is_max(a->to.rule) ? greatest(&j) : tree_sum(&j));
+        rc = setun_quantize_rest(isa, team, &j.q, setun_first_is_max(a->to.rule) ? greatest(&j) : tree_sum(&j));
     }
     if (rc == SETUN_ENONFINITE) call->bad_index = j.n + setun_find_bad(a->params, j.n);
     return rc;
