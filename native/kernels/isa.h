@@ -51,12 +51,19 @@ typedef struct setun_isa {
      * in lane c % lanes of its row: where a > best, best = a and index = base + c, for rising c. */
     size_t tile_rows, width, lanes;
     void (*tile)(const float *rows, size_t d, const float *panel, const float *bias, int32_t base, float *best, int32_t *index);
-    /* 1 when tile needs results below 2^-126 to be exact (it emulates the fused operation). */
+    /* 1 when tile and gemm need results below 2^-126 to be exact (they emulate the fused operation). */
     int tile_needs_granule;
     /* Greatest best of the lanes, the lowest index of equals. */
     int32_t (*winner)(const float *best, const int32_t *index);
     /* For rows of t at t + r*d, r < n <= SETUN_MAX_TILE: a = 0; a = fma(t[p], t[p], a); out[r] = a. t has SETUN_MAX_TILE rows. */
     void (*squares)(const float *t, size_t n, size_t d, float *out);
+
+    /* A block of a matrix product: rows <= gemm_rows by gemm_cols. a: gemm_rows values for each p; b: gemm_cols values at b + p*step.
+     * s = fresh ? 0 : c[r*ldc + j]; s = fma(a[p*gemm_rows + r], b[p*step + j], s) for p = 0 .. k-1; c[r*ldc + j] = s. */
+    size_t gemm_rows, gemm_cols;
+    void (*gemm)(const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, size_t rows, int fresh);
+    /* out[p*width + r] = x[r*ld + p] for r < rows, 0 for rows <= r < width, p = 0 .. k-1; width is gemm_rows or gemm_cols. */
+    void (*interleave)(float *out, size_t width, const float *x, size_t ld, size_t rows, size_t k);
 } setun_isa;
 
 /* The table of a file that has given its functions the names of the entries; what differs in shape follows. */
@@ -78,6 +85,7 @@ typedef struct setun_isa {
                               .tile = tile,                                                                                                                    \
                               .winner = winner,                                                                                                                \
                               .squares = squares,                                                                                                              \
+                              .gemm = gemm,                                                                                                                    \
                               __VA_ARGS__}
 
 extern const setun_isa setun_isa_ref;
@@ -90,5 +98,8 @@ extern const setun_isa setun_isa_neon;
 float setun_fma32(float a, float b, float c);
 /* The reference tile for any shape of panel and lanes. */
 void setun_tile_ref(const setun_isa *shape, const float *rows, size_t d, const float *panel, const float *bias, int32_t base, float *best, int32_t *index);
+/* The reference gemm for any shape of block, and the plain loop of interleave. */
+void setun_gemm_ref(const setun_isa *shape, const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, size_t rows, int fresh);
+void setun_interleave_ref(float *out, size_t width, const float *x, size_t ld, size_t rows, size_t k);
 
 #endif

@@ -281,4 +281,79 @@ static void squares(const float *t, size_t n, size_t d, float *out) {
     memcpy(out, all, n * sizeof *out);
 }
 
-SETUN_ISA(setun_isa_avx2, "avx2", .tile_rows = ROWS, .width = 16, .lanes = 8);
+/* ---- matmul ----
+ *
+ * A block of 6 rows by 16 columns: 12 accumulators, two panel loads and 6 broadcasts for 12 multiply-adds. */
+
+enum { GEMM_ROWS = 6, GEMM_COLS = 16 };
+
+INLINE void gemm_block(const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, const int rows, int fresh) {
+    __m256 s[GEMM_ROWS], t[GEMM_ROWS];
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) {
+        s[r] = fresh ? _mm256_setzero_ps() : LOAD(c + (size_t)r * ldc);
+        t[r] = fresh ? _mm256_setzero_ps() : LOAD(c + (size_t)r * ldc + 8);
+    }
+    for (size_t p = 0; p < k; p++, a += GEMM_ROWS, b += step) {
+        __m256 u = LOAD(b), v = LOAD(b + 8);
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
+            __m256 x = _mm256_broadcast_ss(a + r);
+            s[r] = _mm256_fmadd_ps(x, u, s[r]);
+            t[r] = _mm256_fmadd_ps(x, v, t[r]);
+        }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) {
+        _mm256_storeu_ps(c + (size_t)r * ldc, s[r]);
+        _mm256_storeu_ps(c + (size_t)r * ldc + 8, t[r]);
+    }
+}
+
+static void gemm(const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, size_t rows, int fresh) {
+    switch (rows) { /* a block of fewer rows costs less */
+    case 6:
+        gemm_block(a, b, step, k, c, ldc, 6, fresh);
+        return;
+    case 5:
+        gemm_block(a, b, step, k, c, ldc, 5, fresh);
+        return;
+    case 4:
+        gemm_block(a, b, step, k, c, ldc, 4, fresh);
+        return;
+    case 3:
+        gemm_block(a, b, step, k, c, ldc, 3, fresh);
+        return;
+    case 2:
+        gemm_block(a, b, step, k, c, ldc, 2, fresh);
+        return;
+    case 1:
+        gemm_block(a, b, step, k, c, ldc, 1, fresh);
+        return;
+    }
+}
+
+/* 8 rows and 8 columns at a time; what is left over goes to the plain loop. */
+static void interleave(float *out, size_t width, const float *x, size_t ld, size_t rows, size_t k) {
+    size_t p = 0;
+    for (; p + 8 <= k && rows == width; p += 8) {
+        size_t r = 0;
+        for (; r < width; r += 8) {
+            __m256 t[8];
+            for (size_t i = 0; i < 8; i++) t[i] = r + i < width ? LOAD(x + (r + i) * ld + p) : _mm256_setzero_ps();
+            transpose(t);
+            for (size_t i = 0; i < 8; i++) {
+                float *to = out + (p + i) * width + r;
+                if (width - r >= 8) {
+                    _mm256_storeu_ps(to, t[i]);
+                } else { /* 6 */
+                    _mm_storeu_ps(to, _mm256_castps256_ps128(t[i]));
+                    _mm_storel_pi((__m64 *)(to + 4), _mm256_extractf128_ps(t[i], 1));
+                }
+            }
+        }
+    }
+    setun_interleave_ref(out + p * width, width, x + p, ld, rows, k - p);
+}
+
+SETUN_ISA(setun_isa_avx2, "avx2", .tile_rows = ROWS, .width = 16, .lanes = 8, .gemm_rows = GEMM_ROWS, .gemm_cols = GEMM_COLS, .interleave = interleave);

@@ -291,4 +291,94 @@ static void squares(const float *t, size_t n, size_t d, float *out) {
     _mm512_mask_storeu_ps(out, n < 16 ? first16(n) : 0xffff, a);
 }
 
-SETUN_ISA(setun_isa_avx512, "avx512", .tile_rows = ROWS, .width = 32, .lanes = 16);
+/* ---- matmul ----
+ *
+ * A block of 14 rows by 32 columns: 28 accumulators, two panel loads and 14 broadcasts, which are operands in memory, for 28 multiply-adds. */
+
+enum { GEMM_ROWS = 14, GEMM_COLS = 32 };
+
+INLINE void gemm_block(const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, const int rows, int fresh) {
+    __m512 s[GEMM_ROWS], t[GEMM_ROWS];
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; r++) {
+        s[r] = fresh ? _mm512_setzero_ps() : LOAD(c + (size_t)r * ldc);
+        t[r] = fresh ? _mm512_setzero_ps() : LOAD(c + (size_t)r * ldc + 16);
+    }
+    for (size_t p = 0; p < k; p++, a += GEMM_ROWS, b += step) {
+        __m512 u = LOAD(b), v = LOAD(b + 16);
+#pragma GCC unroll 14
+        for (int r = 0; r < rows; r++) {
+            __m512 x = _mm512_set1_ps(a[r]);
+            s[r] = _mm512_fmadd_ps(x, u, s[r]);
+            t[r] = _mm512_fmadd_ps(x, v, t[r]);
+        }
+    }
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; r++) {
+        _mm512_storeu_ps(c + (size_t)r * ldc, s[r]);
+        _mm512_storeu_ps(c + (size_t)r * ldc + 16, t[r]);
+    }
+}
+
+static void gemm(const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, size_t rows, int fresh) {
+    switch (rows) { /* a block of fewer rows costs less */
+    case 14:
+        gemm_block(a, b, step, k, c, ldc, 14, fresh);
+        return;
+    case 13:
+        gemm_block(a, b, step, k, c, ldc, 13, fresh);
+        return;
+    case 12:
+        gemm_block(a, b, step, k, c, ldc, 12, fresh);
+        return;
+    case 11:
+        gemm_block(a, b, step, k, c, ldc, 11, fresh);
+        return;
+    case 10:
+        gemm_block(a, b, step, k, c, ldc, 10, fresh);
+        return;
+    case 9:
+        gemm_block(a, b, step, k, c, ldc, 9, fresh);
+        return;
+    case 8:
+        gemm_block(a, b, step, k, c, ldc, 8, fresh);
+        return;
+    case 7:
+        gemm_block(a, b, step, k, c, ldc, 7, fresh);
+        return;
+    case 6:
+        gemm_block(a, b, step, k, c, ldc, 6, fresh);
+        return;
+    case 5:
+        gemm_block(a, b, step, k, c, ldc, 5, fresh);
+        return;
+    case 4:
+        gemm_block(a, b, step, k, c, ldc, 4, fresh);
+        return;
+    case 3:
+        gemm_block(a, b, step, k, c, ldc, 3, fresh);
+        return;
+    case 2:
+        gemm_block(a, b, step, k, c, ldc, 2, fresh);
+        return;
+    case 1:
+        gemm_block(a, b, step, k, c, ldc, 1, fresh);
+        return;
+    }
+}
+
+/* 16 rows and 16 columns at a time, and what is left over by masks. */
+static void interleave(float *out, size_t width, const float *x, size_t ld, size_t rows, size_t k) {
+    for (size_t r = 0; r < width; r += 16) {
+        __mmask16 w = width - r < 16 ? first16(width - r) : 0xffff;
+        for (size_t p = 0; p < k; p += 16) {
+            __mmask16 m = k - p < 16 ? first16(k - p) : 0xffff;
+            __m512 t[16];
+            for (size_t i = 0; i < 16; i++) t[i] = r + i < rows ? _mm512_maskz_loadu_ps(m, x + (r + i) * ld + p) : _mm512_setzero_ps();
+            transpose(t);
+            for (size_t i = 0; i < 16 && p + i < k; i++) _mm512_mask_storeu_ps(out + (p + i) * width + r, w, t[i]);
+        }
+    }
+}
+
+SETUN_ISA(setun_isa_avx512, "avx512", .tile_rows = ROWS, .width = 32, .lanes = 16, .gemm_rows = GEMM_ROWS, .gemm_cols = GEMM_COLS, .interleave = interleave);

@@ -140,4 +140,22 @@ static void squares(const float *t, size_t n, size_t d, float *out) {
     }
 }
 
-SETUN_ISA(setun_isa_ref, "scalar", .tile_rows = 1, .width = 1, .lanes = 1);
+void setun_gemm_ref(const setun_isa *shape, const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, size_t rows, int fresh) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < shape->gemm_cols; j++) {
+            float s = fresh ? 0 : c[r * ldc + j];
+            for (size_t p = 0; p < k; p++) s = setun_fma32(a[p * shape->gemm_rows + r], b[p * step + j], s);
+            c[r * ldc + j] = s;
+        }
+}
+
+static void gemm(const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, size_t rows, int fresh) {
+    setun_gemm_ref(&setun_isa_ref, a, b, step, k, c, ldc, rows, fresh);
+}
+
+void setun_interleave_ref(float *out, size_t width, const float *x, size_t ld, size_t rows, size_t k) {
+    for (size_t p = 0; p < k; p++)
+        for (size_t r = 0; r < width; r++) out[p * width + r] = r < rows ? x[r * ld + p] : 0;
+}
+
+SETUN_ISA(setun_isa_ref, "scalar", .tile_rows = 1, .width = 1, .lanes = 1, .gemm_rows = 4, .gemm_cols = 4, .interleave = setun_interleave_ref);

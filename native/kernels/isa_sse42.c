@@ -278,4 +278,38 @@ static void squares(const float *t, size_t n, size_t d, float *out) {
     memcpy(out, all, n * sizeof *out);
 }
 
-SETUN_ISA(setun_isa_sse42, "sse42", .tile_rows = 2, .width = 4, .lanes = 4, .tile_needs_granule = 1);
+/* ---- matmul: 2 rows by 4 columns at a time, four chains in two registers each; the packed block has more rows only to load fewer panels ---- */
+
+enum { GEMM_ROWS = 8, GEMM_COLS = 4 };
+
+static void gemm(const float *a, const float *b, size_t stride, size_t k, float *c, size_t ldc, size_t rows, int fresh) {
+    float spare[GEMM_COLS] = {0}; /* the row beyond an odd number of rows; its values of a are zeros */
+    for (size_t r = 0; r < rows; r += 2, a += 2, c += 2 * ldc) {
+        float *d = r + 1 < rows ? c + ldc : spare;
+        __m128 u = fresh ? _mm_setzero_ps() : LOAD(c), v = fresh ? _mm_setzero_ps() : LOAD(d);
+        __m128d s[2][2] = {{_mm_cvtps_pd(u), _mm_cvtps_pd(_mm_movehl_ps(u, u))}, {_mm_cvtps_pd(v), _mm_cvtps_pd(_mm_movehl_ps(v, v))}};
+        for (size_t p = 0; p < k; p++) {
+            __m128 w = LOAD(b + p * stride);
+            __m128d w0 = _mm_cvtps_pd(w), w1 = _mm_cvtps_pd(_mm_movehl_ps(w, w));
+            __m128d x0 = _mm_set1_pd((double)a[p * GEMM_ROWS]), x1 = _mm_set1_pd((double)a[p * GEMM_ROWS + 1]);
+            __m128i ties = _mm_setzero_si128();
+            __m128d n00 = step(x0, w0, s[0][0], &ties), n01 = step(x0, w1, s[0][1], &ties);
+            __m128d n10 = step(x1, w0, s[1][0], &ties), n11 = step(x1, w1, s[1][1], &ties);
+            if (!_mm_testz_si128(ties, ties)) {
+                n00 = careful(x0, w0, s[0][0]);
+                n01 = careful(x0, w1, s[0][1]);
+                n10 = careful(x1, w0, s[1][0]);
+                n11 = careful(x1, w1, s[1][1]);
+            }
+            s[0][0] = n00;
+            s[0][1] = n01;
+            s[1][0] = n10;
+            s[1][1] = n11;
+        }
+        _mm_storeu_ps(c, _mm_movelh_ps(_mm_cvtpd_ps(s[0][0]), _mm_cvtpd_ps(s[0][1])));
+        _mm_storeu_ps(d, _mm_movelh_ps(_mm_cvtpd_ps(s[1][0]), _mm_cvtpd_ps(s[1][1])));
+    }
+}
+
+SETUN_ISA(setun_isa_sse42, "sse42", .tile_rows = 2, .width = 4, .lanes = 4, .tile_needs_granule = 1, .gemm_rows = GEMM_ROWS, .gemm_cols = GEMM_COLS,
+          .interleave = setun_interleave_ref);

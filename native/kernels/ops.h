@@ -15,6 +15,7 @@ int32_t setun_op_constrain(const setun_isa *isa, const setun_team *team, setun_c
 int32_t setun_op_dot(const setun_isa *isa, const setun_team *team, setun_reduce *a);
 int32_t setun_op_norm2(const setun_isa *isa, const setun_team *team, setun_reduce *a);
 int32_t setun_op_kmeans(const setun_isa *isa, const setun_team *team, setun_kmeans *a);
+int32_t setun_op_matmul(const setun_isa *isa, const setun_team *team, setun_matmul *a);
 
 /* Writes a message and returns SETUN_EINVAL. */
 int32_t setun_invalid(const setun_call *call, const char *message);

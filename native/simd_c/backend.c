@@ -9,12 +9,13 @@
     static int32_t constrain_##level(setun_ctx *c, void *a) { return (void)c, setun_op_constrain(&setun_isa_##level, 0, a); }                                  \
     static int32_t dot_##level(setun_ctx *c, void *a) { return (void)c, setun_op_dot(&setun_isa_##level, 0, a); }                                              \
     static int32_t norm2_##level(setun_ctx *c, void *a) { return (void)c, setun_op_norm2(&setun_isa_##level, 0, a); }                                          \
-    static int32_t kmeans_##level(setun_ctx *c, void *a) { return (void)c, setun_op_kmeans(&setun_isa_##level, 0, a); }
+    static int32_t kmeans_##level(setun_ctx *c, void *a) { return (void)c, setun_op_kmeans(&setun_isa_##level, 0, a); }                                        \
+    static int32_t matmul_##level(setun_ctx *c, void *a) { return (void)c, setun_op_matmul(&setun_isa_##level, 0, a); }
 
 #define ENTRIES(level, name)                                                                                                                                   \
     {name, SETUN_OP_QUANTIZE, 1, quantize_##level}, {name, SETUN_OP_CONSTRAIN, 1, constrain_##level}, {name, SETUN_OP_DOT, 1, dot_##level},                    \
-        {name, SETUN_OP_NORM2, 1, norm2_##level}, {                                                                                                            \
-        name, SETUN_OP_KMEANS, 1, kmeans_##level                                                                                                               \
+        {name, SETUN_OP_NORM2, 1, norm2_##level}, {name, SETUN_OP_KMEANS, 1, kmeans_##level}, {                                                                \
+        name, SETUN_OP_MATMUL, 1, matmul_##level                                                                                                               \
     }
 
 KERNELS(ref)
@@ -31,7 +32,7 @@ static const setun_kernel kernels[] = {ENTRIES(neon, "neon"), ENTRIES(ref, "scal
 static const setun_kernel kernels[] = {ENTRIES(ref, "scalar")};
 #endif
 
-enum { OPS = 5, LEVELS = sizeof kernels / sizeof *kernels / OPS };
+enum { OPS = 6, LEVELS = sizeof kernels / sizeof *kernels / OPS };
 
 /* Levels are listed best first, so what a machine can run is always a tail of the list: one table for each tail. */
 #define TABLE(skip)                                                                                                                                            \

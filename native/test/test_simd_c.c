@@ -23,12 +23,12 @@ static const setun_table *table;
 static long cases[KERNELS], mismatches;
 
 void expect(int ok, const setun_kernel *k, const char *text, ...) {
-    static const char *const ops[] = {"?", "quantize", "constrain", "dot", "norm2", "kmeans"};
+    static const char *const ops[] = {"?", "quantize", "constrain", "dot", "norm2", "kmeans", "matmul"};
     cases[k - table->kernels]++;
     if (ok || mismatches++ >= 20) return;
     va_list list;
     va_start(list, text);
-    printf("MISMATCH %s/%s: ", ops[k->op < 6 ? k->op : 0], k->name);
+    printf("MISMATCH %s/%s: ", ops[k->op < 7 ? k->op : 0], k->name);
     vprintf(text, list);
     printf("\n");
     va_end(list);
@@ -152,6 +152,7 @@ int main(int argc, char **argv) {
     test_quantize();
     test_reduce();
     test_kmeans();
+    test_matmul();
 
     long total = 0;
     for (uint32_t i = 0; i < table->kernel_count; i++) {
