@@ -14,15 +14,16 @@ const (
 	OpDot       Op = 3
 	OpNorm2     Op = 4
 	OpKMeans    Op = 5
-	opEnd       Op = 6
+	OpMatMul    Op = 6
+	opEnd       Op = 7
 )
 
 // Ops lists every op in the order of their numbers.
-func Ops() []Op { return []Op{OpQuantize, OpConstrain, OpDot, OpNorm2, OpKMeans} }
+func Ops() []Op { return []Op{OpQuantize, OpConstrain, OpDot, OpNorm2, OpKMeans, OpMatMul} }
 
 // String returns the op's name as commands print it.
 func (o Op) String() string {
-	names := [...]string{"", "quantize", "constrain", "dot", "norm2", "kmeans"}
+	names := [...]string{"", "quantize", "constrain", "dot", "norm2", "kmeans", "matmul"}
 	if o >= opEnd || o == 0 {
 		return "unknown op"
 	}
@@ -46,5 +47,6 @@ type Backend interface {
 	Constrain(k Kernel, a *Constrain) error
 	Reduce(k Kernel, a *Reduce) error // Dot and Norm2
 	KMeans(ctx context.Context, k Kernel, a *KMeans) error
+	MatMul(k Kernel, a *MatMul) error
 	Close() error
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"slices"
@@ -128,6 +129,19 @@ func check(ctx context.Context, want, got *runtime.Runtime) error {
 	}
 	if !slices.Equal(a.Labels, b.Labels) || !slices.Equal(a.Centroids, b.Centroids) || a.Inertia != b.Inertia {
 		return fmt.Errorf("kmeans differs from pure Go")
+	}
+	c, err := want.MatMul(nil, d.x[:63*k], d.y[:k*65], 63, 65, k, runtime.MatMulOptions{})
+	if err != nil {
+		return err
+	}
+	e, err := got.MatMul(nil, d.x[:63*k], d.y[:k*65], 63, 65, k, runtime.MatMulOptions{})
+	switch {
+	case errors.Is(err, runtime.ErrNoBackend): // a library from before this op
+		return nil
+	case err != nil:
+		return err
+	case !slices.Equal(c, e):
+		return fmt.Errorf("matmul differs from pure Go")
 	}
 	return nil
 }

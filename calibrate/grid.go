@@ -62,6 +62,18 @@ func grid(op backends.Op, quick bool) []job {
 				}
 			}
 		}
+	case backends.OpMatMul:
+		add := func(m, n, k, batch int) { jobs = append(jobs, job{shape: dispatch.MatMul(m, n, k, batch)}) }
+		for e := 0; e <= top-14; e += step { // square ones up to 4096
+			add(1<<e, 1<<e, 1<<e, 1)
+		}
+		for _, k := range []int{64, 1024} { // one row or few, as a model answers; flat and deep ones; a batch
+			add(1, 1024, k, 1)
+			add(8, 1024, k, 1)
+			add(256, 1024, k, 1)
+			add(64, 64, k, 1)
+			add(64, 64, k, 8)
+		}
 	default:
 		for _, n := range sizes(4, top, step) {
 			jobs = append(jobs, job{shape: dispatch.Vector(op, n)})

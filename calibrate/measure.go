@@ -52,6 +52,13 @@ func (d *data) call(rt *runtime.Runtime, j job) func() (parts int, err error) {
 		return func() (int, error) { _, err := rt.Dot(d.x[:n], d.y[:n]); return 1, err }
 	case backends.OpNorm2:
 		return func() (int, error) { _, err := rt.Norm2(d.x[:n]); return 1, err }
+	case backends.OpMatMul:
+		m, depth, batch := int(j.shape.M), int(j.shape.K), int(j.shape.Batch)
+		a, b, c := d.x[:batch*m*depth], d.y[:batch*depth*n], d.dst[:batch*m*n]
+		return func() (int, error) {
+			_, err := rt.MatMul(c, a, b, m, n, depth, runtime.MatMulOptions{Batch: batch})
+			return 1, err
+		}
 	}
 	dim, k := int(j.shape.D), int(j.shape.K)
 	var c *runtime.Clustering

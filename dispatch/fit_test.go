@@ -34,6 +34,7 @@ var planting = []struct {
 	{backends.OpDot, Coef{25, 0.2}},
 	{backends.OpNorm2, Coef{2500, 0.008}},
 	{backends.OpKMeans, Coef{4000, 0.02, 0.3, 2}},
+	{backends.OpMatMul, Coef{400, 0.02, 0.3}},
 }
 
 func TestFitRecoversPlantedCoefficients(t *testing.T) {

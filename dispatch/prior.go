@@ -70,6 +70,8 @@ func (h Hardware) Prior(op backends.Op, a Arm) Model {
 		return Model{Coef{s.launch, 0.5 / (s.bytes * t), 1 / (s.bytes * t), 10 / t}, h.memory(s.bytes*t, t)}
 	case backends.OpKMeans:
 		return Model{Coef: Coef{10 * s.launch, 2 / (s.flops * t), 4 / (s.bytes * t), 4 / s.bytes}}
+	case backends.OpMatMul:
+		return Model{Coef: Coef{2 * s.launch, 2 / (s.flops * t), 4 / (s.bytes * t), 0}}
 	}
 	return Model{Coef{s.launch, 1 / (s.bytes * t)}, h.memory(s.bytes*t, t)}
 }

@@ -18,6 +18,8 @@ func randomShape(r *rand.Rand, op backends.Op) Shape {
 	switch op {
 	case backends.OpKMeans:
 		return KMeans(n, 1+r.IntN(256), 1+r.IntN(256))
+	case backends.OpMatMul:
+		return MatMul(1+r.IntN(1024), n>>12+1+r.IntN(64), 1+r.IntN(1024), 1+r.IntN(3))
 	case backends.OpQuantize:
 		o := quant.Options{Format: quant.Format(1 + r.IntN(3))}
 		if r.IntN(2) == 0 {
@@ -121,7 +123,7 @@ func TestBadInput(t *testing.T) {
 	for op := range 256 {
 		s := Shape{Op: backends.Op(op), N: 5}
 		d := router.Decide(&s, 0)
-		if known := op >= 1 && op <= 5; known != (d.Arm >= 0) || known != (len(router.Arms(s.Op)) > 0) || known != (len(router.Thresholds(s.Op)) > 0) {
+		if known := op >= 1 && op <= len(backends.Ops()); known != (d.Arm >= 0) || known != (len(router.Arms(s.Op)) > 0) || known != (len(router.Thresholds(s.Op)) > 0) {
 			t.Errorf("op %d: %+v", op, d)
 		}
 		if x := router.Explain(s, 0); x.Arms == nil || x.String() == "" || Reason(op).String() == "" {

@@ -36,6 +36,8 @@ func Run(t *testing.T, b backends.Backend) {
 				s.reduce()
 			case backends.OpKMeans:
 				s.kmeans()
+			case backends.OpMatMul:
+				s.products()
 			}
 			t.Logf("%d cases", s.cases)
 			if s.cases == 0 {

@@ -155,7 +155,6 @@ static void clusters(const setun_table *t, const char *filter, size_t n, size_t 
 static void products(const setun_table *t, const char *filter, size_t n) {
     float *a = vector(PLAIN, n * n, 0), *b = vector(PLAIN, n * n, 0), *c = guarded(n * n * sizeof *c, 0);
     memset(c, 0, n * n * sizeof *c);
-    double peak = 0;
     for (uint32_t i = 0; i < t->kernel_count; i++) {
         const setun_kernel *k = &t->kernels[i];
         if (k->op != SETUN_OP_MATMUL || !wanted("matmul", k, filter) || (n > 512 && k->name[0] == 's')) continue; /* the emulated ones take long */
@@ -168,7 +167,6 @@ static void products(const setun_table *t, const char *filter, size_t n) {
         line("matmul", k, shape, seconds(&(trial){k, &m, NULL}), 2.0 * (double)n * (double)n * (double)n, "GFLOP/s");
         release(m.workspace);
     }
-    (void)peak;
     release(a), release(b), release(c);
 }
 

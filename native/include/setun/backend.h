@@ -144,12 +144,12 @@ typedef struct setun_matmul {
     uint32_t flags, reserved;
     int64_t m, n, k; /* all at least 1 */
     const float *a, *b;
-    float *c;                              /* m rows of n values; overlaps neither a nor b */
-    int64_t lda, ldb, ldc;                 /* values from a stored row to the next, at least those of a row */
-    int64_t batch;                         /* products, at least 1 */
-    int64_t stride_a, stride_b, stride_c;  /* values from a product's matrix to the next one's; 0 for a or b: they share it */
-    void *workspace;                       /* 64-byte aligned scratch; null: only workspace_size is set */
-    int64_t workspace_size;                /* in: bytes at workspace; out, when workspace is null: bytes needed */
+    float *c;                             /* m rows of n values; overlaps neither a nor b */
+    int64_t lda, ldb, ldc;                /* values from a stored row to the next, at least those of a row */
+    int64_t batch;                        /* products, at least 1 */
+    int64_t stride_a, stride_b, stride_c; /* values from a product's matrix to the next one's; 0 for a or b: they share it */
+    void *workspace;                      /* 64-byte aligned scratch; null: only workspace_size is set */
+    int64_t workspace_size;               /* in: bytes at workspace; out, when workspace is null: bytes needed */
 } setun_matmul;
 
 /* ---- The table --------------------------------------------------------------------------------------------------- */

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conform
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/backends/cpu"
+)
+
+// layout of a product: whether A and B are stored transposed, whether C is added to, values between rows and between matrices.
+type layout struct {
+	transA, transB, accumulate bool
+	gap, batch                 int
+	sharedB                    bool
+}
+
+func layouts() (list []layout) {
+	for i := range 8 {
+		list = append(list, layout{transA: i&1 != 0, transB: i&2 != 0, accumulate: i&4 != 0, gap: i % 3 * 5, batch: 1 + i%4, sharedB: i%5 == 2})
+	}
+	return list
+}
+
+// argument makes the argument of a product over values of a kind.
+func (l layout) argument(kind string, m, n, k int) backends.MatMul {
+	rowsA, colsA, rowsB, colsB := m, k, k, n
+	if l.transA {
+		rowsA, colsA = k, m
+	}
+	if l.transB {
+		rowsB, colsB = n, k
+	}
+	a := backends.MatMul{M: m, N: n, K: k, TransA: l.transA, TransB: l.transB, Accumulate: l.accumulate, LDA: colsA + l.gap, LDB: colsB + l.gap, LDC: n + l.gap, Batch: l.batch}
+	a.StrideA, a.StrideB, a.StrideC = rowsA*a.LDA+l.gap, rowsB*a.LDB+l.gap, m*a.LDC+l.gap
+	if l.sharedB {
+		a.StrideB = 0
+	}
+	a.A, a.B = data(kind, (l.batch-1)*a.StrideA+rowsA*a.LDA, 3), data(kind, (l.batch-1)*a.StrideB+rowsB*a.LDB+1, 1)
+	a.C = data("normal", l.batch*a.StrideC, 2)
+	return a
+}
+
+// products compares shapes around blocks, tiles and slices with pure Go. Gaps of C must stay as they are.
+func (s *suite) products() {
+	sides := []int{1, 2, 3, 5, 6, 7, 8, 9, 13, 14, 15, 16, 17, 31, 32, 33, 47, 65}
+	large := [][3]int{{70, 90, 513}, {29, 300, 1025}, {171, 260, 40}, {4100, 3, 2}, {3, 4100, 2}, {1, 257, 100}, {257, 1, 100}}
+	if testing.Short() {
+		sides, large = []int{1, 7, 14, 33}, [][3]int{{70, 90, 513}}
+	}
+	all := layouts()
+	for i, m := range sides {
+		for j, n := range sides {
+			t := i*len(sides) + j
+			s.product(kinds[t%len(kinds)], all[t%len(all)], m, n, sides[(t*7)%len(sides)])
+		}
+	}
+	for i, v := range large {
+		for _, l := range all {
+			s.product(kinds[i%4], l, v[0], v[1], v[2])
+		}
+	}
+	for _, v := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1)), math.MaxFloat32} { // they propagate
+		for _, l := range all {
+			a := l.argument("few", 20, 40, 15)
+			for i := 0; i < len(a.A); i += 97 {
+				a.A[i] = v
+			}
+			a.B[len(a.B)/2] = v
+			s.productCase(fmt.Sprintf("few with %v %+v", v, l), a)
+		}
+	}
+}
+
+func (s *suite) product(kind string, l layout, m, n, k int) {
+	s.productCase(fmt.Sprintf("%s %+v %dx%dx%d", kind, l, m, n, k), l.argument(kind, m, n, k))
+}
+
+func (s *suite) productCase(name string, a backends.MatMul) {
+	s.cases++
+	if err := a.Check(); err != nil {
+		s.Fatalf("%s: the case itself is wrong: %v", name, err)
+	}
+	want, got := a, a
+	want.C, got.C = append([]float32(nil), a.C...), append([]float32(nil), a.C...)
+	errWant, errGot := cpu.Backend{}.MatMul(backends.Kernel{}, &want), s.b.MatMul(s.k, &got)
+	if errWant != nil || errGot != nil {
+		s.Fatalf("%s: %v, pure Go: %v", name, errGot, errWant)
+	}
+	for i, v := range want.C {
+		if g := got.C[i]; math.Float32bits(v) != math.Float32bits(g) && (v == v || g == g) { // a NaN is a NaN, whatever its payload
+			s.Fatalf("%s: value %d is %v, pure Go %v", name, i, g, v)
+		}
+	}
+}
