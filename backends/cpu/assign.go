@@ -63,10 +63,10 @@ func assignPortable(s *lloyd.Step) {
 	x, centred := make([]float64, s.D), make([]float32, s.D)
 	score := make([]float64, len(c.bias))
 	for i := range s.N {
-		mean, square := s.Mean[:s.D], 0.0
-		for p, v := range s.X[i*s.D:][:s.D] {
-			centred[p] = v - mean[p]
-			x[p] = float64(centred[p])
+		square := 0.0
+		centre(centred, s, i)
+		for p, v := range centred {
+			x[p] = float64(v)
 			square += x[p] * x[p]
 		}
 		best, second, label := math.Inf(-1), math.Inf(-1), 0

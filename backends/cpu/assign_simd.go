@@ -40,13 +40,14 @@ func assign(s *lloyd.Step) {
 		}
 	}
 	rows := make([]float32, tileRows*s.D) // element p of row r at p*tileRows + r
-	x := make([]float64, s.D)
+	x, row := make([]float64, s.D), make([]float32, s.D)
 	scores := make([]float32, tileRows*len(bias)) // of tileRows rows
 	for i := 0; i < s.N; i += tileRows {
 		n := min(tileRows, s.N-i)
 		for r := range n {
-			for p, v := range s.X[(i+r)*s.D:][:s.D] {
-				rows[p*tileRows+r] = v - s.Mean[p]
+			centre(row, s, i+r)
+			for p, v := range row {
+				rows[p*tileRows+r] = v
 			}
 		}
 		for t := range tiles {

@@ -3,6 +3,7 @@
 package cpu
 
 import (
+	"context"
 	"math"
 
 	"github.com/setun-compute/setun/backends"
@@ -10,8 +11,35 @@ import (
 	"github.com/setun-compute/setun/internal/lloyd"
 )
 
-// Step does one step of k-means over the rows it is given. It keeps no state.
+// sliceWork is how many multiply-adds may pass between two looks at Cancel: a quarter of a second.
+const sliceWork = 1 << 28
+
+// Step does one step of k-means over the rows it is given, slice by slice. It keeps no state.
 func Step(s *lloyd.Step) error {
+	if s.Kind == lloyd.Potential {
+		potential(s)
+		return nil
+	}
+	work := s.D
+	if s.Kind == lloyd.Assign {
+		work *= s.K
+	}
+	s.Changed = 0
+	rows := max(canon.Chunk, sliceWork/work)
+	for i := 0; i < s.N; i += rows {
+		if s.Cancel != nil && s.Cancel.Load() != 0 {
+			return context.Canceled
+		}
+		part := s.Rows(i, min(rows, s.N-i))
+		if err := slice(&part); err != nil {
+			return err
+		}
+		s.Changed += part.Changed
+	}
+	return nil
+}
+
+func slice(s *lloyd.Step) error {
 	switch s.Kind {
 	case lloyd.Range:
 		return columnRange(s)
@@ -21,15 +49,39 @@ func Step(s *lloyd.Step) error {
 		assign(s)
 	case lloyd.Distance:
 		distances(s)
+	case lloyd.Units:
+		units(s)
 	}
 	return nil
+}
+
+// centre writes row i times its unit less the mean to dst.
+func centre(dst []float32, s *lloyd.Step, i int) {
+	mean, row := s.Mean[:len(dst)], s.X[i*s.D:][:len(dst)]
+	if s.Unit == nil {
+		for p, v := range row {
+			dst[p] = v - mean[p]
+		}
+		return
+	}
+	u := s.Unit[i]
+	for p, v := range row {
+		dst[p] = float32(v*u) - mean[p]
+	}
 }
 
 func columnRange(s *lloyd.Step) error {
 	low, high := s.Low[:s.D], s.High[:s.D]
 	var worst uint32
+	scaled, row := make([]float32, s.D), []float32(nil)
 	for i := range s.N {
-		for j, v := range s.X[i*s.D:][:s.D] {
+		if row = s.X[i*s.D:][:s.D]; s.Unit != nil {
+			for p, v := range row {
+				scaled[p] = v * s.Unit[i]
+			}
+			row = scaled
+		}
+		for j, v := range row {
 			worst = max(worst, math.Float32bits(v)&absMask)
 			if v < low[j] {
 				low[j] = v
@@ -49,10 +101,44 @@ func columnRange(s *lloyd.Step) error {
 const rounder = 3 << 51
 
 func columnSums(s *lloyd.Step) {
+	x := make([]float32, s.D)
+	whole := *s
+	whole.Mean = make([]float32, s.D)
 	for i := range s.N {
-		for j, v := range s.X[i*s.D:][:s.D] {
+		centre(x, &whole, i)
+		for j, v := range x {
 			s.Sums[j] += int64((float64(float64(v)*s.Scale[j]) + rounder) - rounder)
 		}
+	}
+}
+
+// potential: the integer sum of each chunk of weighted distances.
+func potential(s *lloyd.Step) {
+	at := func(i int) float64 {
+		v := float64(s.Distance[i])
+		if s.Weights != nil {
+			v *= float64(s.Weights[i])
+		}
+		return v
+	}
+	var top float64
+	for i := range s.N {
+		top = max(top, at(i))
+	}
+	_, e := math.Frexp(top)
+	s.WeightScale = math.Ldexp(s.WeightScale, -e)
+	for i := range s.N {
+		if i%canon.Chunk == 0 {
+			s.Sums[i/canon.Chunk] = 0
+		}
+		s.Sums[i/canon.Chunk] += int64((float64(at(i)*s.WeightScale) + rounder) - rounder)
+	}
+}
+
+// units: 1/‖x‖ of each row.
+func units(s *lloyd.Step) {
+	for i := range s.N {
+		s.Distance[i] = float32(1 / math.Sqrt(canon.SumSquares(s.X[i*s.D:][:s.D])))
 	}
 }
 
@@ -76,10 +162,10 @@ func distances(s *lloyd.Step) {
 		if s.Labels != nil {
 			c = s.Centroids[int(s.Labels[i])*s.D:][:s.D]
 		}
-		mean := s.Mean[:s.D]
+		centre(t, s, i)
 		low := uint32(infBits)
-		for p, v := range s.X[i*s.D:][:s.D] {
-			t[p] = float32(v-mean[p]) - c[p]
+		for p := range t {
+			t[p] -= c[p]
 			low = min(low, smallest(t[p]))
 		}
 		var a float32

@@ -7,22 +7,22 @@ import (
 	"errors"
 	"math"
 	"math/bits"
+	"slices"
+	"sync/atomic"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/internal/canon"
 )
 
-// sliceWork is how many multiply-adds a step may take before the context is looked at: a quarter of a second in pure
-// Go, a few milliseconds in native code.
-const sliceWork = 1 << 28
-
 // fit is the state of one run.
 type fit struct {
 	a    *backends.KMeans
 	ctx  context.Context
+	stop atomic.Int32 // non-zero once ctx has ended
 	step Func
 
 	precision int       // B of docs/numerics.md
+	unit      []float32 // N; nil for L2
 	mean      []float32 // D
 	centroids []float32 // K*D, centred
 	exponent  []int     // D: of the integer sums
@@ -46,6 +46,7 @@ func Run(ctx context.Context, a *backends.KMeans, step Func) error {
 	if a.Weights != nil {
 		f.weights = make([]int64, a.K)
 	}
+	defer context.AfterFunc(ctx, func() { f.stop.Store(1) })()
 	if err := f.centre(); err != nil {
 		return err
 	}
@@ -58,35 +59,20 @@ func Run(ctx context.Context, a *backends.KMeans, step Func) error {
 	return f.finish()
 }
 
-// slices calls the step for one range of rows after another. work is the multiply-adds of a row.
-func (f *fit) slices(s Step, work int) (changed int64, err error) {
-	a := f.a
-	rows := max(canon.Chunk, sliceWork/max(1, work)/canon.Chunk*canon.Chunk)
-	whole := s
-	for i := 0; i < a.N; i += rows {
-		if err := f.ctx.Err(); err != nil {
-			return changed, err
-		}
-		n := min(rows, a.N-i)
-		s.X, s.N, s.D = a.X[i*a.D:(i+n)*a.D], n, a.D
-		s.Labels, s.Distance, s.Weights = part(whole.Labels, i, n), part(whole.Distance, i, n), part(whole.Weights, i, n)
-		s.Changed = 0
-		if err := f.step(&s); err != nil {
-			if errors.Is(err, backends.ErrNonFinite) {
-				return changed, f.locate()
-			}
-			return changed, err
-		}
-		changed += s.Changed
+// pass does a step over all points.
+func (f *fit) pass(s *Step) error {
+	s.X, s.N, s.D, s.Unit, s.Cancel = f.a.X, f.a.N, f.a.D, f.unit, &f.stop
+	err := f.ctx.Err()
+	if err == nil {
+		err = f.step(s)
 	}
-	return changed, nil
-}
-
-func part[E any](s []E, i, n int) []E {
-	if s == nil {
-		return nil
+	switch {
+	case f.ctx.Err() != nil:
+		return f.ctx.Err()
+	case errors.Is(err, backends.ErrNonFinite):
+		return f.locate()
 	}
-	return s[i : i+n]
+	return err
 }
 
 // locate names the first value that is not finite.
@@ -106,14 +92,14 @@ func (f *fit) centre() error {
 	for j := range low {
 		low[j], high[j] = float32(math.Inf(1)), float32(math.Inf(-1))
 	}
-	if _, err := f.slices(Step{Kind: Range, Low: low, High: high}, a.D); err != nil {
+	if err := f.pass(&Step{Kind: Range, Low: low, High: high}); err != nil {
 		return err
 	}
 	for j := range low {
 		f.setScale(j, max(-low[j], high[j]), 0)
 	}
 	totals := make([]int64, a.D)
-	if _, err := f.slices(Step{Kind: Mean, Scale: f.scale, Sums: totals}, a.D); err != nil {
+	if err := f.pass(&Step{Kind: Mean, Scale: f.scale, Sums: totals}); err != nil {
 		return err
 	}
 	if a.Weights != nil {
@@ -176,7 +162,8 @@ func (f *fit) assign(withSums bool) (changed int64, err error) {
 			s.Weights, s.WeightSums, s.WeightScale = a.Weights, f.weights, math.Ldexp(1, f.weightExp)
 		}
 	}
-	return f.slices(s, a.K*a.D)
+	err = f.pass(&s)
+	return s.Changed, err
 }
 
 // mass is the Σw of cluster j, in its integer unit.
@@ -187,28 +174,38 @@ func (f *fit) mass(j int) int64 {
 	return f.counts[j]
 }
 
-// update moves the centroids to the means of their clusters and returns how far they went: S((c_new − c_old)²).
-func (f *fit) update() float64 {
-	var moved canon.Tree
-	var chunk [canon.Chunk]float64
-	n := 0
+// update moves the centroids to the means of their clusters. With measure it returns how far they went: S((c_new − c_old)²).
+func (f *fit) update(measure bool) float64 {
+	d := f.a.D
+	unscale := make([]float64, d)
+	for p, e := range f.exponent {
+		unscale[p] = math.Ldexp(1, f.weightExp-e)
+	}
+	var old []float32
+	if measure {
+		old = slices.Clone(f.centroids)
+	}
 	for j := range f.a.K {
 		w := float64(f.mass(j))
-		for p := range f.a.D {
-			i := j*f.a.D + p
-			old := f.centroids[i]
-			if w > 0 {
-				f.centroids[i] = float32(math.Ldexp(float64(f.sums[i])/w, f.weightExp-f.exponent[p]))
-			}
-			d := float64(f.centroids[i]) - float64(old)
-			chunk[n] = float64(d * d)
-			if n++; n == canon.Chunk {
-				moved.Add(canon.ChunkSum(chunk[:]))
-				n = 0
-			}
+		if w == 0 {
+			continue
+		}
+		c, sums := f.centroids[j*d:][:d], f.sums[j*d:][:d]
+		for p, u := range unscale {
+			c[p] = float32(float64(sums[p]) / w * u) // a power of two: exact
 		}
 	}
-	if n > 0 {
+	if !measure {
+		return 0
+	}
+	var moved canon.Tree
+	var chunk [canon.Chunk]float64
+	for i := 0; i < len(old); i += canon.Chunk {
+		n := min(canon.Chunk, len(old)-i)
+		for l, c := range f.centroids[i : i+n] {
+			v := float64(c) - float64(old[i+l])
+			chunk[l] = float64(v * v)
+		}
 		moved.Add(canon.ChunkSum(chunk[:n]))
 	}
 	return moved.Sum()
@@ -245,7 +242,7 @@ func (f *fit) iterate() error {
 		if err := f.refill(); err != nil {
 			return err
 		}
-		if moved := f.update(); a.Tol > 0 && moved <= limit {
+		if moved := f.update(a.Tol > 0); a.Tol > 0 && moved <= limit {
 			a.Converged = true
 			break
 		}
@@ -257,7 +254,7 @@ func (f *fit) iterate() error {
 // spread is V of docs/numerics.md: the mean variance of a column.
 func (f *fit) spread() (float64, error) {
 	a := f.a
-	if _, err := f.slices(Step{Kind: Distance, K: 1, Mean: f.mean, Centroids: make([]float32, a.D), Distance: f.distance}, a.D); err != nil {
+	if err := f.pass(&Step{Kind: Distance, K: 1, Mean: f.mean, Centroids: make([]float32, a.D), Distance: f.distance}); err != nil {
 		return 0, err
 	}
 	return f.total(nil) / (float64(a.N) * float64(a.D)), nil
@@ -299,6 +296,5 @@ func (f *fit) finish() error {
 
 // distances fills f.distance with every point's D² to the centroid of its label.
 func (f *fit) distances() error {
-	_, err := f.slices(Step{Kind: Distance, K: f.a.K, Mean: f.mean, Centroids: f.centroids, Labels: f.a.Labels, Distance: f.distance}, f.a.D)
-	return err
+	return f.pass(&Step{Kind: Distance, K: f.a.K, Mean: f.mean, Centroids: f.centroids, Labels: f.a.Labels, Distance: f.distance})
 }

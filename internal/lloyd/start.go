@@ -3,6 +3,7 @@
 package lloyd
 
 import (
+	"container/heap"
 	"math"
 	"slices"
 
@@ -26,12 +27,15 @@ func (f *fit) start() error {
 	}
 	taken := make([]int, 0, a.K)
 	for t := range a.K {
-		row := f.draw(t, taken)
+		row, err := f.draw(t, taken)
+		if err != nil {
+			return err
+		}
 		taken = append(taken, row)
 		c := f.centroids[t*a.D:][:a.D]
 		f.centred(c, row)
 		s := Step{Kind: Distance, KeepMin: true, K: 1, Mean: f.mean, Centroids: c, Distance: f.distance}
-		if _, err := f.slices(s, a.D); err != nil {
+		if err := f.pass(&s); err != nil {
 			return err
 		}
 	}
@@ -46,47 +50,46 @@ func (f *fit) centred(dst []float32, i int) {
 }
 
 // draw returns the row of the t-th centre.
-func (f *fit) draw(t int, taken []int) int {
+func (f *fit) draw(t int, taken []int) (int, error) {
 	a := f.a
 	seeded := func(total uint64) int64 { return int64(canon.Choose(a.Seed, uint64(t), total)) }
-	potential := func(i int) float64 { return float64(f.distance[i]) }
-	switch {
-	case t == 0 && a.Weights == nil:
-		return int(seeded(uint64(a.N)))
-	case t == 0:
-		potential = func(i int) float64 { return float64(a.Weights[i]) }
-	case a.Weights != nil:
-		potential = func(i int) float64 { return float64(a.Weights[i]) * float64(f.distance[i]) }
+	distance := f.distance
+	if t == 0 { // by weight alone
+		if a.Weights == nil {
+			return int(seeded(uint64(a.N))), nil
+		}
+		distance = make([]float32, a.N)
+		for i := range distance {
+			distance[i] = 1
+		}
 	}
-	var largest float64
-	for i := range a.N {
-		largest = max(largest, potential(i))
+	s := Step{Kind: Potential, Weights: a.Weights, Distance: distance, Sums: make([]int64, (a.N-1)/canon.Chunk+1), WeightScale: math.Ldexp(1, f.precision)}
+	if err := f.pass(&s); err != nil {
+		return 0, err
 	}
-	if largest == 0 { // every point is a centre already
+	var total int64
+	for _, v := range s.Sums {
+		total += v
+	}
+	if total == 0 { // every point is a centre already
 		for i := range a.N {
 			if !slices.Contains(taken, i) {
-				return i
+				return i, nil
 			}
 		}
 	}
-	_, e := math.Frexp(largest)
-	scale := math.Ldexp(1, f.precision-e)
-	blocks := make([]int64, (a.N-1)/canon.Chunk+1)
-	var total int64
-	for i := range a.N {
-		q := rint(potential(i) * scale)
-		blocks[i/canon.Chunk] += q
-		total += q
-	}
 	r := seeded(uint64(total))
 	b := 0
-	for ; r >= blocks[b]; b++ {
-		r -= blocks[b]
+	for ; r >= s.Sums[b]; b++ {
+		r -= s.Sums[b]
 	}
-	i := b * canon.Chunk
-	for ; ; i++ {
-		if r -= rint(potential(i) * scale); r < 0 {
-			return i
+	for i := b * canon.Chunk; ; i++ {
+		v := float64(distance[i])
+		if a.Weights != nil {
+			v *= float64(a.Weights[i])
+		}
+		if r -= rint(v * s.WeightScale); r < 0 {
+			return i, nil
 		}
 	}
 }
@@ -95,42 +98,53 @@ func (f *fit) draw(t int, taken []int) int {
 // was in; the integer sums make that exact.
 func (f *fit) refill() error {
 	a := f.a
-	var order []int32 // rows, farthest first
-	next := 0
+	var far farthest
 	for j := range a.K {
 		if f.mass(j) > 0 {
 			continue
 		}
-		if order == nil {
+		if far.distance == nil {
 			if err := f.distances(); err != nil {
 				return err
 			}
-			order = make([]int32, a.N)
-			for i := range order {
-				order[i] = int32(i)
-			}
-			slices.SortStableFunc(order, func(p, q int32) int {
-				switch dp, dq := f.distance[p], f.distance[q]; {
-				case dp > dq:
-					return -1
-				case dp < dq:
-					return 1
-				}
-				return 0
-			})
+			far.fill(f.distance)
 		}
-		for ; next < len(order); next++ {
-			row := int(order[next])
+		for moved := false; !moved && len(far.rows) > 0; {
+			row := int(heap.Pop(&far).(int32))
 			if f.distance[row] == 0 {
 				return nil // duplicates only: the centroid stays where it is
 			}
-			if f.move(row, j) {
-				next++
-				break
-			}
+			moved = f.move(row, j)
 		}
 	}
 	return nil
+}
+
+// farthest is a heap of rows, the greatest distance first, of equals the lowest row.
+type farthest struct {
+	distance []float32
+	rows     []int32
+}
+
+func (h *farthest) fill(distance []float32) {
+	h.distance, h.rows = distance, make([]int32, len(distance))
+	for i := range h.rows {
+		h.rows[i] = int32(i)
+	}
+	heap.Init(h)
+}
+
+func (h *farthest) Len() int { return len(h.rows) }
+func (h *farthest) Less(i, j int) bool {
+	p, q := h.rows[i], h.rows[j]
+	return h.distance[p] > h.distance[q] || h.distance[p] == h.distance[q] && p < q
+}
+func (h *farthest) Swap(i, j int) { h.rows[i], h.rows[j] = h.rows[j], h.rows[i] }
+func (h *farthest) Push(any)      {}
+func (h *farthest) Pop() any {
+	last := h.rows[len(h.rows)-1]
+	h.rows = h.rows[:len(h.rows)-1]
+	return last
 }
 
 // move takes a row from its cluster to the empty cluster j, unless it has no weight or is all that its cluster has.

@@ -5,6 +5,8 @@
 // the loop can stop between steps when its context ends.
 package lloyd
 
+import "sync/atomic"
+
 // Kind says what a Step does. The numbers are those of the C ABI.
 type Kind uint32
 
@@ -14,6 +16,10 @@ const (
 	Mean     Kind = 2 // Sums[j] += Σ rint(x_j·Scale[j])
 	Assign   Kind = 3 // Labels; with Sums also Sums, Counts, WeightSums; Changed
 	Distance Kind = 4 // Distance[i] = ‖x′ − centroid of its label‖²; centroid 0 without Labels
+
+	// Potential sets Sums[i/4096] = Σ rint(Weights[i]·Distance[i]·s) and WeightScale = s = WeightScale/2^E, where E is the binary exponent of the greatest product.
+	Potential Kind = 5
+	Units     Kind = 6 // Distance[i] = 1/‖x_i‖
 )
 
 // Step is one pass over a range of rows: the Go form of setun_kmeans in native/include/setun/backend.h, with the same meaning.
@@ -23,6 +29,8 @@ type Step struct {
 
 	X       []float32 // N*D
 	N, D, K int
+	Unit    []float32     // N: what rows are multiplied by before the mean is subtracted; nil: 1
+	Cancel  *atomic.Int32 // non-zero asks the step to stop; may be nil
 
 	Mean      []float32 // D: subtracted from every row
 	Centroids []float32 // K*D, the mean already subtracted
@@ -35,12 +43,29 @@ type Step struct {
 	Low, High  []float32 // D
 	Labels     []int32   // N
 	Distance   []float32 // N
-	Sums       []int64   // K*D, or D for Mean
+	Sums       []int64   // K*D; D for Mean; one a chunk for Potential
 	Counts     []int64   // K
 	WeightSums []int64   // K
 
 	Changed int64 // out: labels that Assign moved
 }
 
-// Func does a step. Range returns an error that wraps backends.ErrNonFinite for a NaN or an infinity; the caller names where.
+// Func does a step. Range returns an error that wraps backends.ErrNonFinite for a NaN or an infinity; the caller names where. A step that
+// was cancelled returns context.Canceled.
 type Func func(*Step) error
+
+// Rows returns the step for rows i to i+n−1 alone. Sums, counts and ranges are shared with s.
+func (s *Step) Rows(i, n int) Step {
+	part := *s
+	part.X, part.N = s.X[i*s.D:][:n*s.D], n
+	part.Unit, part.Weights, part.Distance, part.Labels = cut(s.Unit, i, n), cut(s.Weights, i, n), cut(s.Distance, i, n), cut(s.Labels, i, n)
+	part.Changed = 0
+	return part
+}
+
+func cut[E any](s []E, i, n int) []E {
+	if s == nil {
+		return nil
+	}
+	return s[i : i+n]
+}

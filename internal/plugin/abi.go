@@ -68,6 +68,7 @@ type kmeansArgs struct {
 	changed                 int64
 	workspace               unsafe.Pointer
 	workspaceSize           int64
+	unit                    *float32
 }
 
 const keepMin = 1 // SETUN_KMEANS_KEEP_MIN

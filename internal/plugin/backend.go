@@ -177,8 +177,9 @@ func (b *Backend) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMe
 			mean: unsafe.SliceData(s.Mean), centroids: unsafe.SliceData(s.Centroids), bias: unsafe.SliceData(s.Bias), weights: unsafe.SliceData(s.Weights),
 			scale: unsafe.SliceData(s.Scale), weightScale: s.WeightScale, low: unsafe.SliceData(s.Low), high: unsafe.SliceData(s.High),
 			labels: unsafe.SliceData(s.Labels), distance: unsafe.SliceData(s.Distance),
-			sums: unsafe.SliceData(s.Sums), counts: unsafe.SliceData(s.Counts), weightSum: unsafe.SliceData(s.WeightSums),
+			unit: unsafe.SliceData(s.Unit), sums: unsafe.SliceData(s.Sums), counts: unsafe.SliceData(s.Counts), weightSum: unsafe.SliceData(s.WeightSums),
 		}
+		x.args.cancel = flag(s.Cancel)
 		if s.KeepMin {
 			x.args.flags = keepMin
 		}
@@ -188,10 +189,12 @@ func (b *Backend) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMe
 			x.args.workspaceSize = need
 			rc = x.invoke(b, k)
 		}
-		s.Changed = x.args.changed
+		s.Changed, s.WeightScale = x.args.changed, x.args.weightScale
 		switch rc {
 		case statusOK:
 			return nil
+		case statusCancelled:
+			return context.Canceled
 		case statusNonFinite:
 			return backends.ErrNonFinite
 		}

@@ -9,10 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SETUN_CHUNK 4096   /* elements summed in 32 lanes before a fold */
-#define SETUN_MAX_TILE 16  /* rows of a k-means tile, at most */
-#define SETUN_MAX_WIDTH 32 /* centroids of a panel, at most */
-#define SETUN_MAX_LANES 16 /* candidates kept for a row */
+#define SETUN_CHUNK 4096                     /* elements summed in 32 lanes before a fold */
+#define SETUN_MAX_ROWS 32                    /* of a panel */
+#define SETUN_RINT_BITS 0x4338000000000000ll /* the bits of 3*2^51 */
 
 typedef struct setun_isa {
     const char *name;
@@ -41,22 +40,21 @@ typedef struct setun_isa {
 
     /* low[j] = min(low[j], x[i][j]), high likewise; returns the greatest magnitude bits. */
     uint32_t (*range)(const float *x, size_t n, size_t d, float *low, float *high);
-    /* sums[j] += rint(w * x[j] * scale[j]), the product in float64; at most 2^51 in magnitude. */
-    void (*add_row)(int64_t *sums, const float *x, const double *scale, double w, size_t d);
-    /* out[j] = x[j] - mean[j]; returns the smallest magnitude bits that are not 0, 0x7f800000 when all are. */
-    uint32_t (*centre)(float *out, const float *x, const float *mean, size_t d);
-
-    /* k-means scores: tile_rows rows (row r at rows + r*d) against a panel of width centroids, element p of centroid
-     * c at panel[p*width + c]. a = bias[c]; a = fma(row[p], panel[p*width + c], a) for p = 0 .. d-1. The score competes
-     * in lane c % lanes of its row: where a > best, best = a and index = base + c, for rising c. */
-    size_t tile_rows, width, lanes;
-    void (*tile)(const float *rows, size_t d, const float *panel, const float *bias, int32_t base, float *best, int32_t *index);
-    /* 1 when tile and gemm need results below 2^-126 to be exact (they emulate the fused operation). */
-    int tile_needs_granule;
-    /* Greatest best of the lanes, the lowest index of equals. */
-    int32_t (*winner)(const float *best, const int32_t *index);
-    /* For rows of t at t + r*d, r < n <= SETUN_MAX_TILE: a = 0; a = fma(t[p], t[p], a); out[r] = a. t has SETUN_MAX_TILE rows. */
-    void (*squares)(const float *t, size_t n, size_t d, float *out);
+    /* A panel holds `rows` points less the mean, turned so that lanes are points; x' is the value it holds.
+     * panel[p*rows + r] = x[r*d + p] * unit[r] - mean[p], less c[r][p] when c is not null; both roundings are float32's. 0 for n <= r < rows. */
+    size_t rows;
+    void (*panel)(float *panel, const float *x, size_t n, size_t d, const float *unit, const float *mean, const float *const *c);
+    /* s = bias[j]; s = fma(panel[p*rows + r], value p of centroid j, s) for p = 0 .. d-1; label[r] = the lowest j with the greatest s.
+     * Centroids come in groups of `group`, the last one shorter: value p of centroid j at packed[first*d + p*size + j - first] with first and
+     * size those of its group. Meanwhile `lines` cache lines from ahead on are asked for. */
+    size_t group;
+    void (*nearest)(const float *panel, size_t d, const float *packed, const float *bias, size_t k, int32_t *label, const char *ahead, size_t lines);
+    /* a = 0; a = fma(panel[p*rows + r], panel[p*rows + r], a) for p = 0 .. d-1; out[r] = a. */
+    void (*squares)(const float *panel, size_t d, float *out);
+    /* For each row r < n: sums[label[r]*d + p] += rint(w * x' * scale[p]) + SETUN_RINT_BITS, w = 1 without weights, label 0 without labels. The product
+     * is exact and at most 2^51 in magnitude: adding it to 3*2^51 in float64 rounds it and leaves the integer in the low bits. */
+    void (*add_rows)(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const float *unit, const float *mean, const double *scale,
+                     const float *weights);
 
     /* A block of a matrix product: rows <= gemm_rows by gemm_cols. a: gemm_rows values for each p; b: gemm_cols values at b + p*step.
      * s = fresh ? 0 : c[r*ldc + j]; s = fma(a[p*gemm_rows + r], b[p*step + j], s) for p = 0 .. k-1; c[r*ldc + j] = s. */
@@ -79,14 +77,12 @@ typedef struct setun_isa {
                               .pack2 = pack2,                                                                                                                  \
                               .pack3 = pack3,                                                                                                                  \
                               .scale = scale,                                                                                                                  \
-                              .range = range,                                                                                                                  \
-                              .add_row = add_row,                                                                                                              \
-                              .centre = centre,                                                                                                                \
-                              .tile = tile,                                                                                                                    \
-                              .winner = winner,                                                                                                                \
-                              .squares = squares,                                                                                                              \
-                              .gemm = gemm,                                                                                                                    \
                               __VA_ARGS__}
+
+/* The entries of k-means, for a level that has a fused multiply-add. */
+#define SETUN_ISA_KMEANS(r, g) .range = range, .rows = r, .group = g, .panel = panel, .nearest = nearest, .squares = squares, .add_rows = add_rows
+/* And those of matrix products. */
+#define SETUN_ISA_MATMUL .gemm_rows = GEMM_ROWS, .gemm_cols = GEMM_COLS, .gemm = gemm, .interleave = interleave
 
 extern const setun_isa setun_isa_ref;
 extern const setun_isa setun_isa_sse42;
@@ -96,10 +92,5 @@ extern const setun_isa setun_isa_neon;
 
 /* The exact float32 fused multiply-add, without the instruction (isa_ref.c). */
 float setun_fma32(float a, float b, float c);
-/* The reference tile for any shape of panel and lanes. */
-void setun_tile_ref(const setun_isa *shape, const float *rows, size_t d, const float *panel, const float *bias, int32_t base, float *best, int32_t *index);
-/* The reference gemm for any shape of block, and the plain loop of interleave. */
-void setun_gemm_ref(const setun_isa *shape, const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, size_t rows, int fresh);
-void setun_interleave_ref(float *out, size_t width, const float *x, size_t ld, size_t rows, size_t k);
 
 #endif

@@ -3,7 +3,7 @@
  * AVX2 with FMA. 8 float32 or 4 float64 a vector; tails are copied into zeros.
  *
  * Sums: 32 lanes are four float32 or eight float64 accumulators, enough to hide the latency of an addition.
- * k-means: a tile of 6 rows by 16 centroids keeps 12 of 16 registers as accumulators over the whole dimension. */
+ * k-means: a tile of 16 points by 6 centroids keeps 12 of 16 registers as accumulators over the whole dimension. */
 #include "bits.h"
 #include "isa.h"
 #include "products_ymm.h"
@@ -177,68 +177,26 @@ static uint32_t range(const float *x, size_t n, size_t d, float *low, float *hig
     return u > tail ? u : tail;
 }
 
-static void add_row(int64_t *sums, const float *x, const double *scales, double w, size_t d) {
-    __m256d k = _mm256_set1_pd(w), rounder = _mm256_set1_pd(SETUN_ROUNDER);
-    size_t j = 0;
-    for (; j + 4 <= d; j += 4) {
-        __m256d v = _mm256_mul_pd(_mm256_mul_pd(k, _mm256_cvtps_pd(_mm_loadu_ps(x + j))), _mm256_loadu_pd(scales + j));
-        /* The rounded integer sits in the low bits: v + rounder and rounder differ by it as bit patterns. */
-        __m256i q = _mm256_sub_epi64(_mm256_castpd_si256(_mm256_add_pd(v, rounder)), _mm256_castpd_si256(rounder));
-        _mm256_storeu_si256((__m256i *)(sums + j), _mm256_add_epi64(q, _mm256_loadu_si256((const __m256i *)(sums + j))));
-    }
-    if (j < d) setun_isa_ref.add_row(sums + j, x + j, scales + j, w, d - j);
-}
+/* ---- k-means ------------------------------------------------------------------------------------------------------ */
 
-static uint32_t centre(float *out, const float *x, const float *mean, size_t d) {
-    size_t j = 0;
-    for (; j + 8 <= d; j += 8) _mm256_storeu_ps(out + j, _mm256_sub_ps(LOAD(x + j), LOAD(mean + j)));
-    for (; j < d; j++) out[j] = x[j] - mean[j];
-    return 0; /* the fused instruction needs no granule */
-}
-
-enum { ROWS = 6 };
-
-INLINE void offer(float *best, int32_t *index, __m256 a, __m256i j) {
-    __m256 b = LOAD(best), m = _mm256_cmp_ps(a, b, _CMP_GT_OQ);
-    _mm256_storeu_ps(best, _mm256_blendv_ps(b, a, m));
-    _mm256_maskstore_epi32(index, _mm256_castps_si256(m), j);
-}
-
-static void tile(const float *rows, size_t d, const float *panel, const float *bias, int32_t base, float *best, int32_t *index) {
-    __m256 a[ROWS], b[ROWS];
-    for (int r = 0; r < ROWS; r++) {
-        a[r] = LOAD(bias);
-        b[r] = LOAD(bias + 8);
-    }
-    for (size_t p = 0; p < d; p++, panel += 16) {
-        __m256 u = LOAD(panel), v = LOAD(panel + 8);
-#pragma GCC unroll 6
-        for (int r = 0; r < ROWS; r++) {
-            __m256 x = _mm256_broadcast_ss(rows + (size_t)r * d + p);
-            a[r] = _mm256_fmadd_ps(x, u, a[r]);
-            b[r] = _mm256_fmadd_ps(x, v, b[r]);
-        }
-    }
-    __m256i j = _mm256_add_epi32(_mm256_set1_epi32(base), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-    __m256i k = _mm256_add_epi32(j, _mm256_set1_epi32(8));
-#pragma GCC unroll 6
-    for (int r = 0; r < ROWS; r++) {
-        offer(best + 8 * r, index + 8 * r, a[r], j);
-        offer(best + 8 * r, index + 8 * r, b[r], k);
-    }
-}
-
-static int32_t winner(const float *best, const int32_t *index) {
-    __m256 b = LOAD(best), m = _mm256_max_ps(b, _mm256_permute2f128_ps(b, b, 1));
-    m = _mm256_max_ps(m, _mm256_permute_ps(m, 0x4e));
-    m = _mm256_max_ps(m, _mm256_permute_ps(m, 0xb1));
-    __m256i loses = _mm256_castps_si256(_mm256_cmp_ps(b, m, _CMP_NEQ_OQ));
-    __m256i j = _mm256_or_si256(_mm256_loadu_si256((const __m256i *)index), _mm256_srli_epi32(loses, 1));
-    __m128i low = _mm_min_epi32(_mm256_castsi256_si128(j), _mm256_extracti128_si256(j, 1));
-    low = _mm_min_epi32(low, _mm_shuffle_epi32(low, 0x4e));
-    low = _mm_min_epi32(low, _mm_shuffle_epi32(low, 0xb1));
-    return _mm_cvtsi128_si32(low);
-}
+#define VEC __m256
+#define IVEC __m256i
+#define LANES 8
+#define GROUP 6
+#define SPREAD(p) _mm256_broadcast_ss(p)
+#define STORE(p, v) _mm256_storeu_ps(p, v)
+#define STORE_INT(p, v) _mm256_storeu_si256((__m256i *)(p), v)
+#define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define SPREAD_INT(n) _mm256_set1_epi32(n)
+#define NEXT_INT(v) _mm256_add_epi32(v, _mm256_set1_epi32(1))
+#define BETTER(best, index, s, j)                                                                                                                              \
+    do {                                                                                                                                                       \
+        __m256 gt = _mm256_cmp_ps(s, best, _CMP_GT_OQ);                                                                                                        \
+        best = _mm256_blendv_ps(best, s, gt);                                                                                                                  \
+        index = _mm256_blendv_epi8(index, j, _mm256_castps_si256(gt));                                                                                         \
+    } while (0)
+#define AHEAD(p) __builtin_prefetch(p, 0, 2)
+#include "nearest.h"
 
 /* Turns 8 rows of 8 into 8 columns. */
 INLINE void transpose(__m256 r[8]) {
@@ -259,26 +217,52 @@ INLINE void transpose(__m256 r[8]) {
     memcpy(r, t, sizeof t);
 }
 
-static void squares8(const float *t, size_t d, float *out) {
-    __m256 a = _mm256_setzero_ps(), r[8];
-    size_t p = 0;
-    for (; p + 8 <= d; p += 8) {
-        for (int i = 0; i < 8; i++) r[i] = LOAD(t + (size_t)i * d + p);
-        transpose(r);
-        for (int i = 0; i < 8; i++) a = _mm256_fmadd_ps(r[i], r[i], a);
-    }
-    for (; p < d; p++) {
-        __m256 v = _mm256_setr_ps(t[p], t[d + p], t[2 * d + p], t[3 * d + p], t[4 * d + p], t[5 * d + p], t[6 * d + p], t[7 * d + p]);
-        a = _mm256_fmadd_ps(v, v, a);
-    }
-    _mm256_storeu_ps(out, a);
+static void panel(float *out, const float *x, size_t n, size_t d, const float *unit, const float *mean, const float *const *c) {
+    for (size_t p = 0; p < d; p += 8)
+        for (size_t h = 0; h < 16; h += 8) {
+            __m256 r[8];
+            size_t width = d - p < 8 ? d - p : 8;
+#pragma GCC unroll 8
+            for (size_t i = 0; i < 8; i++) {
+                r[i] = _mm256_setzero_ps();
+                if (h + i >= n) continue;
+                const float *from = x + (h + i) * d + p, *less = mean + p, *and = c ? c[h + i] + p : 0;
+                float row[8], means[8], others[8];
+                if (width < 8) {
+                    from = memcpy(memset(row, 0, sizeof row), from, width * sizeof *from);
+                    less = memcpy(memset(means, 0, sizeof means), less, width * sizeof *less);
+                    if (and) and = memcpy(memset(others, 0, sizeof others), and, width * sizeof *and);
+                }
+                r[i] = _mm256_sub_ps(_mm256_mul_ps(LOAD(from), _mm256_set1_ps(unit[h + i])), LOAD(less));
+                if (and) r[i] = _mm256_sub_ps(r[i], LOAD(and));
+            }
+            transpose(r);
+            for (size_t i = 0; i < width; i++) _mm256_storeu_ps(out + (p + i) * 16 + h, r[i]);
+        }
 }
 
-static void squares(const float *t, size_t n, size_t d, float *out) {
-    float all[SETUN_MAX_TILE];
-    squares8(t, d, all);
-    if (n > 8) squares8(t + 8 * d, d, all + 8);
-    memcpy(out, all, n * sizeof *out);
+INLINE void add_row(int64_t *sums, const float *x, size_t d, const float *unit, const float *mean, const double *scales, const float *weight) {
+    __m256d magic = _mm256_set1_pd(SETUN_ROUNDER), w = _mm256_set1_pd(weight ? *weight : 1);
+    __m128 s = _mm_set1_ps(*unit);
+    size_t p = 0;
+    for (; p + 4 <= d; p += 4) {
+        __m256d v = _mm256_cvtps_pd(_mm_sub_ps(_mm_mul_ps(_mm_loadu_ps(x + p), s), _mm_loadu_ps(mean + p)));
+        if (weight) v = _mm256_mul_pd(v, w);
+        __m256i q = _mm256_castpd_si256(_mm256_fmadd_pd(v, _mm256_loadu_pd(scales + p), magic));
+        _mm256_storeu_si256((__m256i *)(sums + p), _mm256_add_epi64(q, _mm256_loadu_si256((const __m256i *)(sums + p))));
+    }
+    if (p < d) setun_isa_ref.add_rows(sums + p, 0, x + p, 1, d - p, unit, mean + p, scales + p, weight);
+}
+
+static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const float *unit, const float *mean, const double *scales,
+                     const float *weights) {
+    for (size_t r = 0; r < n; r++) {
+        int64_t *to = sums + (label ? (size_t)label[r] * d : 0);
+        if (weights)
+            add_row(to, x + r * d, d, unit + r, mean, scales, weights + r);
+        else
+            add_row(to, x + r * d, d, unit + r, mean, scales, 0);
+    }
 }
 
 /* ---- matmul ----
@@ -353,7 +337,7 @@ static void interleave(float *out, size_t width, const float *x, size_t ld, size
             }
         }
     }
-    setun_interleave_ref(out + p * width, width, x + p, ld, rows, k - p);
+    setun_isa_ref.interleave(out + p * width, width, x + p, ld, rows, k - p);
 }
 
-SETUN_ISA(setun_isa_avx2, "avx2", .tile_rows = ROWS, .width = 16, .lanes = 8, .gemm_rows = GEMM_ROWS, .gemm_cols = GEMM_COLS, .interleave = interleave);
+SETUN_ISA(setun_isa_avx2, "avx2", SETUN_ISA_KMEANS(16, GROUP), SETUN_ISA_MATMUL);

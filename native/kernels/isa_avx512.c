@@ -3,7 +3,7 @@
  * AVX-512 (F, BW, DQ, VL). 16 float32 or 8 float64 a vector; tails by masks.
  *
  * Sums: 32 lanes are two float32 accumulators; float64 lanes are those of products_ymm.h.
- * k-means: a tile of 12 rows by 32 centroids keeps 24 accumulators in registers over the whole dimension and needs two panel loads and
+ * k-means: a tile of 32 points by 12 centroids keeps 24 accumulators in registers over the whole dimension and needs two panel loads and
  * 12 broadcasts for 24 multiply-adds, so the FMA units are the limit: one 512-bit multiply-add a cycle on Zen 4. */
 #include "bits.h"
 #include "isa.h"
@@ -188,70 +188,26 @@ static uint32_t range(const float *x, size_t n, size_t d, float *low, float *hig
     return _mm512_reduce_max_epu32(worst);
 }
 
-INLINE __m512i integers(__m256 x, __m512d scales, __m512d w) { return _mm512_cvtpd_epi64(_mm512_mul_pd(_mm512_mul_pd(w, _mm512_cvtps_pd(x)), scales)); }
+/* ---- k-means ------------------------------------------------------------------------------------------------------ */
 
-static void add_row(int64_t *sums, const float *x, const double *scales, double w, size_t d) {
-    __m512d k = _mm512_set1_pd(w);
-    size_t j = 0;
-    for (; j + 8 <= d; j += 8) {
-        __m512i q = integers(_mm256_loadu_ps(x + j), _mm512_loadu_pd(scales + j), k);
-        _mm512_storeu_si512(sums + j, _mm512_add_epi64(q, _mm512_loadu_si512(sums + j)));
-    }
-    if (j < d) {
-        __mmask8 m = (__mmask8)first16(d - j);
-        __m512i q = integers(_mm256_maskz_loadu_ps(m, x + j), _mm512_maskz_loadu_pd(m, scales + j), k);
-        _mm512_mask_storeu_epi64(sums + j, m, _mm512_add_epi64(q, _mm512_maskz_loadu_epi64(m, sums + j)));
-    }
-}
-
-static uint32_t centre(float *out, const float *x, const float *mean, size_t d) {
-    size_t j = 0;
-    for (; j + 16 <= d; j += 16) _mm512_storeu_ps(out + j, _mm512_sub_ps(LOAD(x + j), LOAD(mean + j)));
-    if (j < d) {
-        __mmask16 k = first16(d - j);
-        _mm512_mask_storeu_ps(out + j, k, _mm512_sub_ps(_mm512_maskz_loadu_ps(k, x + j), _mm512_maskz_loadu_ps(k, mean + j)));
-    }
-    return 0; /* the fused instruction needs no granule */
-}
-
-enum { ROWS = 12 };
-
-INLINE void offer(float *best, int32_t *index, __m512 a, __m512i j) {
-    __m512 b = LOAD(best);
-    __mmask16 m = _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
-    _mm512_storeu_ps(best, _mm512_mask_mov_ps(b, m, a));
-    _mm512_mask_storeu_epi32(index, m, j);
-}
-
-static void tile(const float *rows, size_t d, const float *panel, const float *bias, int32_t base, float *best, int32_t *index) {
-    __m512 a[ROWS], b[ROWS];
-    for (int r = 0; r < ROWS; r++) {
-        a[r] = LOAD(bias);
-        b[r] = LOAD(bias + 16);
-    }
-    for (size_t p = 0; p < d; p++, panel += 32) {
-        __m512 u = LOAD(panel), v = LOAD(panel + 16);
-#pragma GCC unroll 12
-        for (int r = 0; r < ROWS; r++) {
-            __m512 x = _mm512_set1_ps(rows[(size_t)r * d + p]);
-            a[r] = _mm512_fmadd_ps(x, u, a[r]);
-            b[r] = _mm512_fmadd_ps(x, v, b[r]);
-        }
-    }
-    __m512i j = _mm512_add_epi32(_mm512_set1_epi32(base), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-    __m512i k = _mm512_add_epi32(j, _mm512_set1_epi32(16));
-#pragma GCC unroll 12
-    for (int r = 0; r < ROWS; r++) {
-        offer(best + 16 * r, index + 16 * r, a[r], j);
-        offer(best + 16 * r, index + 16 * r, b[r], k);
-    }
-}
-
-static int32_t winner(const float *best, const int32_t *index) {
-    __m512 b = LOAD(best);
-    __mmask16 m = _mm512_cmp_ps_mask(b, _mm512_set1_ps(_mm512_reduce_max_ps(b)), _CMP_EQ_OQ);
-    return _mm512_mask_reduce_min_epi32(m, _mm512_loadu_si512(index));
-}
+#define VEC __m512
+#define IVEC __m512i
+#define LANES 16
+#define GROUP 12
+#define SPREAD(p) _mm512_set1_ps(*(p))
+#define STORE(p, v) _mm512_storeu_ps(p, v)
+#define STORE_INT(p, v) _mm512_storeu_si512(p, v)
+#define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define SPREAD_INT(n) _mm512_set1_epi32(n)
+#define NEXT_INT(v) _mm512_add_epi32(v, _mm512_set1_epi32(1))
+#define BETTER(best, index, s, j)                                                                                                                              \
+    do {                                                                                                                                                       \
+        __mmask16 gt = _mm512_cmp_ps_mask(s, best, _CMP_GT_OQ);                                                                                                \
+        best = _mm512_mask_mov_ps(best, gt, s);                                                                                                                \
+        index = _mm512_mask_mov_epi32(index, gt, j);                                                                                                           \
+    } while (0)
+#define AHEAD(p) __builtin_prefetch(p, 0, 2)
+#include "nearest.h"
 
 /* Turns 16 rows of 16 into 16 columns. */
 INLINE void transpose(__m512 r[16]) {
@@ -280,15 +236,59 @@ INLINE void transpose(__m512 r[16]) {
     }
 }
 
-static void squares(const float *t, size_t n, size_t d, float *out) {
-    __m512 a = _mm512_setzero_ps(), r[16];
+INLINE __m512 centred(__mmask16 k, const float *x, float unit, const float *mean) {
+    return _mm512_sub_ps(_mm512_mul_ps(_mm512_maskz_loadu_ps(k, x), _mm512_set1_ps(unit)), _mm512_maskz_loadu_ps(k, mean));
+}
+
+static void panel(float *out, const float *x, size_t n, size_t d, const float *unit, const float *mean, const float *const *c) {
     for (size_t p = 0; p < d; p += 16) {
-        __mmask16 k = d - p < 16 ? first16(d - p) : 0xffff; /* a missing column adds 0 * 0 */
-        for (int i = 0; i < 16; i++) r[i] = _mm512_maskz_loadu_ps(k, t + (size_t)i * d + p);
-        transpose(r);
-        for (int i = 0; i < 16; i++) a = _mm512_fmadd_ps(r[i], r[i], a);
+        __mmask16 k = d - p < 16 ? first16(d - p) : 0xffff;
+        for (size_t h = 0; h < 32; h += 16) {
+            __m512 r[16];
+#pragma GCC unroll 16
+            for (size_t i = 0; i < 16; i++) {
+                r[i] = _mm512_setzero_ps();
+                if (h + i >= n) continue;
+                r[i] = centred(k, x + (h + i) * d + p, unit[h + i], mean + p);
+                if (c) r[i] = _mm512_sub_ps(r[i], _mm512_maskz_loadu_ps(k, c[h + i] + p));
+            }
+            transpose(r);
+            if (d - p >= 16)
+                for (size_t i = 0; i < 16; i++) _mm512_storeu_ps(out + (p + i) * 32 + h, r[i]);
+            else
+                for (size_t i = 0; i < d - p; i++) _mm512_storeu_ps(out + (p + i) * 32 + h, r[i]);
+        }
     }
-    _mm512_mask_storeu_ps(out, n < 16 ? first16(n) : 0xffff, a);
+}
+
+INLINE void add_row(int64_t *sums, const float *x, size_t d, float unit, const float *mean, const double *scales, const float *weight) {
+    __m512d magic = _mm512_set1_pd(SETUN_ROUNDER), w = _mm512_set1_pd(weight ? *weight : 1);
+    __m256 s = _mm256_set1_ps(unit);
+    size_t p = 0;
+    for (; p + 8 <= d; p += 8) {
+        __m512d v = _mm512_cvtps_pd(_mm256_sub_ps(_mm256_mul_ps(_mm256_loadu_ps(x + p), s), _mm256_loadu_ps(mean + p)));
+        if (weight) v = _mm512_mul_pd(v, w);
+        __m512i q = _mm512_castpd_si512(_mm512_fmadd_pd(v, _mm512_loadu_pd(scales + p), magic));
+        _mm512_storeu_si512(sums + p, _mm512_add_epi64(q, _mm512_loadu_si512(sums + p)));
+    }
+    if (p < d) {
+        __mmask8 m = (__mmask8)first16(d - p);
+        __m512d v = _mm512_cvtps_pd(_mm256_sub_ps(_mm256_mul_ps(_mm256_maskz_loadu_ps(m, x + p), s), _mm256_maskz_loadu_ps(m, mean + p)));
+        if (weight) v = _mm512_mul_pd(v, w);
+        __m512i q = _mm512_castpd_si512(_mm512_fmadd_pd(v, _mm512_maskz_loadu_pd(m, scales + p), magic));
+        _mm512_mask_storeu_epi64(sums + p, m, _mm512_add_epi64(q, _mm512_maskz_loadu_epi64(m, sums + p)));
+    }
+}
+
+static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const float *unit, const float *mean, const double *scales,
+                     const float *weights) {
+    for (size_t r = 0; r < n; r++) {
+        int64_t *to = sums + (label ? (size_t)label[r] * d : 0);
+        if (weights)
+            add_row(to, x + r * d, d, unit[r], mean, scales, weights + r);
+        else
+            add_row(to, x + r * d, d, unit[r], mean, scales, 0);
+    }
 }
 
 /* ---- matmul ----
@@ -381,4 +381,4 @@ static void interleave(float *out, size_t width, const float *x, size_t ld, size
     }
 }
 
-SETUN_ISA(setun_isa_avx512, "avx512", .tile_rows = ROWS, .width = 32, .lanes = 16, .gemm_rows = GEMM_ROWS, .gemm_cols = GEMM_COLS, .interleave = interleave);
+SETUN_ISA(setun_isa_avx512, "avx512", SETUN_ISA_KMEANS(32, GROUP), SETUN_ISA_MATMUL);

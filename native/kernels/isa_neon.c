@@ -3,7 +3,7 @@
  * NEON on arm64. 4 float32 or 2 float64 a vector; tails go to the reference.
  *
  * Sums: 32 lanes are eight float32 or sixteen float64 accumulators; there are 32 registers.
- * k-means: a tile of 6 rows by 16 centroids keeps 24 accumulators in registers over the whole dimension. */
+ * k-means: a tile of 8 points by 12 centroids keeps 24 accumulators in registers over the whole dimension. */
 #include "bits.h"
 #include "isa.h"
 
@@ -155,68 +155,59 @@ static uint32_t range(const float *x, size_t n, size_t d, float *low, float *hig
     return u > tail ? u : tail;
 }
 
-static void add_row(int64_t *sums, const float *x, const double *scales, double w, size_t d) {
-    size_t j = 0;
-    for (; j + 2 <= d; j += 2) {
-        float64x2_t v = vmulq_f64(vmulq_n_f64(vcvt_f64_f32(vld1_f32(x + j)), w), vld1q_f64(scales + j));
-        vst1q_s64(sums + j, vaddq_s64(vld1q_s64(sums + j), vcvtnq_s64_f64(v)));
-    }
-    if (j < d) setun_isa_ref.add_row(sums + j, x + j, scales + j, w, d - j);
-}
+/* ---- k-means ------------------------------------------------------------------------------------------------------ */
 
-static uint32_t centre(float *out, const float *x, const float *mean, size_t d) {
-    size_t j = 0;
-    for (; j + 4 <= d; j += 4) vst1q_f32(out + j, vsubq_f32(vld1q_f32(x + j), vld1q_f32(mean + j)));
-    for (; j < d; j++) out[j] = x[j] - mean[j];
-    return 0; /* the fused instruction needs no granule */
-}
+#define VEC float32x4_t
+#define IVEC int32x4_t
+#define LANES 4
+#define GROUP 12
+#define LOAD(p) vld1q_f32(p)
+#define SPREAD(p) vld1q_dup_f32(p)
+#define STORE(p, v) vst1q_f32(p, v)
+#define STORE_INT(p, v) vst1q_s32(p, v)
+#define FMA(a, b, c) vfmaq_f32(c, a, b)
+#define SPREAD_INT(n) vdupq_n_s32(n)
+#define NEXT_INT(v) vaddq_s32(v, vdupq_n_s32(1))
+#define BETTER(best, index, s, j)                                                                                                                              \
+    do {                                                                                                                                                       \
+        uint32x4_t gt = vcgtq_f32(s, best);                                                                                                                    \
+        best = vbslq_f32(gt, s, best);                                                                                                                         \
+        index = vbslq_s32(gt, j, index);                                                                                                                       \
+    } while (0)
+#define AHEAD(p) __builtin_prefetch(p, 0, 2)
+#include "nearest.h"
 
-enum { ROWS = 6 };
-
-static void tile(const float *rows, size_t d, const float *panel, const float *bias, int32_t base, float *best, int32_t *index) {
-    float32x4_t a[ROWS][4];
-    for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < 4; v++) a[r][v] = vld1q_f32(bias + 4 * v);
-    for (size_t p = 0; p < d; p++, panel += 16) {
-        float32x4_t u[4];
-        for (int v = 0; v < 4; v++) u[v] = vld1q_f32(panel + 4 * v);
-        for (int r = 0; r < ROWS; r++) {
-            float32x4_t x = vld1q_dup_f32(rows + (size_t)r * d + p);
-            for (int v = 0; v < 4; v++) a[r][v] = vfmaq_f32(a[r][v], x, u[v]);
-        }
-    }
-    static const int32_t lanes[4] = {0, 1, 2, 3};
-    for (int v = 0; v < 4; v++) {
-        int32x4_t j = vaddq_s32(vdupq_n_s32(base + 4 * v), vld1q_s32(lanes));
-        for (int r = 0; r < ROWS; r++) {
-            float32x4_t old = vld1q_f32(best + 4 * r);
-            uint32x4_t m = vcgtq_f32(a[r][v], old);
-            vst1q_f32(best + 4 * r, vbslq_f32(m, a[r][v], old));
-            vst1q_s32(index + 4 * r, vbslq_s32(m, j, vld1q_s32(index + 4 * r)));
+static void panel(float *out, const float *x, size_t n, size_t d, const float *unit, const float *mean, const float *const *c) {
+    enum { ROWS = 2 * LANES };
+    for (size_t r = 0; r < ROWS; r++) {
+        const float *row = x + r * d;
+        for (size_t p = 0; p < d; p++) {
+            float v = r < n ? row[p] * unit[r] - mean[p] : 0;
+            out[p * ROWS + r] = r < n && c ? v - c[r][p] : v;
         }
     }
 }
 
-static int32_t winner(const float *best, const int32_t *index) {
-    float32x4_t b = vld1q_f32(best);
-    uint32x4_t m = vceqq_f32(b, vdupq_n_f32(vmaxvq_f32(b)));
-    return vminvq_s32(vbslq_s32(m, vld1q_s32(index), vdupq_n_s32(INT32_MAX)));
-}
-
-static void squares4(const float *t, size_t d, float *out) {
-    float32x4_t a = vdupq_n_f32(0);
-    for (size_t p = 0; p < d; p++) {
-        const float column[4] = {t[p], t[d + p], t[2 * d + p], t[3 * d + p]};
-        float32x4_t v = vld1q_f32(column);
-        a = vfmaq_f32(a, v, v);
+INLINE void add_row(int64_t *sums, const float *x, size_t d, const float *unit, const float *mean, const double *scales, const float *weight) {
+    float64x2_t magic = vdupq_n_f64(SETUN_ROUNDER);
+    size_t p = 0;
+    for (; p + 2 <= d; p += 2) {
+        float64x2_t v = vcvt_f64_f32(vsub_f32(vmul_n_f32(vld1_f32(x + p), *unit), vld1_f32(mean + p)));
+        if (weight) v = vmulq_n_f64(v, (double)*weight);
+        vst1q_s64(sums + p, vaddq_s64(vld1q_s64(sums + p), vreinterpretq_s64_f64(vfmaq_f64(magic, v, vld1q_f64(scales + p)))));
     }
-    vst1q_f32(out, a);
+    if (p < d) setun_isa_ref.add_rows(sums + p, 0, x + p, 1, d - p, unit, mean + p, scales + p, weight);
 }
 
-static void squares(const float *t, size_t n, size_t d, float *out) {
-    float all[SETUN_MAX_TILE];
-    for (size_t r = 0; r < n; r += 4) squares4(t + r * d, d, all + r);
-    memcpy(out, all, n * sizeof *out);
+static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const float *unit, const float *mean, const double *scales,
+                     const float *weights) {
+    for (size_t r = 0; r < n; r++) {
+        int64_t *to = sums + (label ? (size_t)label[r] * d : 0);
+        if (weights)
+            add_row(to, x + r * d, d, unit + r, mean, scales, weights + r);
+        else
+            add_row(to, x + r * d, d, unit + r, mean, scales, 0);
+    }
 }
 
 /* ---- matmul ----
@@ -247,5 +238,6 @@ static void gemm(const float *a, const float *b, size_t step, size_t k, float *c
         for (size_t v = 0; v < 3; v++) vst1q_f32(c + r * ldc + 4 * v, s[r][v]);
 }
 
-SETUN_ISA(setun_isa_neon, "neon", .tile_rows = ROWS, .width = 16, .lanes = 4, .gemm_rows = GEMM_ROWS, .gemm_cols = GEMM_COLS,
-          .interleave = setun_interleave_ref);
+static void interleave(float *out, size_t width, const float *x, size_t ld, size_t rows, size_t k) { setun_isa_ref.interleave(out, width, x, ld, rows, k); }
+
+SETUN_ISA(setun_isa_neon, "neon", SETUN_ISA_KMEANS(8, GROUP), SETUN_ISA_MATMUL);

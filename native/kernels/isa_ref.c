@@ -78,20 +78,6 @@ static uint32_t range(const float *x, size_t n, size_t d, float *low, float *hig
     return worst;
 }
 
-static void add_row(int64_t *sums, const float *x, const double *scales, double w, size_t d) {
-    for (size_t j = 0; j < d; j++) sums[j] += setun_rint(w * (double)x[j] * scales[j]);
-}
-
-static uint32_t centre(float *out, const float *x, const float *mean, size_t d) {
-    uint32_t low = SETUN_INF_BITS;
-    for (size_t j = 0; j < d; j++) {
-        out[j] = x[j] - mean[j];
-        uint32_t u = setun_bits(out[j]) & SETUN_ABS_MASK;
-        if (u != 0 && u < low) low = u;
-    }
-    return low;
-}
-
 /* The product is exact in float64 and the sum is rounded twice, which differs from once only when the float64 sum lies halfway
  * between two float32 values or in float32's subnormal range: there it is rounded to odd first (Boldo and Melquiond, 2008). */
 float setun_fma32(float a, float b, float c) {
@@ -109,53 +95,62 @@ float setun_fma32(float a, float b, float c) {
     return (float)s;
 }
 
-void setun_tile_ref(const setun_isa *shape, const float *rows, size_t d, const float *panel, const float *bias, int32_t base, float *best, int32_t *index) {
-    size_t width = shape->width, lanes = shape->lanes;
-    for (size_t r = 0; r < shape->tile_rows; r++)
-        for (size_t c = 0; c < width; c++) {
-            float a = bias[c];
-            for (size_t p = 0; p < d; p++) a = setun_fma32(rows[r * d + p], panel[p * width + c], a);
-            size_t at = r * lanes + c % lanes;
-            if (a > best[at]) {
-                best[at] = a;
-                index[at] = base + (int32_t)c;
-            }
+enum { ROWS = 8 };
+
+static void panel(float *out, const float *x, size_t n, size_t d, const float *unit, const float *mean, const float *const *c) {
+    for (size_t r = 0; r < ROWS; r++)
+        for (size_t p = 0; p < d; p++) {
+            float v = r < n ? x[r * d + p] * unit[r] - mean[p] : 0;
+            out[p * ROWS + r] = r < n && c ? v - c[r][p] : v;
         }
 }
 
-static void tile(const float *rows, size_t d, const float *panel, const float *bias, int32_t base, float *best, int32_t *index) {
-    setun_tile_ref(&setun_isa_ref, rows, d, panel, bias, base, best, index);
-}
-
-static int32_t winner(const float *best, const int32_t *index) {
-    (void)best;
-    return index[0]; /* one lane */
-}
-
-static void squares(const float *t, size_t n, size_t d, float *out) {
-    for (size_t r = 0; r < n; r++) {
-        float a = 0;
-        for (size_t p = 0; p < d; p++) a = setun_fma32(t[r * d + p], t[r * d + p], a);
-        out[r] = a;
+static void nearest(const float *panel, size_t d, const float *packed, const float *bias, size_t k, int32_t *label, const char *ahead, size_t lines) {
+    (void)ahead, (void)lines;
+    for (size_t r = 0; r < ROWS; r++) {
+        float best = -__builtin_inff();
+        label[r] = 0;
+        for (size_t j = 0; j < k; j++) {
+            float s = bias[j];
+            for (size_t p = 0; p < d; p++) s = setun_fma32(panel[p * ROWS + r], packed[j * d + p], s);
+            if (s > best) {
+                best = s;
+                label[r] = (int32_t)j;
+            }
+        }
     }
 }
 
-void setun_gemm_ref(const setun_isa *shape, const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, size_t rows, int fresh) {
+static void squares(const float *panel, size_t d, float *out) {
+    for (size_t r = 0; r < ROWS; r++) {
+        out[r] = 0;
+        for (size_t p = 0; p < d; p++) out[r] = setun_fma32(panel[p * ROWS + r], panel[p * ROWS + r], out[r]);
+    }
+}
+
+static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const float *unit, const float *mean, const double *scale,
+                     const float *weights) {
+    for (size_t r = 0; r < n; r++)
+        for (size_t p = 0; p < d; p++) {
+            float v = x[r * d + p] * unit[r] - mean[p];
+            sums[(label ? (size_t)label[r] * d : 0) + p] += setun_rint((double)(weights ? weights[r] : 1) * (double)v * scale[p]) + SETUN_RINT_BITS;
+        }
+}
+
+enum { GEMM_ROWS = 4, GEMM_COLS = 4 };
+
+static void gemm(const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, size_t rows, int fresh) {
     for (size_t r = 0; r < rows; r++)
-        for (size_t j = 0; j < shape->gemm_cols; j++) {
+        for (size_t j = 0; j < GEMM_COLS; j++) {
             float s = fresh ? 0 : c[r * ldc + j];
-            for (size_t p = 0; p < k; p++) s = setun_fma32(a[p * shape->gemm_rows + r], b[p * step + j], s);
+            for (size_t p = 0; p < k; p++) s = setun_fma32(a[p * GEMM_ROWS + r], b[p * step + j], s);
             c[r * ldc + j] = s;
         }
 }
 
-static void gemm(const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, size_t rows, int fresh) {
-    setun_gemm_ref(&setun_isa_ref, a, b, step, k, c, ldc, rows, fresh);
-}
-
-void setun_interleave_ref(float *out, size_t width, const float *x, size_t ld, size_t rows, size_t k) {
+static void interleave(float *out, size_t width, const float *x, size_t ld, size_t rows, size_t k) {
     for (size_t p = 0; p < k; p++)
         for (size_t r = 0; r < width; r++) out[p * width + r] = r < rows ? x[r * ld + p] : 0;
 }
 
-SETUN_ISA(setun_isa_ref, "scalar", .tile_rows = 1, .width = 1, .lanes = 1, .gemm_rows = 4, .gemm_cols = 4, .interleave = setun_interleave_ref);
+SETUN_ISA(setun_isa_ref, "scalar", SETUN_ISA_KMEANS(ROWS, 1), SETUN_ISA_MATMUL);

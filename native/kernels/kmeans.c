@@ -1,166 +1,247 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * kmeans.c: the steps of Lloyd's algorithm over a range of rows.
+ * kmeans.c: the steps of Lloyd's algorithm over the points.
  *
- * Assign works on blocks of rows, centred into scratch that stays in the second cache. Each panel of centroids passes over
- * the block once, tile by tile, and every row keeps its best candidates between panels; so the n*k scores never exist. The
- * same hot rows are then added to the integer sums. */
+ * Threads claim blocks of rows. A block is taken a panel of 8 to 32 points at a time: turned and centred into scratch, scored against every centroid
+ * in registers, and added to the integer sums while its rows are in the first cache. Every thread has sums of its own; integers add up to
+ * the same whoever had which rows. Nothing of the size n*k exists, and nothing of the size n but what the caller asked for. */
 #include "ops.h"
 #include "bits.h"
+#include "tree.h"
 
 #include <math.h>
 
-#define BLOCK_BYTES (96 * 1024) /* of centred rows: with a panel and the candidates it fits in L2 */
+#define BLOCK_VALUES (1 << 16) /* a thread claims at most so many at a time, and looks at cancel then */
 
-#define POLL_VALUES (1 << 20) /* between two looks at cancel */
+static const float ones[SETUN_MAX_ROWS] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 
-/* Where things are in the workspace. Everything is a multiple of 64 bytes. */
-typedef struct plan {
-    size_t panels, block; /* block: rows, a multiple of the tile */
-    float *packed, *bias, *rows, *best;
-    int32_t *index;
-} plan;
+/* What one thread has in the workspace. */
+typedef struct seat {
+    float *panel;             /* rows*d */
+    float *low, *high;        /* d (RANGE) */
+    int64_t *sums;            /* k*d, or d: with SETUN_RINT_BITS in every addition */
+    int64_t *counts, *weight; /* k */
+} seat;
+
+typedef struct job {
+    const setun_isa *isa;
+    setun_kmeans *a;
+    char *base; /* the workspace */
+    float *packed;
+    int64_t seats, block, blocks;
+    int64_t next, changed; /* shared: claimed with SETUN_CLAIM */
+    int32_t status;
+    double scale; /* POTENTIAL */
+} job;
 
 static size_t round64(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
-/* Lays out the workspace at base (may be null) and returns its size. */
-static size_t lay_out(const setun_isa *isa, const setun_kmeans *a, char *base, plan *p) {
-    size_t d = (size_t)a->d, tile = a->step == SETUN_KMEANS_ASSIGN ? isa->tile_rows : SETUN_MAX_TILE;
-    p->panels = a->step == SETUN_KMEANS_ASSIGN ? ((size_t)a->k - 1) / isa->width + 1 : 0;
-    size_t rows = BLOCK_BYTES / sizeof(float) / d / tile * tile, most = ((size_t)a->n - 1) / tile * tile + tile;
-    p->block = rows < tile ? tile : rows > 16 * tile ? 16 * tile : rows;
-    if (p->block > most) p->block = most;
-    size_t at = 0;
-    p->packed = (float *)(base + at);
-    at += round64(p->panels * isa->width * d * sizeof(float));
-    p->bias = (float *)(base + at);
-    at += round64(p->panels * isa->width * sizeof(float));
-    p->rows = (float *)(base + at);
-    at += round64(p->block * d * sizeof(float));
-    p->best = (float *)(base + at);
-    at += round64(p->block * isa->lanes * sizeof(float));
-    p->index = (int32_t *)(base + at);
-    return at + round64(p->block * isa->lanes * sizeof(int32_t));
+/* Takes bytes at *at in the workspace. */
+static void *take(const job *j, size_t *at, size_t bytes) {
+    void *p = j->base + *at;
+    *at += round64(bytes);
+    return p;
 }
 
-/* g with every value of these magnitude bits or above a multiple of 2^g. */
-static int granule(uint32_t u) { return (int)(u >> 23 > 1 ? u >> 23 : 1) - 150; }
+/* Lays out a seat; returns its size. */
+static size_t lay_out(const job *j, int64_t number, size_t each, seat *s) {
+    const setun_kmeans *a = j->a;
+    size_t d = (size_t)a->d, k = (size_t)a->k, at = 0, width = d * sizeof(float);
+    job here = {.base = j->base + (size_t)number * each};
+    memset(s, 0, sizeof *s);
+    s->panel = take(&here, &at, j->isa->rows * width);
+    if (a->step == SETUN_KMEANS_RANGE) {
+        s->low = take(&here, &at, width);
+        s->high = take(&here, &at, width);
+    }
+    if (a->step == SETUN_KMEANS_MEAN || (a->step == SETUN_KMEANS_ASSIGN && a->sums)) {
+        k = a->step == SETUN_KMEANS_MEAN ? 1 : k;
+        s->sums = take(&here, &at, k * d * sizeof(int64_t));
+        s->counts = take(&here, &at, k * sizeof(int64_t));
+        if (a->weights) s->weight = take(&here, &at, k * sizeof(int64_t));
+    }
+    return at;
+}
 
-/* Interleaves the centroids into panels; returns the smallest magnitude bits that are not 0. */
-static uint32_t pack(const setun_isa *isa, const setun_kmeans *a, const plan *p) {
-    size_t d = (size_t)a->d, k = (size_t)a->k, width = isa->width;
-    uint32_t low = SETUN_INF_BITS;
-    for (size_t q = 0; q < p->panels; q++) {
-        float *panel = p->packed + q * width * d;
-        for (size_t c = 0; c < width; c++) {
-            size_t j = q * width + c;
-            p->bias[j] = j < k ? a->bias[j] : -INFINITY; /* with zeros for values it never wins */
-            if (j >= k)
-                for (size_t i = 0; i < d; i++) panel[i * width + c] = 0;
+/* The scale of every row of a block, from its first row on. */
+static const float *units(const setun_kmeans *a, int64_t row) { return a->unit ? a->unit + row : ones; }
+
+static size_t rows_from(const job *j, int64_t row, int64_t end) { return (size_t)(end - row < (int64_t)j->isa->rows ? end - row : (int64_t)j->isa->rows); }
+
+/* Interleaves the centroids group by group. */
+static void pack(const setun_isa *isa, const setun_kmeans *a, float *out) {
+    size_t d = (size_t)a->d, k = (size_t)a->k;
+    for (size_t j = 0; j < k; j += isa->group) {
+        size_t g = k - j < isa->group ? k - j : isa->group;
+        for (size_t c = 0; c < g; c++)
+            for (size_t p = 0; p < d; p++) out[j * d + p * g + c] = a->centroids[(j + c) * d + p];
+    }
+}
+
+/* ---- Blocks of rows. Each returns a setun_status. ------------------------------------------------------------------ */
+
+static int32_t range_block(job *j, seat *s, int64_t row, int64_t end, int64_t next) {
+    setun_kmeans *a = j->a;
+    size_t d = (size_t)a->d;
+    uint32_t worst = 0;
+    (void)next;
+    if (!a->unit) worst = j->isa->range(a->x + row * a->d, (size_t)(end - row), d, s->low, s->high);
+    for (; a->unit && row < end; row++) {
+        for (size_t p = 0; p < d; p++) s->panel[p] = a->x[(size_t)row * d + p] * a->unit[row];
+        uint32_t u = j->isa->range(s->panel, 1, d, s->low, s->high);
+        worst = u > worst ? u : worst;
+    }
+    return worst < SETUN_INF_BITS ? SETUN_OK : SETUN_ENONFINITE;
+}
+
+static int32_t mean_block(job *j, seat *s, int64_t row, int64_t end, int64_t next) {
+    (void)next;
+    const setun_kmeans *a = j->a;
+    for (*s->counts += end - row; row < end; row += (int64_t)j->isa->rows)
+        j->isa->add_rows(s->sums, 0, a->x + row * a->d, rows_from(j, row, end), (size_t)a->d, units(a, row), s->panel, a->scale, 0); /* the panel holds zeros */
+    return SETUN_OK;
+}
+
+static int32_t assign_block(job *j, seat *s, int64_t row, int64_t end, int64_t next) {
+    const setun_isa *isa = j->isa;
+    setun_kmeans *a = j->a;
+    size_t d = (size_t)a->d;
+    int64_t changed = 0;
+    for (; row < end; row += (int64_t)isa->rows) {
+        size_t n = rows_from(j, row, end);
+        const float *x = a->x + (size_t)row * d, *unit = units(a, row);
+        int32_t label[SETUN_MAX_ROWS], *out = a->labels + row;
+        int64_t after = row + (int64_t)isa->rows < end ? row + (int64_t)isa->rows : next; /* the rows that come then are asked for now */
+        size_t lines = after < a->n ? rows_from(j, after, a->n) * d / 16 : 0;
+        isa->panel(s->panel, x, n, d, unit, a->mean, 0);
+        isa->nearest(s->panel, d, j->packed, a->bias, (size_t)a->k, label, (const char *)(a->x + (size_t)(after < a->n ? after : 0) * d), lines);
+        for (size_t r = 0; r < n; r++) {
+            changed += out[r] != label[r];
+            out[r] = label[r];
         }
-        for (size_t i = 0; i < d; i++)
-            for (size_t c = 0; c < width && q * width + c < k; c++) {
-                float v = a->centroids[(q * width + c) * d + i];
-                uint32_t u = setun_bits(v) & SETUN_ABS_MASK;
-                if (u != 0 && u < low) low = u;
-                panel[i * width + c] = v;
-            }
-    }
-    return low;
-}
-
-/* Asks for the rows of a tile of the next block, while this one is worked on: centring them would wait for memory. */
-static void fetch_ahead(const setun_isa *isa, const setun_kmeans *a, size_t row) {
-    size_t n = (size_t)a->n, d = (size_t)a->d;
-    if (row >= n) return;
-    const char *from = (const char *)(a->x + row * d), *end = from + (n - row < isa->tile_rows ? n - row : isa->tile_rows) * d * sizeof *a->x;
-    for (; from < end; from += 64) __builtin_prefetch(from, 0, 2);
-}
-
-/* Labels the rows of a block, which begins at row first. */
-static void label_block(const setun_isa *isa, setun_kmeans *a, const plan *p, size_t first, size_t n, int c_granule) {
-    size_t d = (size_t)a->d, lanes = isa->lanes, tiles = (n - 1) / isa->tile_rows + 1;
-    uint32_t low = SETUN_INF_BITS;
-    for (size_t r = 0; r < n; r++) {
-        uint32_t u = isa->centre(p->rows + r * d, a->x + (first + r) * d, a->mean, d);
-        low = u < low ? u : low;
-    }
-    if (tiles * isa->tile_rows > n) memset(p->rows + n * d, 0, (tiles * isa->tile_rows - n) * d * sizeof(float));
-    for (size_t i = 0; i < tiles * isa->tile_rows * lanes; i++) {
-        p->best[i] = -INFINITY;
-        p->index[i] = 0;
-    }
-    int careful = isa->tile_needs_granule && granule(low) + c_granule < -149;
-    for (size_t q = 0; q < p->panels; q++) {
-        const float *panel = p->packed + q * isa->width * d, *bias = p->bias + q * isa->width;
-        int32_t base = (int32_t)(q * isa->width);
-        for (size_t t = 0; t < tiles; t++) {
-            size_t r = t * isa->tile_rows;
-            if (q == 0) fetch_ahead(isa, a, first + p->block + r);
-            if (careful)
-                setun_tile_ref(isa, p->rows + r * d, d, panel, bias, base, p->best + r * lanes, p->index + r * lanes);
-            else
-                isa->tile(p->rows + r * d, d, panel, bias, base, p->best + r * lanes, p->index + r * lanes);
+        if (!s->sums) continue;
+        const float *w = a->weights ? a->weights + row : 0;
+        isa->add_rows(s->sums, label, x, n, d, unit, a->mean, a->scale, w);
+        for (size_t r = 0; r < n; r++) {
+            s->counts[label[r]]++;
+            if (w) s->weight[label[r]] += setun_rint((double)w[r] * a->weight_scale);
         }
     }
-    for (size_t r = 0; r < n; r++) {
-        int32_t j = isa->winner(p->best + r * lanes, p->index + r * lanes);
-        a->changed += a->labels[first + r] != j;
-        a->labels[first + r] = j;
-    }
-    if (!a->sums) return;
-    for (size_t r = 0; r < n; r++) { /* by itself: the rows do not wait for their labels */
-        int32_t j = a->labels[first + r];
-        double w = a->weights ? (double)a->weights[first + r] : 1;
-        isa->add_row(a->sums + (size_t)j * d, p->rows + r * d, a->scale, w, d);
-        a->counts[j]++;
-        if (a->weights) a->weight_sums[j] += setun_rint(w * a->weight_scale);
-    }
+    SETUN_ADD(&j->changed, changed);
+    return SETUN_OK;
 }
 
-static int32_t assign(const setun_isa *isa, setun_kmeans *a, const plan *p) {
-    int c_granule = granule(pack(isa, a, p));
-    a->changed = 0;
-    for (size_t i = 0, n = (size_t)a->n; i < n; i += p->block) {
-        if (setun_cancelled(&a->call)) return SETUN_ECANCELLED;
-        label_block(isa, a, p, i, n - i < p->block ? n - i : p->block, c_granule);
+static int32_t distance_block(job *j, seat *s, int64_t row, int64_t end, int64_t next) {
+    const setun_isa *isa = j->isa;
+    setun_kmeans *a = j->a;
+    size_t d = (size_t)a->d;
+    (void)next;
+    for (; row < end; row += (int64_t)isa->rows) {
+        size_t n = rows_from(j, row, end);
+        const float *c[SETUN_MAX_ROWS];
+        float out[SETUN_MAX_ROWS], *to = a->distance + row;
+        for (size_t r = 0; r < n; r++) c[r] = a->centroids + (a->labels ? (size_t)a->labels[(size_t)row + r] * d : 0);
+        isa->panel(s->panel, a->x + (size_t)row * d, n, d, units(a, row), a->mean, c);
+        isa->squares(s->panel, d, out);
+        for (size_t r = 0; r < n; r++)
+            if (!(a->flags & SETUN_KMEANS_KEEP_MIN) || out[r] < to[r]) to[r] = out[r];
     }
     return SETUN_OK;
 }
 
-static int32_t distance(const setun_isa *isa, setun_kmeans *a, const plan *p) {
-    size_t d = (size_t)a->d, n = (size_t)a->n;
-    size_t polled = (POLL_VALUES / d / SETUN_MAX_TILE + 1) * SETUN_MAX_TILE;
-    float out[SETUN_MAX_TILE];
-    for (size_t i = 0; i < n; i += SETUN_MAX_TILE) {
-        if (i % polled == 0 && setun_cancelled(&a->call)) return SETUN_ECANCELLED;
-        size_t m = n - i < SETUN_MAX_TILE ? n - i : SETUN_MAX_TILE;
-        for (size_t r = 0; r < m; r++) {
-            float *t = p->rows + r * d;
-            isa->centre(t, a->x + (i + r) * d, a->mean, d);
-            isa->centre(t, t, a->centroids + (a->labels ? (size_t)a->labels[i + r] * d : 0), d);
-        }
-        isa->squares(p->rows, m, d, out);
-        for (size_t r = 0; r < m; r++)
-            if (!(a->flags & SETUN_KMEANS_KEEP_MIN) || out[r] < a->distance[i + r]) a->distance[i + r] = out[r];
+/* The integer sum of each chunk of potentials. */
+static int32_t potential_block(job *j, seat *s, int64_t row, int64_t end, int64_t next) {
+    setun_kmeans *a = j->a;
+    (void)s, (void)next;
+    for (; row < end; row += SETUN_CHUNK) {
+        int64_t sum = 0, last = end - row < SETUN_CHUNK ? end : row + SETUN_CHUNK;
+        for (int64_t i = row; i < last; i++) sum += setun_rint((a->weights ? (double)a->weights[i] : 1) * (double)a->distance[i] * j->scale);
+        a->sums[row / SETUN_CHUNK] = sum;
     }
     return SETUN_OK;
 }
 
-/* Range and mean. */
-static int32_t columns(const setun_isa *isa, setun_kmeans *a) {
-    size_t n = (size_t)a->n, d = (size_t)a->d, some = POLL_VALUES / d + 1;
-    for (size_t i = 0; i < n; i += some) {
-        if (setun_cancelled(&a->call)) return SETUN_ECANCELLED;
-        size_t end = n - i < some ? n : i + some;
-        if (a->step == SETUN_KMEANS_MEAN)
-            for (size_t r = i; r < end; r++) isa->add_row(a->sums, a->x + r * d, a->scale, 1, d);
-        else if (isa->range(a->x + i * d, end - i, d, a->low, a->high) >= SETUN_INF_BITS) {
-            a->call.bad_index = (int64_t)(i * d) + setun_find_bad(a->x + i * d, (int64_t)((end - i) * d));
-            return SETUN_ENONFINITE;
-        }
+static int32_t unit_block(job *j, seat *s, int64_t row, int64_t end, int64_t next) {
+    setun_kmeans *a = j->a;
+    (void)s, (void)next;
+    for (; row < end; row++) {
+        double sum;
+        int32_t rc = setun_sum_products(j->isa, &a->call, a->x + row * a->d, 0, a->d, &sum);
+        if (rc != SETUN_OK) return rc;
+        a->distance[row] = (float)(1 / sqrt(sum));
     }
     return SETUN_OK;
+}
+
+/* ---- Threads -------------------------------------------------------------------------------------------------------- */
+
+typedef struct crew {
+    job *j;
+    int32_t (*block)(job *j, seat *s, int64_t row, int64_t end, int64_t next);
+    size_t each; /* bytes of a seat */
+} crew;
+
+static void work(void *arg, int64_t number) {
+    crew *c = arg;
+    job *j = c->j;
+    seat s;
+    lay_out(j, number, c->each, &s);
+    size_t d = (size_t)j->a->d, k = j->a->step == SETUN_KMEANS_MEAN ? 1 : (size_t)j->a->k;
+    if (s.sums) {
+        memset(s.sums, 0, k * d * sizeof *s.sums);
+        memset(s.counts, 0, k * sizeof *s.counts);
+        if (s.weight) memset(s.weight, 0, k * sizeof *s.weight);
+    }
+    if (j->a->step == SETUN_KMEANS_MEAN) memset(s.panel, 0, d * sizeof *s.panel);
+    for (size_t p = 0; s.low && p < d; p++) {
+        s.low[p] = INFINITY;
+        s.high[p] = -INFINITY;
+    }
+    for (int64_t b = SETUN_CLAIM(&j->next); b < j->blocks;) {
+        int64_t after = SETUN_CLAIM(&j->next), end = (b + 1) * j->block;
+        int32_t rc = setun_cancelled(&j->a->call) ? SETUN_ECANCELLED : c->block(j, &s, b * j->block, end < j->a->n ? end : j->a->n, after * j->block);
+        if (rc != SETUN_OK) {
+            SETUN_STORE(&j->status, rc);
+            SETUN_STORE(&j->next, j->blocks);
+            return;
+        }
+        b = after;
+    }
+}
+
+/* Adds what the seats have to the caller's arrays. */
+static void gather(const job *j, size_t each) {
+    setun_kmeans *a = j->a;
+    size_t d = (size_t)a->d, k = a->step == SETUN_KMEANS_MEAN ? 1 : (size_t)a->k;
+    for (int64_t t = 0; t < j->seats; t++) {
+        seat s;
+        lay_out(j, t, each, &s);
+        for (size_t c = 0; s.sums && c < k; c++) {
+            if (s.counts[c] == 0) continue;
+            int64_t magic = (int64_t)((uint64_t)s.counts[c] * (uint64_t)SETUN_RINT_BITS); /* wraps, and so did the sums */
+            for (size_t p = 0; p < d; p++) a->sums[c * d + p] = (int64_t)((uint64_t)a->sums[c * d + p] + (uint64_t)s.sums[c * d + p] - (uint64_t)magic);
+            if (a->step == SETUN_KMEANS_MEAN) continue;
+            a->counts[c] += s.counts[c];
+            if (s.weight) a->weight_sums[c] += s.weight[c];
+        }
+        for (size_t p = 0; s.low && p < d; p++) {
+            a->low[p] = (s.low[p] < a->low[p] ? s.low[p] : a->low[p]) + 0.0f; /* -0 or 0 would depend on who came first */
+            a->high[p] = (s.high[p] > a->high[p] ? s.high[p] : a->high[p]) + 0.0f;
+        }
+    }
+}
+
+/* The scale of the integer potentials: 2^B, given, less the binary exponent of the greatest of them. */
+static void set_potential_scale(job *j) {
+    setun_kmeans *a = j->a;
+    double top = setun_float(a->weights ? 0 : j->isa->abs_max(a->distance, (size_t)a->n));
+    for (int64_t i = 0; a->weights && i < a->n; i++) {
+        double v = (double)a->weights[i] * (double)a->distance[i];
+        top = v > top ? v : top;
+    }
+    int e;
+    frexp(top, &e);
+    a->weight_scale = j->scale = ldexp(a->weight_scale, -e);
 }
 
 static int32_t check(const setun_kmeans *a) {
@@ -179,6 +260,10 @@ static int32_t check(const setun_kmeans *a) {
     case SETUN_KMEANS_DISTANCE:
         if (!a->distance) return setun_invalid(c, "kmeans: distance is null");
         break;
+    case SETUN_KMEANS_POTENTIAL:
+        return a->distance && a->sums && a->weight_scale > 0 ? SETUN_OK : setun_invalid(c, "kmeans: distance or sums is null, or weight_scale is not positive");
+    case SETUN_KMEANS_UNIT:
+        return a->distance ? SETUN_OK : setun_invalid(c, "kmeans: distance is null");
     default:
         return setun_invalid(c, "kmeans: unknown step");
     }
@@ -188,23 +273,39 @@ static int32_t check(const setun_kmeans *a) {
 }
 
 int32_t setun_op_kmeans(const setun_isa *isa, const setun_team *team, setun_kmeans *a) {
-    (void)team;
     int32_t rc = check(a);
     if (rc != SETUN_OK) return rc;
-    if (a->step == SETUN_KMEANS_RANGE || a->step == SETUN_KMEANS_MEAN) {
-        if (!a->workspace) {
-            a->workspace_size = 64; /* none is used; a size above 0 keeps callers simple */
-            return SETUN_OK;
-        }
-        return columns(isa, a);
-    }
-    plan p;
-    size_t need = lay_out(isa, a, a->workspace, &p);
+    job j = {.isa = isa, .a = a, .base = a->workspace, .seats = setun_threads(team)};
+    int64_t rows = (int64_t)isa->rows, most = BLOCK_VALUES / a->d / rows * rows;
+    j.block = a->n / (8 * j.seats) / rows * rows;
+    if (j.block > most) j.block = most;
+    if (j.block < rows) j.block = rows;
+    if (a->step == SETUN_KMEANS_POTENTIAL) j.block = 16 * SETUN_CHUNK;
+    j.blocks = (a->n - 1) / j.block + 1;
+    if (j.seats > j.blocks) j.seats = j.blocks;
+
+    seat s;
+    size_t at = 0, each;
+    if (a->step == SETUN_KMEANS_ASSIGN) j.packed = take(&j, &at, (size_t)(a->k * a->d) * sizeof(float));
+    each = lay_out(&j, 0, 0, &s);
     if (!a->workspace) {
-        a->workspace_size = (int64_t)need;
+        a->workspace_size = (int64_t)(at + (size_t)j.seats * each);
         return SETUN_OK;
     }
-    if ((uintptr_t)a->workspace % 64 != 0 || (uint64_t)a->workspace_size < need)
+    if ((uintptr_t)a->workspace % 64 != 0 || (uint64_t)a->workspace_size < at + (size_t)j.seats * each)
         return setun_invalid(&a->call, "kmeans: the workspace is too small or not aligned to 64 bytes");
-    return a->step == SETUN_KMEANS_ASSIGN ? assign(isa, a, &p) : distance(isa, a, &p);
+    if (j.packed) pack(isa, a, j.packed);
+    j.base += at;
+
+    static int32_t (*const blocks[])(job *, seat *, int64_t, int64_t, int64_t) = {
+        [SETUN_KMEANS_RANGE] = range_block,       [SETUN_KMEANS_MEAN] = mean_block,           [SETUN_KMEANS_ASSIGN] = assign_block,
+        [SETUN_KMEANS_DISTANCE] = distance_block, [SETUN_KMEANS_POTENTIAL] = potential_block, [SETUN_KMEANS_UNIT] = unit_block};
+    if (a->step == SETUN_KMEANS_POTENTIAL) set_potential_scale(&j);
+    crew c = {&j, blocks[a->step], each};
+    setun_each(team, j.seats, work, &c);
+    if (j.status == SETUN_ENONFINITE) a->call.bad_index = setun_find_bad(a->x, a->n * a->d);
+    if (j.status != SETUN_OK) return j.status;
+    gather(&j, each);
+    a->changed = j.changed;
+    return SETUN_OK;
 }

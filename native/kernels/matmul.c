@@ -20,7 +20,8 @@
  * Expected was 0.9: 28 cycles of multiply-adds a step against 16 loads, C read and written once a slice. Tried without gain: fetching C, the next steps of B or
  * those of A ahead, slices of 384, tiles of 84 or 336 rows and of 320 or 512 columns. */
 #include "ops.h"
-#include "bits.h"
+
+#include <string.h>
 
 enum {
     DEPTH = 512,      /* of a slice: a panel of A (28 KiB at most) stays in the first cache while the panels of B pass */
@@ -43,27 +44,14 @@ typedef struct work {
     size_t tall, wide;                     /* rows and columns of a tile: multiples of the block */
     int in_place;                          /* full panels of B are not packed */
     float *pa, *pb;                        /* packed slices */
-    uint32_t *low_a, *low_b;               /* of each panel: the smallest magnitude bits that are not 0; for emulated levels only */
 } work;
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 static size_t pieces(size_t n, size_t size) { return (n - 1) / size + 1; }
 static size_t round64(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
-/* g with every value of these magnitude bits or above a multiple of 2^g. */
-static int granule(uint32_t u) { return (int)(u >> 23 > 1 ? u >> 23 : 1) - 150; }
-
-static uint32_t lowest(const float *v, size_t n) {
-    uint32_t low = SETUN_INF_BITS;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t u = setun_bits(v[i]) & SETUN_ABS_MASK;
-        if (u != 0 && u < low) low = u;
-    }
-    return low;
-}
-
 /* A panel of `width` lines (rows of A, columns of B), of which `lines` are there. along: the lines run along memory. */
-static uint32_t pack(const setun_isa *isa, float *out, size_t width, const float *x, size_t ld, size_t lines, size_t depth, int along) {
+static void pack(const setun_isa *isa, float *out, size_t width, const float *x, size_t ld, size_t lines, size_t depth, int along) {
     if (along)
         isa->interleave(out, width, x, ld, lines, depth);
     else if (lines == width && width == 32) /* the commonest, at a length that the compiler knows */
@@ -71,7 +59,6 @@ static uint32_t pack(const setun_isa *isa, float *out, size_t width, const float
     else
         for (size_t p = 0; p < depth; p++)
             for (size_t r = 0; r < width; r++) out[p * width + r] = r < lines ? x[p * ld + r] : 0;
-    return isa->tile_needs_granule ? lowest(out, width * depth) : 0;
 }
 
 static void pack_panel(void *arg, int64_t i) {
@@ -82,7 +69,7 @@ static void pack_panel(void *arg, int64_t i) {
         size_t r = w->row + q * mr, ld = (size_t)a->lda;
         int along = !(a->flags & SETUN_MATMUL_TRANS_A);
         const float *x = w->a + (along ? r * ld + w->p : w->p * ld + r);
-        w->low_a[q] = pack(w->isa, w->pa + q * mr * w->depth, mr, x, ld, least(mr, w->row + w->rows - r), w->depth, along);
+        pack(w->isa, w->pa + q * mr * w->depth, mr, x, ld, least(mr, w->row + w->rows - r), w->depth, along);
         return;
     }
     q -= panels;
@@ -90,7 +77,7 @@ static void pack_panel(void *arg, int64_t i) {
     if (w->in_place && lines == nr) return;
     int along = (a->flags & SETUN_MATMUL_TRANS_B) != 0;
     const float *x = w->b + (along ? c * ld + w->p : w->p * ld + c);
-    w->low_b[q] = pack(w->isa, w->pb + q * nr * w->depth, nr, x, ld, lines, w->depth, along);
+    pack(w->isa, w->pb + q * nr * w->depth, nr, x, ld, lines, w->depth, along);
 }
 
 /* A block of C at row r and column c of the slab. */
@@ -100,7 +87,6 @@ static void block(const work *w, size_t r, size_t c, const float *b, size_t step
     const float *a = w->pa + r * w->depth;
     float *out = w->c + (w->row + r) * ldc + w->col + c, edge[MAX_BLOCK];
     int fresh = w->p == 0 && !(w->args->flags & SETUN_MATMUL_ACCUMULATE);
-    int careful = isa->tile_needs_granule && granule(w->low_a[r / mr]) + granule(w->low_b[c / nr]) < -149;
     float *to = out;
     size_t ld = ldc;
     if (cols < nr) { /* by way of a whole block */
@@ -109,10 +95,7 @@ static void block(const work *w, size_t r, size_t c, const float *b, size_t step
         for (size_t i = 0; i < rows && !fresh; i++)
             for (size_t j = 0; j < nr; j++) edge[i * nr + j] = j < cols ? out[i * ldc + j] : 0;
     }
-    if (careful)
-        setun_gemm_ref(isa, a, b, step, w->depth, to, ld, rows, fresh);
-    else
-        isa->gemm(a, b, step, w->depth, to, ld, rows, fresh);
+    isa->gemm(a, b, step, w->depth, to, ld, rows, fresh);
     if (cols < nr)
         for (size_t i = 0; i < rows; i++) memcpy(out + i * ldc, edge + i * nr, cols * sizeof *out);
 }
@@ -137,17 +120,13 @@ static size_t lay_out(const setun_isa *isa, const setun_matmul *a, char *base, w
     *w = (work){.isa = isa, .args = a, .m = (size_t)a->m, .n = (size_t)a->n, .k = (size_t)a->k};
     w->tall = TILE_ROWS / mr * mr;
     w->wide = TILE_COLS / nr * nr;
-    w->in_place = !isa->tile_needs_granule && !(a->flags & SETUN_MATMUL_TRANS_B) && w->m <= IN_PLACE * mr;
+    w->in_place = !(a->flags & SETUN_MATMUL_TRANS_B) && w->m <= IN_PLACE * mr;
     w->depth = pieces(w->k, pieces(w->k, DEPTH)); /* even slices */
     size_t down = pieces(least(w->m, SLAB_ROWS / mr * mr), mr), across = pieces(least(w->n, SLAB_COLS / nr * nr), nr), at = 0;
     w->pa = (float *)(base + at);
     at += round64(down * mr * w->depth * sizeof(float));
     w->pb = (float *)(base + at);
-    at += round64(across * nr * w->depth * sizeof(float));
-    w->low_a = (uint32_t *)(base + at);
-    at += round64(down * sizeof(uint32_t));
-    w->low_b = (uint32_t *)(base + at);
-    return at + round64(across * sizeof(uint32_t));
+    return at + round64(across * nr * w->depth * sizeof(float));
 }
 
 static int32_t multiply(const setun_team *team, work w, size_t which) {

@@ -24,4 +24,7 @@ static inline int setun_cancelled(const setun_call *call) { return call->cancel 
 /* Finds the first value that is not finite, or -1. */
 int64_t setun_find_bad(const float *x, int64_t n);
 
+/* S(x*y), or S(x*x) without y, on the caller's thread. Returns a setun_status. */
+int32_t setun_sum_products(const setun_isa *isa, const setun_call *call, const float *x, const float *y, int64_t n, double *sum);
+
 #endif

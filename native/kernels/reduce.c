@@ -25,8 +25,7 @@ int64_t setun_find_bad(const float *x, int64_t n) {
     return -1;
 }
 
-/* S(x*y), or S(x*x) without y. Returns a setun_status. */
-static int32_t sum_products(const setun_isa *isa, const setun_call *call, const float *x, const float *y, int64_t n, double *sum) {
+int32_t setun_sum_products(const setun_isa *isa, const setun_call *call, const float *x, const float *y, int64_t n, double *sum) {
     if (n <= SETUN_CHUNK) {
         *sum = y ? isa->dot_chunk(x, y, (size_t)n) : isa->square_chunk(x, (size_t)n);
         return SETUN_OK;
@@ -43,7 +42,7 @@ static int32_t sum_products(const setun_isa *isa, const setun_call *call, const 
 
 static int32_t reduce(const setun_isa *isa, setun_reduce *a, const float *y) {
     double sum;
-    int32_t rc = sum_products(isa, &a->call, a->x, y, a->n, &sum);
+    int32_t rc = setun_sum_products(isa, &a->call, a->x, y, a->n, &sum);
     if (rc != SETUN_OK) return rc;
     if (sum - sum != 0) {
         a->call.bad_index = setun_find_bad(a->x, a->n);
@@ -74,7 +73,7 @@ int32_t setun_op_constrain(const setun_isa *isa, const setun_team *team, setun_c
     if (!a->x || !a->dst || a->n < 1) return setun_invalid(&a->call, "constrain: x or dst is null, or n < 1");
     if (!(a->radius >= 0)) return setun_invalid(&a->call, "constrain: the radius is negative or not a number");
     double sum;
-    int32_t rc = sum_products(isa, &a->call, a->x, 0, a->n, &sum);
+    int32_t rc = setun_sum_products(isa, &a->call, a->x, 0, a->n, &sum);
     if (rc != SETUN_OK) return rc;
     if (sum - sum != 0) {
         a->call.bad_index = setun_find_bad(a->x, a->n);

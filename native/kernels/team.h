@@ -24,4 +24,9 @@ static inline void setun_each(const setun_team *team, int64_t parts, void (*part
         for (int64_t i = 0; i < parts; i++) part(arg, i);
 }
 
+/* The few things that threads of a job do to what they share. */
+#define SETUN_CLAIM(p) __atomic_fetch_add(p, 1, __ATOMIC_RELAXED)
+#define SETUN_ADD(p, v) __atomic_fetch_add(p, v, __ATOMIC_RELAXED)
+#define SETUN_STORE(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
+
 #endif

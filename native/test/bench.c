@@ -34,7 +34,7 @@ static double seconds(const trial *t) {
         double begin = now();
         for (size_t i = 0; i < calls; i++) {
             if (t->before) t->before(t->args);
-            if (t->k->run(NULL, t->args) != SETUN_OK) return NAN;
+            if (t->k->run(context, t->args) != SETUN_OK) return NAN;
         }
         double took = now() - begin;
         if (took < 2e-3) {
@@ -91,7 +91,7 @@ static void elementwise(const setun_table *t, const char *filter, size_t n) {
         if (k->op == SETUN_OP_CONSTRAIN && wanted("constrain outside", k, filter)) {
             fill(x, n < 4096 ? n : 4096, PLAIN);
             a.radius = 0x1p30;
-            k->run(NULL, &a); /* for the norm */
+            k->run(context, &a); /* for the norm */
             line("constrain outside", k, shape, seconds(&(trial){k, &a, shrink}), 4 * (double)n, "GB/s");
             if (a.norm < 1) fill(x, n, PLAIN); /* many calls have worn it down */
         }
@@ -127,17 +127,17 @@ static void clusters(const setun_table *t, const char *filter, size_t n, size_t 
             for (double few = 256; few <= rows; few *= 16) {
                 a.n = (int64_t)few;
                 a.workspace = NULL;
-                k->run(NULL, &a);
+                k->run(context, &a);
                 a.workspace = guarded((size_t)a.workspace_size, 0);
                 double begin = now();
-                k->run(NULL, &a);
+                k->run(context, &a);
                 double rate = few / (now() - begin);
                 release(a.workspace);
                 if (rows / rate > 0.5) rows = fmax(256, floor(rate * 0.5));
             }
             a.n = (int64_t)rows;
             a.workspace = NULL;
-            k->run(NULL, &a);
+            k->run(context, &a);
             a.workspace = guarded((size_t)a.workspace_size, 0);
             char shape[48];
             snprintf(shape, sizeof shape, "%ldx%zu k=%zu", (long)a.n, d, c);
@@ -151,16 +151,16 @@ static void clusters(const setun_table *t, const char *filter, size_t n, size_t 
     release(x), release(mean), release(centroids), release(bias), release(sums), release(labels), release(scale), release(distance);
 }
 
-/* C = A B of n x n, one thread. */
+/* C = A B of n x n. */
 static void products(const setun_table *t, const char *filter, size_t n) {
     float *a = vector(PLAIN, n * n, 0), *b = vector(PLAIN, n * n, 0), *c = guarded(n * n * sizeof *c, 0);
     memset(c, 0, n * n * sizeof *c);
     for (uint32_t i = 0; i < t->kernel_count; i++) {
         const setun_kernel *k = &t->kernels[i];
-        if (k->op != SETUN_OP_MATMUL || !wanted("matmul", k, filter) || (n > 512 && k->name[0] == 's')) continue; /* the emulated ones take long */
+        if (k->op != SETUN_OP_MATMUL || !wanted("matmul", k, filter) || (n > 512 && k->name[0] == 's')) continue; /* the reference takes long */
         int64_t s = (int64_t)n;
         setun_matmul m = {.call = {.size = sizeof m}, .m = s, .n = s, .k = s, .a = a, .b = b, .c = c, .lda = s, .ldb = s, .ldc = s, .batch = 1};
-        k->run(NULL, &m);
+        k->run(context, &m);
         m.workspace = guarded((size_t)m.workspace_size, 0);
         char shape[32];
         snprintf(shape, sizeof shape, "%zux%zux%zu", n, n, n);
@@ -174,8 +174,9 @@ int bench(const setun_table *t, const char *filter) {
     printf("%s %s (%s)\n", t->name, t->version, t->build);
     const size_t sizes[] = {64, 4096, 1000000, 100000000};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) elementwise(t, filter, sizes[s]);
-    clusters(t, filter, 10000, 64, 64);
-    clusters(t, filter, 100000, 128, 256);
+    const size_t shapes[][3] = {{10000, 64, 64},   {100000, 64, 64},   {1000000, 32, 64}, {1000000, 128, 10},
+                                {1000000, 8, 256}, {100000, 128, 256}, {60000, 784, 979}, {100000, 1024, 1000}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) clusters(t, filter, shapes[s][0], shapes[s][1], shapes[s][2]);
     const size_t sides[] = {16, 64, 256, 1024, 2048};
     for (size_t s = 0; s < sizeof sides / sizeof *sides; s++) products(t, filter, sides[s]);
     return 0;

@@ -15,7 +15,9 @@
 
 /* Counts a case of the kernel; on failure prints the text, which has to be enough to find the case again. */
 __attribute__((format(printf, 3, 4))) void expect(int ok, const setun_kernel *k, const char *text, ...);
-/* The kernel called "scalar" of an op. */
+/* The library's own state, what every kernel is called with. */
+extern setun_ctx *context;
+/* The first kernel of an op whose name begins with "scalar". */
 const setun_kernel *scalar(uint32_t op);
 /* Calls body for each kernel of the op, the scalar one first: side 0 is the scalar kernel. */
 typedef void each_fn(const setun_kernel *k, int side, void *state);

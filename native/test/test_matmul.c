@@ -26,11 +26,11 @@ static void run_product(const setun_kernel *k, int side, void *state) {
     setun_matmul a = *j->args;
     a.c = guarded(j->values * sizeof *a.c, 4);
     memcpy(a.c, j->old, j->values * sizeof *a.c);
-    int32_t rc = k->run(NULL, &a);
+    int32_t rc = k->run(context, &a);
     size_t bytes = (size_t)a.workspace_size;
     a.workspace = guarded(bytes, 0);
     memset(a.workspace, 0xff, bytes); /* NaN everywhere: what is read without being packed shows */
-    if (rc == SETUN_OK) rc = k->run(NULL, &a);
+    if (rc == SETUN_OK) rc = k->run(context, &a);
     expect(rc == SETUN_OK && alike(a.c, j->want, j->values), k, "%ldx%ldx%ld batch=%ld flags=%u ld=%ld,%ld,%ld kind=%d rc=%d", (long)a.m, (long)a.n, (long)a.k,
            (long)a.batch, a.flags, (long)a.lda, (long)a.ldb, (long)a.ldc, j->kind, rc);
     release(a.workspace);
@@ -124,13 +124,13 @@ static void run_refused(const setun_kernel *k, int side, void *state) {
             a.workspace_size = 64;
             break;
         }
-        int32_t rc = k->run(NULL, &a);
+        int32_t rc = k->run(context, &a);
         expect(rc == SETUN_EINVAL && message[0] && c[0] == 9, k, "refused case %d: rc=%d", i, rc);
     }
     const volatile int32_t stop = 1;
     setun_matmul a = {.call = {.size = sizeof a, .cancel = &stop}, .m = 2, .n = 3, .k = 4, .a = x, .b = x, .c = c, .lda = 4, .ldb = 3, .ldc = 3, .batch = 1};
     a.workspace = workspace, a.workspace_size = sizeof workspace;
-    int32_t rc = k->run(NULL, &a);
+    int32_t rc = k->run(context, &a);
     expect(rc == SETUN_ECANCELLED, k, "cancelled: rc=%d", rc);
 }
 

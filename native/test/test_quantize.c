@@ -26,7 +26,7 @@ static void run_one(const setun_kernel *k, int side, void *state) {
     float *scales = guarded(j->groups * sizeof *scales, j->offset % 16 * 4);
     a.out = out;
     a.scales = scales;
-    int32_t rc = k->run(NULL, &a);
+    int32_t rc = k->run(context, &a);
     int ok = rc == SETUN_OK;
     if (side == 0) {
         memcpy(j->ref, out, j->bytes);
@@ -101,7 +101,7 @@ static void run_status(const setun_kernel *k, int side, void *state) {
     a.call.message = message;
     a.call.message_size = sizeof message;
     a.call.bad_index = -1;
-    int32_t rc = k->run(NULL, &a);
+    int32_t rc = k->run(context, &a);
     expect(rc == j->status && a.call.bad_index == j->bad && (rc != SETUN_EINVAL || message[0]), k, "status %d, not %d; bad_index %ld, not %ld (%s)", rc,
            j->status, (long)a.call.bad_index, (long)j->bad, message);
 }

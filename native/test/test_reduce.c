@@ -20,7 +20,7 @@ static void run_reduce(const setun_kernel *k, int side, void *state) {
     job *j = state;
     (void)side;
     setun_reduce a = {.call = {.size = sizeof a, .cancel = j->cancel, .bad_index = -1}, .x = j->x, .y = j->y, .n = (int64_t)j->n};
-    int32_t rc = k->run(NULL, &a);
+    int32_t rc = k->run(context, &a);
     int ok = rc == j->status && (rc == SETUN_OK ? same(&a.result, &j->want, sizeof a.result) : a.call.bad_index == j->bad);
     expect(ok, k, "op=%u n=%zu offset=%zu kind=%d: %a, not %a; rc=%d bad_index=%ld", k->op, j->n, j->offset, j->kind, a.result, j->want, rc,
            (long)a.call.bad_index);
@@ -48,7 +48,7 @@ static void run_constrain(const setun_kernel *k, int side, void *state) {
     float *copy = guarded(j->n * sizeof *copy, 4 * j->offset), *dst = j->in_place ? copy : guarded(j->n * sizeof *dst, 4 * (j->offset * 5 % 16));
     memcpy(copy, j->x, j->n * sizeof *copy);
     setun_constrain a = {.call = {.size = sizeof a, .cancel = j->cancel, .bad_index = -1}, .x = copy, .dst = dst, .n = (int64_t)j->n, .radius = j->radius};
-    int32_t rc = k->run(NULL, &a);
+    int32_t rc = k->run(context, &a);
     int ok = rc == j->status && a.call.bad_index == j->bad;
     if (rc == SETUN_OK) {
         ok = ok && a.norm == j->want && same(dst, j->scaled, j->n * sizeof *dst);
@@ -127,7 +127,7 @@ static void run_refused(const setun_kernel *k, int side, void *state) {
         if (i == 3) c.n = r.n = 0;
         if (i == 4) c.n = r.n = -5;
         if (k->op != SETUN_OP_CONSTRAIN && (i > 4 || (i == 2 && k->op == SETUN_OP_NORM2))) continue;
-        int32_t rc = k->run(NULL, k->op == SETUN_OP_CONSTRAIN ? (void *)&c : (void *)&r);
+        int32_t rc = k->run(context, k->op == SETUN_OP_CONSTRAIN ? (void *)&c : (void *)&r);
         expect(rc == SETUN_EINVAL && message[0] && dst[0] == 9 && r.result == 9, k, "refused case %d: rc=%d", i, rc);
     }
     /* A message is cut to its buffer and ends in NUL; without a buffer there is none. */
@@ -135,7 +135,7 @@ static void run_refused(const setun_kernel *k, int side, void *state) {
         char *message = guarded(size + 1, 0);
         memset(message, 'x', size + 1);
         setun_reduce r = {.call = {.size = 8, .message = size ? message : NULL, .message_size = size}};
-        int32_t rc = k->run(NULL, &r);
+        int32_t rc = k->run(context, &r);
         expect(rc == SETUN_EINVAL && message[size] == 'x' && (size == 0 || memchr(message, 0, size)), k, "message of %u bytes", size);
         release(message);
     }

@@ -98,14 +98,16 @@ typedef struct setun_reduce {
 
 /* ---- kmeans: the steps of Lloyd's algorithm over a range of rows -------------------------------------------------
  *
- * The host owns the loop (initialisation, empty clusters, convergence, cancellation); a backend owns the work that
- * touches the points. A call does one step for the rows it is given; sums are added to what the arrays hold. */
+ * The host owns the loop (initialisation, empty clusters, convergence); a backend owns the work that touches the points. A call does one
+ * step for the rows it is given; the sums of MEAN and ASSIGN are added to what the arrays hold. x' = x * unit - mean. */
 
 enum {
-    SETUN_KMEANS_RANGE = 1,   /* low[j] = min(low[j], x_j), high likewise; ENONFINITE on NaN or infinity */
-    SETUN_KMEANS_MEAN = 2,    /* sums[j] += sum of rint(x_j * scale[j]) */
-    SETUN_KMEANS_ASSIGN = 3,  /* labels; with sums: sums, counts, weight_sums; changed = labels that moved */
-    SETUN_KMEANS_DISTANCE = 4 /* distance[i] = |x' - centroid(label)|^2; without labels: centroid 0 */
+    SETUN_KMEANS_RANGE = 1,     /* low[j] = min(low[j], x_j), high likewise, never -0; ENONFINITE on NaN or infinity */
+    SETUN_KMEANS_MEAN = 2,      /* sums[j] += sum of rint(x_j * scale[j]) */
+    SETUN_KMEANS_ASSIGN = 3,    /* labels; with sums: sums, counts, weight_sums; changed = labels that moved */
+    SETUN_KMEANS_DISTANCE = 4,  /* distance[i] = |x' - centroid(label)|^2; without labels: centroid 0 */
+    SETUN_KMEANS_POTENTIAL = 5, /* sums[i / 4096] = sum of rint(weight * distance[i] * s); s = weight_scale / 2^(exponent of the greatest product) */
+    SETUN_KMEANS_UNIT = 6       /* distance[i] = 1 / |x_i| */
 };
 enum { SETUN_KMEANS_KEEP_MIN = 1 }; /* DISTANCE: keep the smaller of the old value and the new one */
 
@@ -119,16 +121,17 @@ typedef struct setun_kmeans {
     const float *bias;      /* k: -|c|^2/2 (ASSIGN) */
     const float *weights;   /* n, or null */
     const double *scale;    /* d powers of two for the integer sums */
-    double weight_scale;    /* power of two for weight_sums */
+    double weight_scale;    /* power of two for weight_sums; POTENTIAL: 2^B, and s when it returns */
     float *low, *high;      /* d (RANGE) */
     int32_t *labels;        /* n; ASSIGN compares with what is there */
     float *distance;        /* n */
-    int64_t *sums;          /* k*d (ASSIGN; null: labels only), d (MEAN) */
+    int64_t *sums;          /* k*d (ASSIGN; null: labels only), d (MEAN), ceil(n/4096) (POTENTIAL) */
     int64_t *counts;        /* k: rows */
     int64_t *weight_sums;   /* k: integer weights; used with weights only */
     int64_t changed;        /* out */
     void *workspace;        /* 64-byte aligned scratch; null: only workspace_size is set */
     int64_t workspace_size; /* in: bytes at workspace; out, when workspace is null: bytes needed */
+    const float *unit;      /* n: what every row is multiplied by before the mean is subtracted; null: 1 */
 } setun_kmeans;
 
 /* ---- matmul: C = A B, in float32 -------------------------------------------------------------------------------- */

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * pool.h: the threads of the C++ backend.
+ *
+ * A caller works on its own job and up to `threads - 1` workers help. Any number of callers may be at it at once: each can finish alone, so none waits for a
+ * worker that another one has, and helpers go to the oldest job with work left. Workers are started when they are first wanted; without work
+ * they look around for some microseconds, because the next job of a k-means iteration is about to come, and then sleep. A worker that cannot be
+ * started is done without: results do not depend on who did what.
+ *
+ * The library is built without exceptions and links no C++ run-time. */
+#ifndef SETUN_POOL_H
+#define SETUN_POOL_H
+
+#include "team.h"
+
+#include <atomic>
+#include <pthread.h>
+
+namespace setun {
+
+class Pool {
+  public:
+    static constexpr int kMaxWorkers = 255;
+
+    Pool() = default;
+    Pool(const Pool &) = delete;
+    Pool &operator=(const Pool &) = delete;
+    /* Ends the workers. No job may be running. */
+    ~Pool();
+
+    /* Calls part(arg, i) once for each i in 0 .. parts-1 on at most `threads` threads, and returns when all are done. */
+    void run(int threads, void (*part)(void *arg, int64_t i), void *arg, int64_t parts);
+
+  private:
+    /* A job lies on its caller's stack; it is in the list as long as it may be helped. */
+    struct Job {
+        void (*part)(void *, int64_t);
+        void *arg;
+        int64_t parts;
+        std::atomic<int64_t> next{0};
+        int seats;                   /* helpers that may still join; guarded by mutex_ */
+        std::atomic<int> helpers{0}; /* that are in it */
+        Job *older = nullptr, *newer = nullptr;
+
+        bool open() const { return seats > 0 && next.load(std::memory_order_relaxed) < parts; }
+        void work();
+    };
+
+    static void *enter(void *pool);
+    void serve();
+    Job *find() const;
+    void start(int wanted);
+
+    pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
+    pthread_cond_t wake_ = PTHREAD_COND_INITIALIZER; /* work has come, or the end */
+    pthread_cond_t done_ = PTHREAD_COND_INITIALIZER; /* a helper has left a job */
+    Job *oldest_ = nullptr, *newest_ = nullptr;
+    int workers_ = 0, asleep_ = 0;
+    bool ending_ = false;
+    std::atomic<uint32_t> posted_{0}; /* jobs so far: what a worker that looks around watches */
+    pthread_t threads_[kMaxWorkers];
+};
+
+} // namespace setun
+
+#endif
