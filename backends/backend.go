@@ -36,6 +36,7 @@ type Kernel struct {
 	Name    string // short and stable: "go", "avx2"; unique within its backend and op
 	Threads int    // threads that it keeps busy
 	Index   int    // the backend's own number for it
+	Fast    bool   // its results are not canonical: only for calls that ask for fast numerics
 }
 
 // Backend computes. Methods are safe for concurrent use, check nothing that Check has checked, and return errors

@@ -54,7 +54,7 @@ func benchJobs(op backends.Op, quick bool) []job {
 	if op == backends.OpMatMul {
 		for _, s := range [][4]int{{64, 64, 64, 1}, {1, 4096, 1024, 1}, {256, 256, 256, 1}, {64, 64, 64, 64}, {1024, 1024, 1024, 1}, {2048, 2048, 2048, 1}} {
 			if !quick || s[0]*s[1]*s[2] < 1<<29 {
-				jobs = append(jobs, job{shape: dispatch.MatMul(s[0], s[1], s[2], s[3])})
+				jobs = append(jobs, matmul(s[0], s[1], s[2], s[3]))
 			}
 		}
 	}

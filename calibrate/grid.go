@@ -16,6 +16,13 @@ func largest(quick bool) int {
 	return 1 << 26
 }
 
+// matmul is a job that fast kernels run too.
+func matmul(m, n, k, batch int) job {
+	s := dispatch.MatMul(m, n, k, batch)
+	s.Fast = true
+	return job{shape: s}
+}
+
 // grid lists the jobs of a calibration for one op.
 func grid(op backends.Op, quick bool) []job {
 	step := 1
@@ -63,7 +70,7 @@ func grid(op backends.Op, quick bool) []job {
 			}
 		}
 	case backends.OpMatMul:
-		add := func(m, n, k, batch int) { jobs = append(jobs, job{shape: dispatch.MatMul(m, n, k, batch)}) }
+		add := func(m, n, k, batch int) { jobs = append(jobs, matmul(m, n, k, batch)) }
 		for e := 0; e <= top-14; e += step { // square ones up to 4096
 			add(1<<e, 1<<e, 1<<e, 1)
 		}

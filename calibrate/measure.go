@@ -56,7 +56,7 @@ func (d *data) call(rt *runtime.Runtime, j job) func() (parts int, err error) {
 		m, depth, batch := int(j.shape.M), int(j.shape.K), int(j.shape.Batch)
 		a, b, c := d.x[:batch*m*depth], d.y[:batch*depth*n], d.dst[:batch*m*n]
 		return func() (int, error) {
-			_, err := rt.MatMul(c, a, b, m, n, depth, runtime.MatMulOptions{Batch: batch})
+			_, err := rt.MatMul(c, a, b, m, n, depth, runtime.MatMulOptions{Batch: batch, Fast: true})
 			return 1, err
 		}
 	}
@@ -167,6 +167,7 @@ type field struct {
 
 func openField(options ...runtime.Option) (*field, error) {
 	// A forced kernel from the environment would leave nothing to compare.
+	options = append(options, runtime.WithFastNumerics())
 	all, err := runtime.Open(append(options, runtime.WithForce(""))...)
 	if err != nil {
 		return nil, err

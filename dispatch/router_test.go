@@ -35,7 +35,7 @@ func fiveArms(t testing.TB) *Router {
 	r := rand.New(rand.NewPCG(6, 6))
 	arms, profile := map[backends.Op][]Arm{}, &Profile{}
 	for _, op := range backends.Ops() {
-		arms[op] = []Arm{{"cpu", "go", 1}, {"simd_c", "sse42", 1}, {"simd_c", "avx2", 1}, {"simd_c", "avx512", 1}, {"cpp", "threads", 2}}
+		arms[op] = []Arm{{Backend: "cpu", Kernel: "go"}, {Backend: "simd_c", Kernel: "sse42"}, {Backend: "simd_c", Kernel: "avx2"}, {Backend: "simd_c", Kernel: "avx512"}, {Backend: "cpp", Kernel: "threads", Threads: 2}}
 		for _, a := range arms[op] {
 			profile.Set(op, a, Fit(Prior(op, a), plantedShapes(r, op, Prior(op, a), 0.3, 100)))
 		}
@@ -134,7 +134,7 @@ func TestBadInput(t *testing.T) {
 		s := Quantize(n, quant.Options{})
 		router.Decide(&s, 0)
 	}
-	arms := map[backends.Op][]Arm{77: {{"b", "k", 1}}}
+	arms := map[backends.Op][]Arm{77: {{Backend: "b", Kernel: "k"}}}
 	if _, err := NewRouter(arms, nil, Policy{}); !errors.Is(err, ErrPolicy) {
 		t.Errorf("an unknown op: %v", err)
 	}
@@ -143,7 +143,7 @@ func TestBadInput(t *testing.T) {
 		t.Errorf("too many arms: %v", err)
 	}
 	p := &Profile{}
-	p.Set(backends.OpDot, Arm{"b", "k", 1}, Model{Coef: Coef{math.NaN()}})
+	p.Set(backends.OpDot, Arm{Backend: "b", Kernel: "k", Threads: 1}, Model{Coef: Coef{math.NaN()}})
 	if _, err := NewRouter(nil, p, Policy{}); !errors.Is(err, ErrProfileDamaged) {
 		t.Errorf("a profile that is not a number: %v", err)
 	}
@@ -151,7 +151,7 @@ func TestBadInput(t *testing.T) {
 
 // What the caller does with its arms and profile afterwards does not reach the router.
 func TestRouterIsASnapshot(t *testing.T) {
-	a := Arm{"b", "k", 1}
+	a := Arm{Backend: "b", Kernel: "k", Threads: 1}
 	arms, p := map[backends.Op][]Arm{backends.OpDot: {a}}, &Profile{}
 	p.Set(backends.OpDot, a, Fit(Prior(backends.OpDot, a), []Sample{{Vector(backends.OpDot, 1000), 777}}))
 	router, err := NewRouter(arms, p, Policy{})
@@ -169,7 +169,7 @@ func TestRouterIsASnapshot(t *testing.T) {
 func TestPriorKnowsTheCores(t *testing.T) {
 	s := Vector(backends.OpNorm2, 1<<20)
 	predict := func(h Hardware) float64 {
-		m := h.Prior(backends.OpNorm2, Arm{"cpp", "avx2", 8})
+		m := h.Prior(backends.OpNorm2, Arm{Backend: "cpp", Kernel: "avx2", Threads: 8})
 		return m.Predict(s).Nanos
 	}
 	if two, eight := predict(Hardware{Cores: 2}), predict(Hardware{Cores: 8}); two < 2*eight {

@@ -39,6 +39,7 @@ type Shape struct {
 	D, K    int64 // dimension and clusters of kmeans; K: depth of matmul, columns of A and rows of B
 	M       int64 // rows of matmul
 	Batch   int64 // products of matmul
+	Fast    bool  // matmul: kernels whose results are not canonical may run it too
 	Groups  int64 // scales of quantize
 	Out     int64 // bytes that quantize writes
 }

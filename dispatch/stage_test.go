@@ -128,7 +128,7 @@ func (s *stage) setArms(op backends.Op, names []string) string {
 		name, threads, _ := strings.Cut(name, "*")
 		backend, kernel, _ := strings.Cut(name, "/")
 		n, _ := strconv.Atoi(threads)
-		s.arms[op] = append(s.arms[op], Arm{backend, kernel, n})
+		s.arms[op] = append(s.arms[op], Arm{Backend: backend, Kernel: kernel, Threads: n})
 	}
 	return "ok"
 }

@@ -21,6 +21,10 @@ type MatMulOptions struct {
 	Batch                     int  // products; 0: one
 	StrideA, StrideB, StrideC int  // values from one product's matrix to the next one's; 0: one matrix follows the other
 	SharedA, SharedB          bool // all products of the batch have the same A or B
+
+	// Fast lets kernels run the call whose sums have an order of their own, if the runtime has any (WithFastNumerics). Results then differ in rounding from
+	// machine to machine, and from call to call of different sizes.
+	Fast bool
 }
 
 var matmulArgs = sync.Pool{New: func() any { return new(backends.MatMul) }}
@@ -29,7 +33,7 @@ func doMatMul(m *arm, a *backends.MatMul) error { return m.backend.MatMul(m.kern
 
 // MatMul returns dst = A·B, where A is m rows of k values, B k rows of n and dst m rows of n, all row by row. dst is allocated when nil, and returned.
 //
-// Every element is one chain of fused float32 multiply-adds over rising k (docs/numerics.md), so results are the same bits on every kernel, for every
+// Unless o.Fast says otherwise every element is one chain of fused float32 multiply-adds over rising k (docs/numerics.md), so results are the same bits on every kernel, for every
 // number of threads. Values are not checked: what is not finite propagates, as IEEE 754 has it. Errors: ErrArgument for sizes, row lengths and strides out of range, ErrShape for slices that
 // are too short, ErrAlias for a dst that overlaps a or b; dst is untouched by all of these.
 func (rt *Runtime) MatMul(dst, a, b []float32, m, n, k int, o MatMulOptions) ([]float32, error) {
@@ -54,6 +58,7 @@ func (rt *Runtime) MatMulContext(ctx context.Context, dst, a, b []float32, m, n,
 		flag, stop := watch(ctx)
 		x.Cancel = flag
 		s := dispatch.MatMul(m, n, k, x.Batch)
+		s.Fast = o.Fast
 		err = finished(ctx, run(rt, &s, x, doMatMul, once))
 		stop()
 	}
