@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/dispatch"
 )
 
 // TestMatMulBadInput: each is a typed error that names the argument and its value, and the destination stays as it was.
@@ -97,5 +100,61 @@ func TestMatMulAllocatesNothing(t *testing.T) {
 		if n := testing.AllocsPerRun(100, f); n != 0 {
 			t.Errorf("%s: %v allocations a call", name, n)
 		}
+	}
+}
+
+// TestFastNumericsAreAskedFor: whatever is fastest, a call that does not ask gets the bits of pure Go; one that does may go elsewhere.
+func TestFastNumericsAreAskedFor(t *testing.T) {
+	const n = 70
+	a, b := ramp(n*n), ramp(n*n + 1)[1:]
+	for i := range a {
+		a[i] /= 3 // so that the order of sums shows
+	}
+	want, err := open(t, WithoutNative()).MatMul(nil, a, b, n, n, n, MatMulOptions{Fast: true}) // has no fast kernel
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt := open(t, WithoutNative(), WithFastNumerics(), WithBLAS("none"))
+	arms := map[backends.Op][]dispatch.Arm{backends.OpMatMul: rt.Arms(backends.OpMatMul)}
+	profile := &dispatch.Profile{}
+	for i, arm := range arms[backends.OpMatMul] {
+		profile.Set(backends.OpMatMul, arm, dispatch.Model{Coef: dispatch.Coef{float64(1000 - 100*i)}}) // later ones are faster
+	}
+	if rt.router, err = dispatch.NewRouter(arms, profile, dispatch.Policy{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, fast := range []bool{false, true} {
+		got, err := rt.MatMul(nil, a, b, n, n, n, MatMulOptions{Fast: fast})
+		if err != nil || slices.Equal(got, want) == fast {
+			t.Errorf("fast %v: the bits of pure Go: %v (%v)", fast, slices.Equal(got, want), err)
+		}
+	}
+	calls := map[string]int64{}
+	for _, m := range rt.Metrics() {
+		calls[m.Kernel] = m.Calls
+	}
+	if calls["cpu/go"] != 1 || calls["cpu/gonum"] != 1 {
+		t.Errorf("calls %v", calls)
+	}
+	only := open(t, WithoutNative(), WithFastNumerics(), WithBLAS("none"), WithForce("cpu/gonum"))
+	if _, err := only.MatMul(nil, a, b, n, n, n, MatMulOptions{}); !errors.Is(err, ErrNoBackend) {
+		t.Errorf("a fast kernel is forced, canonical results are wanted: %v", err)
+	}
+}
+
+func TestBLASThatCannotBeUsed(t *testing.T) {
+	rt := open(t, WithFastNumerics(), WithBLAS("/nowhere/libblas.so"))
+	found := false
+	for _, b := range rt.Report().Backends {
+		found = found || b.Path == "/nowhere/libblas.so" && b.State == "refused" && b.Reason != ""
+	}
+	if !found {
+		t.Errorf("report %+v", rt.Report().Backends)
+	}
+	if _, err := Open(WithFastNumerics(), WithBLAS("/nowhere/libblas.so"), WithStrict()); !errors.Is(err, ErrStrict) || !errors.Is(err, ErrLibrary) {
+		t.Errorf("strict: %v", err)
+	}
+	if _, err := Open(WithBLAS("libblas.so")); !errors.Is(err, ErrArgument) {
+		t.Errorf("relative: %v", err)
 	}
 }
