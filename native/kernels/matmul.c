@@ -27,7 +27,7 @@ enum {
     DEPTH = 512,      /* of a slice: a panel of A (28 KiB at most) stays in the first cache while the panels of B pass */
     SLAB_ROWS = 4096, /* of A, and columns of B: their slices stay in the last cache */
     SLAB_COLS = 4096,
-    TILE_ROWS = 168, /* a multiple of every gemm_rows but 8; with TILE_COLS its panels fit in the second cache */
+    TILE_ROWS = 168, /* of a tile of C, at most: with TILE_COLS its panels fit in the second cache */
     TILE_COLS = 256,
     IN_PLACE = 4, /* panels of A up to which B is not packed */
     MAX_BLOCK = 14 * 32
@@ -114,12 +114,21 @@ static void compute_tile(void *arg, int64_t i) {
         }
 }
 
+/* Even tiles of at most TILE_ROWS by TILE_COLS; smaller ones where a team would have less than four a thread. No result depends on them. */
+static void cut(work *w, size_t threads) {
+    size_t mr = w->isa->gemm_rows, nr = w->isa->gemm_cols, panels_a = pieces(w->m, mr), panels_b = pieces(w->n, nr);
+    size_t down = pieces(w->m, TILE_ROWS), across = pieces(w->n, TILE_COLS), want = threads > 1 ? 4 * threads : 1;
+    while (down * across < want && down < panels_a) down++;
+    while (down * across < want && across < panels_b) across++;
+    w->tall = pieces(panels_a, down) * mr;
+    w->wide = pieces(panels_b, across) * nr;
+}
+
 /* Lays out the workspace of one product at base (may be null) and returns its size. */
-static size_t lay_out(const setun_isa *isa, const setun_matmul *a, char *base, work *w) {
+static size_t lay_out(const setun_isa *isa, const setun_matmul *a, size_t threads, char *base, work *w) {
     size_t mr = isa->gemm_rows, nr = isa->gemm_cols;
     *w = (work){.isa = isa, .args = a, .m = (size_t)a->m, .n = (size_t)a->n, .k = (size_t)a->k};
-    w->tall = TILE_ROWS / mr * mr;
-    w->wide = TILE_COLS / nr * nr;
+    cut(w, threads);
     w->in_place = !(a->flags & SETUN_MATMUL_TRANS_B) && w->m <= IN_PLACE * mr;
     w->depth = pieces(w->k, pieces(w->k, DEPTH)); /* even slices */
     size_t down = pieces(least(w->m, SLAB_ROWS / mr * mr), mr), across = pieces(least(w->n, SLAB_COLS / nr * nr), nr), at = 0;
@@ -163,7 +172,7 @@ static void multiply_share(void *arg, int64_t i) {
     const setun_matmul *a = s->w->args;
     size_t batch = (size_t)a->batch, first = batch * (size_t)i / s->count, end = batch * ((size_t)i + 1) / s->count;
     work w;
-    lay_out(s->w->isa, a, s->workspace + s->each * (size_t)i, &w);
+    lay_out(s->w->isa, a, 1, s->workspace + s->each * (size_t)i, &w);
     s->status[i] = SETUN_OK;
     for (size_t p = first; p < end && s->status[i] == SETUN_OK; p++) s->status[i] = multiply(0, w, p);
 }
@@ -192,7 +201,7 @@ int32_t setun_op_matmul(const setun_isa *isa, const setun_team *team, setun_matm
     if (rc != SETUN_OK) return rc;
     size_t batch = (size_t)a->batch, threads = (size_t)setun_threads(team);
     work w;
-    size_t one = lay_out(isa, a, a->workspace, &w);
+    size_t one = lay_out(isa, a, threads, a->workspace, &w);
     shares s = {.w = &w, .workspace = a->workspace, .each = one, .count = threads > 1 && batch >= threads ? threads : 1};
     size_t need = one * s.count + round64(s.count * sizeof *s.status);
     if (!a->workspace) {
