@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/dispatch"
@@ -235,8 +236,8 @@ func printDiagnosis(env *environment, d diagnosis) {
 			where = b.Origin
 		}
 		fmt.Fprintf(env.out, "backend   %-8s %-8s %s\n", b.Name, b.State, where)
-		if b.Build != "" {
-			fmt.Fprintf(env.out, "          %-8s %-8s version %s, %s\n", "", "", b.Version, b.Build)
+		if b.Version != "" {
+			fmt.Fprintf(env.out, "          %-8s %-8s version %s\n", "", "", strings.Trim(b.Version+", "+b.Build, ", "))
 		}
 		if b.Reason != "" {
 			fmt.Fprintf(env.out, "          %-8s %-8s %s\n", "", "", b.Reason)

@@ -28,15 +28,15 @@ const (
 // there is no crossing; none, that no arm can run some size.
 func (r *Router) Thresholds(op backends.Op) []Threshold {
 	var list []Threshold
-	first, octaves := int64(1), sweepOctaves
+	first, most := int64(1), sweepOctaves
 	if op == backends.OpKMeans {
 		first = sweepKMeans // there are at least as many points as clusters
 	}
 	if op == backends.OpMatMul {
-		octaves = sweepMatMul
+		most = sweepMatMul
 	}
 	below, last := first, -1
-	for i := range sweepSteps*octaves + 1 {
+	for i := range sweepSteps*most + 1 {
 		n := int64(math.Round(math.Exp2(float64(i) / sweepSteps)))
 		if n < first {
 			continue

@@ -105,7 +105,7 @@ func WithObserver(f func(Event)) Option {
 	return func(c *config) error { c.observer = f; return nil }
 }
 
-// WithFastNumerics adds kernels whose results are not canonical, for calls that ask for them (MatMulOptions.Fast): the system's BLAS and gonum's matrix product. Calls
+// WithFastNumerics adds kernels whose results are not canonical, for calls that ask for them (MatMulOptions.Fast): the system's BLAS (not with WithoutNative) and gonum's matrix product. Calls
 // that do not ask get canonical results as ever. By default there are none and no BLAS is looked for. See WithBLAS.
 func WithFastNumerics() Option {
 	return func(c *config) error { c.fast = true; return nil }

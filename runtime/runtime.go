@@ -68,11 +68,14 @@ func Open(options ...Option) (*Runtime, error) {
 			rt.add(b, tried)
 		}
 		if err := c.refused(tried); err != nil {
+			rt.Close()
 			return nil, err
 		}
 	}
 	if c.fast {
 		rt.add(cpu.Gonum{}, nil)
+	}
+	if c.fast && c.native {
 		b, tried := blas.Open(c.blas)
 		if b == nil {
 			rt.add(nil, tried)
@@ -80,6 +83,7 @@ func Open(options ...Option) (*Runtime, error) {
 			rt.add(b, tried)
 		}
 		if err := c.refused(tried); err != nil {
+			rt.Close()
 			return nil, err
 		}
 	}

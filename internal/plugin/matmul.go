@@ -3,6 +3,7 @@
 package plugin
 
 import (
+	"errors"
 	"sync"
 	"unsafe"
 
@@ -74,6 +75,10 @@ func (b *Backend) MatMul(k backends.Kernel, a *backends.MatMul) (err error) {
 	}
 	if rc != statusOK {
 		err = b.failure(k, rc, &p.call, nil, nil)
+		var e *backends.Error
+		if errors.As(err, &e) {
+			e.Shape = a.Shape()
+		}
 	}
 	p.cancel, p.a, p.b, p.c = nil, nil, nil, nil
 	matmulBlocks.Put(x)

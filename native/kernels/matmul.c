@@ -29,7 +29,8 @@ enum {
     SLAB_COLS = 4096,
     TILE_ROWS = 168, /* of a tile of C, at most: with TILE_COLS its panels fit in the second cache */
     TILE_COLS = 256,
-    IN_PLACE = 4, /* panels of A up to which B is not packed */
+    IN_PLACE = 4,    /* panels of A up to which B is not packed */
+    SHARE = 1 << 20, /* bytes of workspace up to which a thread takes whole products of a batch */
     MAX_BLOCK = 14 * 32
 };
 
@@ -159,7 +160,7 @@ static int32_t multiply(const setun_team *team, work w, size_t which) {
     return setun_cancelled(&a->call) ? SETUN_ECANCELLED : SETUN_OK;
 }
 
-/* A batch of at least as many products as there are threads: each thread takes its share of whole products, in its own workspace. */
+/* A batch of at least as many small products as there are threads: each thread takes its share of whole products, in its own workspace. */
 typedef struct shares {
     work *w;
     char *workspace;
@@ -202,7 +203,7 @@ int32_t setun_op_matmul(const setun_isa *isa, const setun_team *team, setun_matm
     size_t batch = (size_t)a->batch, threads = (size_t)setun_threads(team);
     work w;
     size_t one = lay_out(isa, a, threads, a->workspace, &w);
-    shares s = {.w = &w, .workspace = a->workspace, .each = one, .count = threads > 1 && batch >= threads ? threads : 1};
+    shares s = {.w = &w, .workspace = a->workspace, .each = one, .count = threads > 1 && batch >= threads && one <= SHARE ? threads : 1};
     size_t need = one * s.count + round64(s.count * sizeof *s.status);
     if (!a->workspace) {
         a->workspace_size = (int64_t)need;
