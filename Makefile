@@ -20,7 +20,7 @@ setup:
 native: setup
 	@if native/setup.sh --check; then \
 	  cmake --preset release -DSETUN_INSTALL_DIR="$(DATA)" >build/cmake.log && cmake --build --preset release >>build/cmake.log || { cat build/cmake.log; exit 1; }; \
-	  cmake --install $(BUILD) --component libraries >>build/cmake.log && ls "$(DATA)"/*setun_simd_c.* >/dev/null && echo "native libraries installed to $(DATA)"; \
+	  cmake --install $(BUILD) --component libraries >>build/cmake.log && ls "$(DATA)"/*setun_simd_c.* "$(DATA)"/*setun_cpp.* >/dev/null && echo "native libraries installed to $(DATA)"; \
 	fi
 
 run: native
@@ -36,11 +36,11 @@ lint: | build
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt: the files above are not formatted"; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
-	@if clang-format --version 2>/dev/null | grep -q "version 14"; then clang-format --dry-run --Werror native/*/*.[ch] native/include/setun/*.h; else echo "SKIP: clang-format 14 is not installed"; fi
+	@if clang-format --version 2>/dev/null | grep -q "version 14"; then clang-format --dry-run --Werror native/*/*.[ch] native/*/*.cpp native/include/setun/*.h; else echo "SKIP: clang-format 14 is not installed"; fi
 
 test-native: native
 	@echo "== C tests"
-	@if native/setup.sh --check; then ctest --preset release --no-tests=error | tee build/ctest.log; native/check_symbols.sh $(BUILD)/libsetun_simd_c.so; else echo "SKIP: C tests need a compiler and cmake"; fi
+	@if native/setup.sh --check; then ctest --preset release --no-tests=error | tee build/ctest.log; native/check_symbols.sh $(BUILD)/libsetun_simd_c.so; native/check_symbols.sh $(BUILD)/libsetun_cpp.so threads; else echo "SKIP: C tests need a compiler and cmake"; fi
 
 # Tests with the libraries of this checkout, which must be there when they can be built.
 test-go: native

@@ -87,7 +87,7 @@ func isFast(f *field, name string) bool {
 
 // check compares a kernel with pure Go on an awkward length of every op that it has.
 func check(ctx context.Context, want, got *runtime.Runtime) error {
-	const n, dim, k = 5003, 7, 5
+	const n, dim, k = 70001, 7, 5 // enough for several threads
 	d := newData(n * dim)
 	x := d.x[:n]
 	for _, op := range []func() error{
@@ -210,10 +210,10 @@ func advise(r runtime.Report) []string {
 	var advice []string
 	native := false
 	for _, b := range r.Backends {
-		native = native || b.Name == "simd_c" && b.State == "loaded" && len(b.Kernels) > 0
+		native = native || b.Name != "cpu" && b.State == "loaded" && len(b.Kernels) > 0
 	}
 	if !native {
-		advice = append(advice, "build the C library, which is some 10 to 30 times faster on large calls: make native")
+		advice = append(advice, "build the native libraries, which are some 10 to 30 times faster on large calls: make native")
 	}
 	if r.Profile.State != "loaded" {
 		advice = append(advice, "measure this machine, so that calls go where they are fastest: calibrate run")

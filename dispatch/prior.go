@@ -4,6 +4,8 @@ package dispatch
 
 import (
 	"math"
+	"strconv"
+	"strings"
 
 	"github.com/setun-compute/setun/backends"
 )
@@ -54,13 +56,18 @@ const (
 	memoryThread = 5    // and what each further one adds
 )
 
+// level is a kernel's name without the number of threads that may end it: "avx512x2".
+func level(a Arm) string {
+	return strings.TrimSuffix(a.Kernel, "x"+strconv.Itoa(a.Threads))
+}
+
 // Prior returns the coefficients of an arm before any measurement, on a machine of which nothing is known.
 func Prior(op backends.Op, a Arm) Coef { return Hardware{}.Prior(op, a).Coef }
 
 // Prior returns the model of an arm before any measurement. Threads beyond the cores gain nothing. When the last cache is
 // known, ops that are limited by bytes slow down to the speed of memory from half its size to twice its size.
 func (h Hardware) Prior(op backends.Op, a Arm) Model {
-	s, ok := expected[a.Kernel]
+	s, ok := expected[level(a)]
 	if !ok {
 		s = unknownSpeed
 	}

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# A library exports setun_backend and nothing else, and calls nothing that could end, print or leave the process.
+# A library exports setun_backend and nothing else, and calls nothing that could end, print or leave the process. Threads and memory are for
+# libraries that say so: check_symbols.sh LIBRARY [threads].
 set -eu
 lib=$1
 exported=$(nm -D --defined-only "$lib" | awk '{print $3}')
@@ -11,6 +12,11 @@ fi
 for symbol in $(nm -D -u "$lib" | awk '{print $NF}' | sed 's/@.*//'); do
     case $symbol in
     memcpy | memset | memmove | memcmp | strlen | sqrt | sqrtf | frexp | ldexp | __stack_chk_fail | __stack_chk_guard | __cxa_finalize | __gmon_start__ | _ITM_*) ;;
+    malloc | free | clock_gettime | sigfillset | pthread_create | pthread_join | pthread_sigmask | pthread_mutex_* | pthread_cond_*)
+        [ "${2:-}" = threads ] || {
+            echo "$lib calls $symbol, which only a library with threads may" >&2
+            exit 1
+        } ;;
     *)
         echo "$lib calls $symbol, which is not on the list" >&2
         exit 1

@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Sees to a C compiler and cmake. As root on Debian or Ubuntu it installs what is missing; elsewhere it says what to install. It does not
+# Sees to C and C++ compilers and cmake. As root on Debian or Ubuntu it installs what is missing; elsewhere it says what to install. It does not
 # fail: without them everything still works, in pure Go. With --check it only tells by its exit status whether they are there.
 set -eu
 
 missing() {
     command -v cc >/dev/null 2>&1 || printf '%s ' gcc
+    command -v c++ >/dev/null 2>&1 || printf '%s ' g++
     command -v cmake >/dev/null 2>&1 || printf '%s ' cmake
     command -v make >/dev/null 2>&1 || printf '%s ' make
 }
@@ -24,4 +25,4 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "apt-get failed; going on in pure Go" >&2
     exit 0
 fi
-echo "for native speed install: $want(Debian, Ubuntu: apt-get install gcc cmake make; macOS: xcode-select --install and cmake; Fedora: dnf install gcc cmake make); going on in pure Go" >&2
+echo "for native speed install: $want(Debian, Ubuntu: apt-get install gcc g++ cmake make; macOS: xcode-select --install and cmake; Fedora: dnf install gcc gcc-c++ cmake make); going on in pure Go" >&2

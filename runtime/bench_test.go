@@ -3,7 +3,9 @@
 package runtime
 
 import (
+	"context"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/setun-compute/setun/backends"
@@ -73,5 +75,33 @@ func BenchmarkQuantize(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkSuggestK looks at every k up to 64 for 100,000 points of 32 values in 16 clusters; kmeans is one run of KMeans at the right k, for scale.
+func BenchmarkSuggestK(b *testing.B) {
+	const n, dim, k = 100_000, 32, 16
+	x := blobs(rand.New(rand.NewPCG(1, 1)), n, dim, k, 8, 0)
+	for name, rt := range map[string]*Runtime{"pure": open(b, WithoutNative()), "native": open(b, libraries(b))} {
+		b.Run(name+"/suggest", func(b *testing.B) {
+			var s *Suggestion
+			for b.Loop() {
+				var err error
+				if s, err = rt.SuggestK(context.Background(), x, dim, SuggestOptions{}); err != nil || s.K != k {
+					b.Fatal(s, err)
+				}
+			}
+			b.ReportMetric(float64(s.RowVisits)/n, "visits/row")
+		})
+		b.Run(name+"/kmeans", func(b *testing.B) {
+			var c *Clustering
+			for b.Loop() {
+				var err error
+				if c, err = rt.KMeans(context.Background(), c, x, dim, KMeansOptions{K: k}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(c.Iterations), "iterations")
+		})
 	}
 }

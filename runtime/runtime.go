@@ -12,6 +12,7 @@ import (
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/backends/blas"
+	"github.com/setun-compute/setun/backends/cpp"
 	"github.com/setun-compute/setun/backends/cpu"
 	simdc "github.com/setun-compute/setun/backends/simd_c"
 	"github.com/setun-compute/setun/dispatch"
@@ -61,15 +62,17 @@ func Open(options ...Option) (*Runtime, error) {
 	rt := &Runtime{strict: c.strict, observer: c.observer, report: Report{Machine: m, ISA: m.Levels}}
 	rt.add(cpu.Backend{}, nil)
 	if c.native {
-		b, tried := simdc.Open(plugin.DefaultPlaces(c.folders), c.isa)
-		if b == nil {
-			rt.add(nil, tried)
-		} else {
+		places := plugin.DefaultPlaces(c.folders)
+		for _, open := range []func() (backends.Backend, []plugin.Attempt){
+			func() (backends.Backend, []plugin.Attempt) { return simdc.Open(places, c.isa) },
+			func() (backends.Backend, []plugin.Attempt) { return cpp.Open(places, c.isa, cpp.Useful(m.Cores)) },
+		} {
+			b, tried := open()
 			rt.add(b, tried)
-		}
-		if err := c.refused(tried); err != nil {
-			rt.Close()
-			return nil, err
+			if err := c.refused(tried); err != nil {
+				rt.Close()
+				return nil, err
+			}
 		}
 	}
 	if c.fast {

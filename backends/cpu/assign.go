@@ -86,17 +86,7 @@ func assignPortable(s *lloyd.Step) {
 		if !(second < best-doubt) {
 			label = decide(s, centred, score[:s.K], best-doubt)
 		}
-		if s.Labels[i] != int32(label) {
-			s.Labels[i] = int32(label)
-			s.Changed++
-		}
-		if s.Sums != nil {
-			w := 1.0
-			if s.Weights != nil {
-				w = float64(s.Weights[i])
-			}
-			accumulate(s, x, w, label)
-		}
+		settle(s, x, i, int32(label))
 	}
 }
 

@@ -55,21 +55,10 @@ func assign(s *lloyd.Step) {
 		}
 		for r := range n {
 			label := argmax(scores[r*len(bias):][:len(bias)])
-			if s.Labels[i+r] != label {
-				s.Labels[i+r] = label
-				s.Changed++
-			}
-			if s.Sums == nil {
-				continue
-			}
 			for p := range x {
 				x[p] = float64(rows[p*tileRows+r])
 			}
-			w := 1.0
-			if s.Weights != nil {
-				w = float64(s.Weights[i+r])
-			}
-			accumulate(s, x, w, int(label))
+			settle(s, x, i+r, label)
 		}
 	}
 	archsimd.ClearAVXUpperBits()

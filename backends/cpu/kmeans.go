@@ -142,15 +142,35 @@ func units(s *lloyd.Step) {
 	}
 }
 
-// accumulate adds the centred row x of weight w to the sums of cluster j.
-func accumulate(s *lloyd.Step, x []float64, w float64, j int) {
-	s.Counts[j]++
+// settle gives row i, centred in x, its label and adds it to the sums.
+func settle(s *lloyd.Step, x []float64, i int, label int32) {
+	old := s.Labels[i]
+	if old != label {
+		s.Labels[i] = label
+		s.Changed++
+	}
+	if s.Sums == nil || s.Moved && old == label {
+		return
+	}
+	w := 1.0
+	if s.Weights != nil {
+		w = float64(s.Weights[i])
+	}
+	accumulate(s, x, w, int(label), 1)
+	if s.Moved {
+		accumulate(s, x, w, int(old), -1)
+	}
+}
+
+// accumulate adds the centred row x of weight w to the sums of cluster j, or takes it from them when sign is −1.
+func accumulate(s *lloyd.Step, x []float64, w float64, j int, sign int64) {
+	s.Counts[j] += sign
 	sums, scale := s.Sums[j*s.D:][:len(x)], s.Scale[:len(x)]
 	for p, v := range x {
-		sums[p] += int64((float64(w*v*scale[p]) + rounder) - rounder)
+		sums[p] += sign * int64((float64(w*v*scale[p])+rounder)-rounder)
 	}
 	if s.WeightSums != nil {
-		s.WeightSums[j] += int64((float64(w*s.WeightScale) + rounder) - rounder)
+		s.WeightSums[j] += sign * int64((float64(w*s.WeightScale)+rounder)-rounder)
 	}
 }
 

@@ -5,48 +5,54 @@ package durable
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 )
 
-// WriteFile replaces the file at path with data: a temporary file in the same folder, written, synced, renamed, and the folder
+// WriteFile replaces the file at path with data, as Write does.
+func WriteFile(path string, data []byte, perm os.FileMode) error {
+	return Write(path, perm, func(w io.Writer) error { _, err := w.Write(data); return err })
+}
+
+// Write replaces the file at path with what f writes: a temporary file in the same folder, written, synced, renamed, and the folder
 // synced. The folder is made when it is missing. On an error the old file is as it was.
-func WriteFile(path string, data []byte, perm os.FileMode) (err error) {
+func Write(path string, perm os.FileMode, f func(io.Writer) error) (err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("save %s: %w", path, err)
 	}
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	file, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
 	if err != nil {
 		return fmt.Errorf("save %s: %w", path, err)
 	}
 	defer func() {
 		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
+			file.Close()
+			os.Remove(file.Name())
 			err = fmt.Errorf("save %s: %w", path, err)
 		}
 	}()
-	if _, err := f.Write(data); err != nil {
+	if err := f(file); err != nil {
 		return err
 	}
-	if err := f.Chmod(perm); err != nil {
+	if err := file.Chmod(perm); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
+	if err := file.Sync(); err != nil {
 		return err
 	}
-	if err := f.Close(); err != nil {
+	if err := file.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := os.Rename(file.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return SyncDir(dir)
 }
 
-// syncDir makes the rename itself durable. Systems that cannot sync a folder do so on their own.
-func syncDir(dir string) error {
+// SyncDir makes renames in a folder durable. Systems that cannot sync a folder do so on their own.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

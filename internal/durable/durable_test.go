@@ -3,6 +3,8 @@
 package durable
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -39,6 +41,11 @@ func TestFailureLeavesTheOldFile(t *testing.T) {
 	}
 	if err := WriteFile(filepath.Join(dir, "folder"), []byte("new"), 0o600); err == nil {
 		t.Error("a folder was replaced")
+	}
+	broken := errors.New("broken")
+	half := func(w io.Writer) error { w.Write([]byte("ne")); return broken }
+	if err := Write(filepath.Join(dir, "file"), 0o600, half); !errors.Is(err, broken) {
+		t.Errorf("a writer that fails: %v", err)
 	}
 	if got, err := os.ReadFile(filepath.Join(dir, "file")); err != nil || string(got) != "old" {
 		t.Errorf("%q, %v", got, err)

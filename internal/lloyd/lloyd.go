@@ -31,6 +31,7 @@ type fit struct {
 	sums      []int64 // K*D
 	counts    []int64
 	weights   []int64   // Σ of integer weights; nil without weights
+	current   bool      // sums, counts and weights are those of a.Labels
 	distance  []float32 // N
 }
 
@@ -154,9 +155,12 @@ func (f *fit) assign(withSums bool) (changed int64, err error) {
 	}
 	s := Step{Kind: Assign, K: a.K, Mean: f.mean, Centroids: f.centroids, Bias: bias, Labels: a.Labels}
 	if withSums {
-		clear(f.sums)
-		clear(f.counts)
-		clear(f.weights)
+		if s.Moved = f.current; !f.current {
+			clear(f.sums)
+			clear(f.counts)
+			clear(f.weights)
+			f.current = true
+		}
 		s.Scale, s.Sums, s.Counts = f.scale, f.sums, f.counts
 		if a.Weights != nil {
 			s.Weights, s.WeightSums, s.WeightScale = a.Weights, f.weights, math.Ldexp(1, f.weightExp)

@@ -169,6 +169,7 @@ func (f *fit) move(row, j int) bool {
 	}
 	f.counts[from]--
 	f.counts[j]++
+	f.current = false // the label still says from
 	if f.weights != nil {
 		f.weights[from] -= q
 		f.weights[j] = q

@@ -26,6 +26,7 @@ const (
 type Step struct {
 	Kind    Kind
 	KeepMin bool // Distance: keep the smaller of the old value and the new one
+	Moved   bool // Assign: only rows that move are added, and taken from the sums of their old label
 
 	X       []float32 // N*D
 	N, D, K int

@@ -71,7 +71,11 @@ type kmeansArgs struct {
 	unit                    *float32
 }
 
-const keepMin = 1 // SETUN_KMEANS_KEEP_MIN
+// Flags of kmeans: SETUN_KMEANS_KEEP_MIN, SETUN_KMEANS_MOVED.
+const (
+	keepMin = 1
+	moved   = 2
+)
 
 type kernelEntry struct {
 	name        *byte

@@ -181,7 +181,10 @@ func (b *Backend) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMe
 		}
 		x.args.cancel = flag(s.Cancel)
 		if s.KeepMin {
-			x.args.flags = keepMin
+			x.args.flags |= keepMin
+		}
+		if s.Moved {
+			x.args.flags |= moved
 		}
 		rc := x.invoke(b, k) // asks for the size of the workspace
 		if need := x.args.workspaceSize; rc == statusOK {

@@ -40,10 +40,11 @@ typedef struct setun_isa {
 
     /* low[j] = min(low[j], x[i][j]), high likewise; returns the greatest magnitude bits. */
     uint32_t (*range)(const float *x, size_t n, size_t d, float *low, float *high);
-    /* A panel holds `rows` points less the mean, turned so that lanes are points; x' is the value it holds.
-     * panel[p*rows + r] = x[r*d + p] * unit[r] - mean[p], less c[r][p] when c is not null; both roundings are float32's. 0 for n <= r < rows. */
+    /* out[r*d + p] = x[r*d + p] * unit[r] - mean[p], less c[r][p] when c is not null; unit null: 1. All roundings are float32's. */
+    void (*centre)(float *out, const float *x, size_t n, size_t d, const float *unit, const float *mean, const float *const *c);
+    /* A panel holds `rows` rows turned, so that lanes are points: panel[p*rows + r] = x[r*d + p] for r < n, 0 for n <= r < rows. */
     size_t rows;
-    void (*panel)(float *panel, const float *x, size_t n, size_t d, const float *unit, const float *mean, const float *const *c);
+    void (*panel)(float *panel, const float *x, size_t n, size_t d);
     /* s = bias[j]; s = fma(panel[p*rows + r], value p of centroid j, s) for p = 0 .. d-1; label[r] = the lowest j with the greatest s.
      * Centroids come in groups of `group`, the last one shorter: value p of centroid j at packed[first*d + p*size + j - first] with first and
      * size those of its group. Meanwhile `lines` cache lines from ahead on are asked for. */
@@ -51,10 +52,9 @@ typedef struct setun_isa {
     void (*nearest)(const float *panel, size_t d, const float *packed, const float *bias, size_t k, int32_t *label, const char *ahead, size_t lines);
     /* a = 0; a = fma(panel[p*rows + r], panel[p*rows + r], a) for p = 0 .. d-1; out[r] = a. */
     void (*squares)(const float *panel, size_t d, float *out);
-    /* For each row r < n: sums[label[r]*d + p] += rint(w * x' * scale[p]) + SETUN_RINT_BITS, w = 1 without weights, label 0 without labels. The product
-     * is exact and at most 2^51 in magnitude: adding it to 3*2^51 in float64 rounds it and leaves the integer in the low bits. */
-    void (*add_rows)(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const float *unit, const float *mean, const double *scale,
-                     const float *weights);
+    /* For each row r < n: sums[label[r]*d + p] += rint(w * x[r*d + p] * scale[p]) + SETUN_RINT_BITS, w = 1 without weights, label 0 without labels. The
+     * product is exact and at most 2^51 in magnitude: adding it to 3*2^51 in float64 rounds it and leaves the integer in the low bits. */
+    void (*add_rows)(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const double *scale, const float *weights);
 
     /* A block of a matrix product: rows <= gemm_rows by gemm_cols. a: gemm_rows values for each p; b: gemm_cols values at b + p*step.
      * s = fresh ? 0 : c[r*ldc + j]; s = fma(a[p*gemm_rows + r], b[p*step + j], s) for p = 0 .. k-1; c[r*ldc + j] = s. */
@@ -80,7 +80,8 @@ typedef struct setun_isa {
                               __VA_ARGS__}
 
 /* The entries of k-means, for a level that has a fused multiply-add. */
-#define SETUN_ISA_KMEANS(r, g) .range = range, .rows = r, .group = g, .panel = panel, .nearest = nearest, .squares = squares, .add_rows = add_rows
+#define SETUN_ISA_KMEANS(r, g)                                                                                                                                 \
+    .range = range, .rows = r, .group = g, .centre = centre, .panel = panel, .nearest = nearest, .squares = squares, .add_rows = add_rows
 /* And those of matrix products. */
 #define SETUN_ISA_MATMUL .gemm_rows = GEMM_ROWS, .gemm_cols = GEMM_COLS, .gemm = gemm, .interleave = interleave
 

@@ -197,71 +197,45 @@ static uint32_t range(const float *x, size_t n, size_t d, float *low, float *hig
     } while (0)
 #define AHEAD(p) __builtin_prefetch(p, 0, 2)
 #include "nearest.h"
+#include "panel_ymm.h"
 
-/* Turns 8 rows of 8 into 8 columns. */
-INLINE void transpose(__m256 r[8]) {
-    __m256 t[8];
-    for (int i = 0; i < 8; i += 2) {
-        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+INLINE void centre_row(float *out, const float *x, size_t d, const float *unit, const float *mean, const float *c) {
+    __m256 u = _mm256_set1_ps(unit ? *unit : 1);
+    size_t p = 0;
+    for (; p + 8 <= d; p += 8) {
+        __m256 v = _mm256_sub_ps(_mm256_mul_ps(LOAD(x + p), u), LOAD(mean + p));
+        _mm256_storeu_ps(out + p, c ? _mm256_sub_ps(v, LOAD(c + p)) : v);
     }
-    for (int i = 0; i < 8; i += 4)
-        for (int h = 0; h < 2; h++) {
-            r[i + 2 * h] = _mm256_shuffle_ps(t[i + h], t[i + h + 2], 0x44);
-            r[i + 2 * h + 1] = _mm256_shuffle_ps(t[i + h], t[i + h + 2], 0xee);
-        }
-    for (int c = 0; c < 4; c++) {
-        t[c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x20);
-        t[4 + c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x31);
-    }
-    memcpy(r, t, sizeof t);
+    if (p < d) setun_isa_ref.centre(out + p, x + p, 1, d - p, unit, mean + p, c ? &(const float *){c + p} : 0);
 }
 
-static void panel(float *out, const float *x, size_t n, size_t d, const float *unit, const float *mean, const float *const *c) {
-    for (size_t p = 0; p < d; p += 8)
-        for (size_t h = 0; h < 16; h += 8) {
-            __m256 r[8];
-            size_t width = d - p < 8 ? d - p : 8;
-#pragma GCC unroll 8
-            for (size_t i = 0; i < 8; i++) {
-                r[i] = _mm256_setzero_ps();
-                if (h + i >= n) continue;
-                const float *from = x + (h + i) * d + p, *less = mean + p, *and = c ? c[h + i] + p : 0;
-                float row[8], means[8], others[8];
-                if (width < 8) {
-                    from = memcpy(memset(row, 0, sizeof row), from, width * sizeof *from);
-                    less = memcpy(memset(means, 0, sizeof means), less, width * sizeof *less);
-                    if (and) and = memcpy(memset(others, 0, sizeof others), and, width * sizeof *and);
-                }
-                r[i] = _mm256_sub_ps(_mm256_mul_ps(LOAD(from), _mm256_set1_ps(unit[h + i])), LOAD(less));
-                if (and) r[i] = _mm256_sub_ps(r[i], LOAD(and));
-            }
-            transpose(r);
-            for (size_t i = 0; i < width; i++) _mm256_storeu_ps(out + (p + i) * 16 + h, r[i]);
-        }
+static void centre(float *out, const float *x, size_t n, size_t d, const float *unit, const float *mean, const float *const *c) {
+    for (size_t r = 0; r < n; r++)
+        if (c)
+            centre_row(out + r * d, x + r * d, d, unit ? unit + r : 0, mean, c[r]);
+        else
+            centre_row(out + r * d, x + r * d, d, unit ? unit + r : 0, mean, 0);
 }
 
-INLINE void add_row(int64_t *sums, const float *x, size_t d, const float *unit, const float *mean, const double *scales, const float *weight) {
+INLINE void add_row(int64_t *sums, const float *x, size_t d, const double *scales, const float *weight) {
     __m256d magic = _mm256_set1_pd(SETUN_ROUNDER), w = _mm256_set1_pd(weight ? *weight : 1);
-    __m128 s = _mm_set1_ps(*unit);
     size_t p = 0;
     for (; p + 4 <= d; p += 4) {
-        __m256d v = _mm256_cvtps_pd(_mm_sub_ps(_mm_mul_ps(_mm_loadu_ps(x + p), s), _mm_loadu_ps(mean + p)));
+        __m256d v = _mm256_cvtps_pd(_mm_loadu_ps(x + p));
         if (weight) v = _mm256_mul_pd(v, w);
         __m256i q = _mm256_castpd_si256(_mm256_fmadd_pd(v, _mm256_loadu_pd(scales + p), magic));
         _mm256_storeu_si256((__m256i *)(sums + p), _mm256_add_epi64(q, _mm256_loadu_si256((const __m256i *)(sums + p))));
     }
-    if (p < d) setun_isa_ref.add_rows(sums + p, 0, x + p, 1, d - p, unit, mean + p, scales + p, weight);
+    if (p < d) setun_isa_ref.add_rows(sums + p, 0, x + p, 1, d - p, scales + p, weight);
 }
 
-static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const float *unit, const float *mean, const double *scales,
-                     const float *weights) {
+static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const double *scales, const float *weights) {
     for (size_t r = 0; r < n; r++) {
         int64_t *to = sums + (label ? (size_t)label[r] * d : 0);
         if (weights)
-            add_row(to, x + r * d, d, unit + r, mean, scales, weights + r);
+            add_row(to, x + r * d, d, scales, weights + r);
         else
-            add_row(to, x + r * d, d, unit + r, mean, scales, 0);
+            add_row(to, x + r * d, d, scales, 0);
     }
 }
 
@@ -315,6 +289,25 @@ static void gemm(const float *a, const float *b, size_t step, size_t k, float *c
         gemm_block(a, b, step, k, c, ldc, 1, fresh);
         return;
     }
+}
+
+/* Turns 8 rows of 8 into 8 columns. */
+INLINE void transpose(__m256 r[8]) {
+    __m256 t[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int h = 0; h < 2; h++) {
+            r[i + 2 * h] = _mm256_shuffle_ps(t[i + h], t[i + h + 2], 0x44);
+            r[i + 2 * h + 1] = _mm256_shuffle_ps(t[i + h], t[i + h + 2], 0xee);
+        }
+    for (int c = 0; c < 4; c++) {
+        t[c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x20);
+        t[4 + c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x31);
+    }
+    memcpy(r, t, sizeof t);
 }
 
 /* 8 rows and 8 columns at a time; what is left over goes to the plain loop. */

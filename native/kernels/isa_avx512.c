@@ -208,86 +208,56 @@ static uint32_t range(const float *x, size_t n, size_t d, float *low, float *hig
     } while (0)
 #define AHEAD(p) __builtin_prefetch(p, 0, 2)
 #include "nearest.h"
+#include "panel_ymm.h"
 
-/* Turns 16 rows of 16 into 16 columns. */
-INLINE void transpose(__m512 r[16]) {
-    __m512 t[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+INLINE void centre_row(float *out, const float *x, size_t d, __m512 unit, const float *mean, const float *c) {
+    size_t p = 0;
+    for (; p + 16 <= d; p += 16) {
+        __m512 v = _mm512_sub_ps(_mm512_mul_ps(LOAD(x + p), unit), LOAD(mean + p));
+        _mm512_storeu_ps(out + p, c ? _mm512_sub_ps(v, LOAD(c + p)) : v);
     }
-    for (int i = 0; i < 16; i += 4)
-        for (int h = 0; h < 2; h++) {
-            __m512d u = _mm512_castps_pd(t[i + h]), v = _mm512_castps_pd(t[i + h + 2]);
-            r[i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(u, v));
-            r[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(u, v));
-        }
-    for (int c = 0; c < 4; c++) { /* r[4g + c] holds, in each quarter q, column 4q + c of rows 4g .. 4g+3 */
-        t[c] = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88);
-        t[4 + c] = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd);
-        t[8 + c] = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88);
-        t[12 + c] = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd);
-    }
-    for (int c = 0; c < 4; c++) {
-        r[c] = _mm512_shuffle_f32x4(t[c], t[8 + c], 0x88);
-        r[8 + c] = _mm512_shuffle_f32x4(t[c], t[8 + c], 0xdd);
-        r[4 + c] = _mm512_shuffle_f32x4(t[4 + c], t[12 + c], 0x88);
-        r[12 + c] = _mm512_shuffle_f32x4(t[4 + c], t[12 + c], 0xdd);
+    if (p < d) {
+        __mmask16 k = first16(d - p);
+        __m512 v = _mm512_sub_ps(_mm512_mul_ps(_mm512_maskz_loadu_ps(k, x + p), unit), _mm512_maskz_loadu_ps(k, mean + p));
+        _mm512_mask_storeu_ps(out + p, k, c ? _mm512_sub_ps(v, _mm512_maskz_loadu_ps(k, c + p)) : v);
     }
 }
 
-INLINE __m512 centred(__mmask16 k, const float *x, float unit, const float *mean) {
-    return _mm512_sub_ps(_mm512_mul_ps(_mm512_maskz_loadu_ps(k, x), _mm512_set1_ps(unit)), _mm512_maskz_loadu_ps(k, mean));
-}
-
-static void panel(float *out, const float *x, size_t n, size_t d, const float *unit, const float *mean, const float *const *c) {
-    for (size_t p = 0; p < d; p += 16) {
-        __mmask16 k = d - p < 16 ? first16(d - p) : 0xffff;
-        for (size_t h = 0; h < 32; h += 16) {
-            __m512 r[16];
-#pragma GCC unroll 16
-            for (size_t i = 0; i < 16; i++) {
-                r[i] = _mm512_setzero_ps();
-                if (h + i >= n) continue;
-                r[i] = centred(k, x + (h + i) * d + p, unit[h + i], mean + p);
-                if (c) r[i] = _mm512_sub_ps(r[i], _mm512_maskz_loadu_ps(k, c[h + i] + p));
-            }
-            transpose(r);
-            if (d - p >= 16)
-                for (size_t i = 0; i < 16; i++) _mm512_storeu_ps(out + (p + i) * 32 + h, r[i]);
-            else
-                for (size_t i = 0; i < d - p; i++) _mm512_storeu_ps(out + (p + i) * 32 + h, r[i]);
-        }
+static void centre(float *out, const float *x, size_t n, size_t d, const float *unit, const float *mean, const float *const *c) {
+    for (size_t r = 0; r < n; r++) {
+        __m512 u = _mm512_set1_ps(unit ? unit[r] : 1);
+        if (c)
+            centre_row(out + r * d, x + r * d, d, u, mean, c[r]);
+        else
+            centre_row(out + r * d, x + r * d, d, u, mean, 0);
     }
 }
 
-INLINE void add_row(int64_t *sums, const float *x, size_t d, float unit, const float *mean, const double *scales, const float *weight) {
+INLINE void add_row(int64_t *sums, const float *x, size_t d, const double *scales, const float *weight) {
     __m512d magic = _mm512_set1_pd(SETUN_ROUNDER), w = _mm512_set1_pd(weight ? *weight : 1);
-    __m256 s = _mm256_set1_ps(unit);
     size_t p = 0;
     for (; p + 8 <= d; p += 8) {
-        __m512d v = _mm512_cvtps_pd(_mm256_sub_ps(_mm256_mul_ps(_mm256_loadu_ps(x + p), s), _mm256_loadu_ps(mean + p)));
+        __m512d v = _mm512_cvtps_pd(_mm256_loadu_ps(x + p));
         if (weight) v = _mm512_mul_pd(v, w);
         __m512i q = _mm512_castpd_si512(_mm512_fmadd_pd(v, _mm512_loadu_pd(scales + p), magic));
         _mm512_storeu_si512(sums + p, _mm512_add_epi64(q, _mm512_loadu_si512(sums + p)));
     }
     if (p < d) {
         __mmask8 m = (__mmask8)first16(d - p);
-        __m512d v = _mm512_cvtps_pd(_mm256_sub_ps(_mm256_mul_ps(_mm256_maskz_loadu_ps(m, x + p), s), _mm256_maskz_loadu_ps(m, mean + p)));
+        __m512d v = _mm512_cvtps_pd(_mm256_maskz_loadu_ps(m, x + p));
         if (weight) v = _mm512_mul_pd(v, w);
         __m512i q = _mm512_castpd_si512(_mm512_fmadd_pd(v, _mm512_maskz_loadu_pd(m, scales + p), magic));
         _mm512_mask_storeu_epi64(sums + p, m, _mm512_add_epi64(q, _mm512_maskz_loadu_epi64(m, sums + p)));
     }
 }
 
-static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const float *unit, const float *mean, const double *scales,
-                     const float *weights) {
+static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const double *scales, const float *weights) {
     for (size_t r = 0; r < n; r++) {
         int64_t *to = sums + (label ? (size_t)label[r] * d : 0);
         if (weights)
-            add_row(to, x + r * d, d, unit[r], mean, scales, weights + r);
+            add_row(to, x + r * d, d, scales, weights + r);
         else
-            add_row(to, x + r * d, d, unit[r], mean, scales, 0);
+            add_row(to, x + r * d, d, scales, 0);
     }
 }
 
@@ -364,6 +334,33 @@ static void gemm(const float *a, const float *b, size_t step, size_t k, float *c
     case 1:
         gemm_block(a, b, step, k, c, ldc, 1, fresh);
         return;
+    }
+}
+
+/* Turns 16 rows of 16 into 16 columns. */
+INLINE void transpose(__m512 r[16]) {
+    __m512 t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int h = 0; h < 2; h++) {
+            __m512d u = _mm512_castps_pd(t[i + h]), v = _mm512_castps_pd(t[i + h + 2]);
+            r[i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(u, v));
+            r[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(u, v));
+        }
+    for (int c = 0; c < 4; c++) { /* r[4g + c] holds, in each quarter q, column 4q + c of rows 4g .. 4g+3 */
+        t[c] = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88);
+        t[4 + c] = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd);
+        t[8 + c] = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88);
+        t[12 + c] = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd);
+    }
+    for (int c = 0; c < 4; c++) {
+        r[c] = _mm512_shuffle_f32x4(t[c], t[8 + c], 0x88);
+        r[8 + c] = _mm512_shuffle_f32x4(t[c], t[8 + c], 0xdd);
+        r[4 + c] = _mm512_shuffle_f32x4(t[4 + c], t[12 + c], 0x88);
+        r[12 + c] = _mm512_shuffle_f32x4(t[4 + c], t[12 + c], 0xdd);
     }
 }
 

@@ -177,37 +177,37 @@ static uint32_t range(const float *x, size_t n, size_t d, float *low, float *hig
 #define AHEAD(p) __builtin_prefetch(p, 0, 2)
 #include "nearest.h"
 
-static void panel(float *out, const float *x, size_t n, size_t d, const float *unit, const float *mean, const float *const *c) {
-    enum { ROWS = 2 * LANES };
-    for (size_t r = 0; r < ROWS; r++) {
-        const float *row = x + r * d;
-        for (size_t p = 0; p < d; p++) {
-            float v = r < n ? row[p] * unit[r] - mean[p] : 0;
-            out[p * ROWS + r] = r < n && c ? v - c[r][p] : v;
+static void centre(float *out, const float *x, size_t n, size_t d, const float *unit, const float *mean, const float *const *c) {
+    for (size_t r = 0; r < n; r++, x += d, out += d) {
+        float u = unit ? unit[r] : 1;
+        size_t p = 0;
+        for (; p + 4 <= d; p += 4) {
+            float32x4_t v = vsubq_f32(vmulq_n_f32(vld1q_f32(x + p), u), vld1q_f32(mean + p));
+            vst1q_f32(out + p, c ? vsubq_f32(v, vld1q_f32(c[r] + p)) : v);
         }
+        if (p < d) setun_isa_ref.centre(out + p, x + p, 1, d - p, &u, mean + p, c ? &(const float *){c[r] + p} : 0);
     }
 }
 
-INLINE void add_row(int64_t *sums, const float *x, size_t d, const float *unit, const float *mean, const double *scales, const float *weight) {
+static void panel(float *out, const float *x, size_t n, size_t d) {
+    enum { ROWS = 2 * LANES };
+    for (size_t r = 0; r < ROWS; r++)
+        for (size_t p = 0; p < d; p++) out[p * ROWS + r] = r < n ? x[r * d + p] : 0;
+}
+
+INLINE void add_row(int64_t *sums, const float *x, size_t d, const double *scales, const float *weight) {
     float64x2_t magic = vdupq_n_f64(SETUN_ROUNDER);
     size_t p = 0;
     for (; p + 2 <= d; p += 2) {
-        float64x2_t v = vcvt_f64_f32(vsub_f32(vmul_n_f32(vld1_f32(x + p), *unit), vld1_f32(mean + p)));
+        float64x2_t v = vcvt_f64_f32(vld1_f32(x + p));
         if (weight) v = vmulq_n_f64(v, (double)*weight);
         vst1q_s64(sums + p, vaddq_s64(vld1q_s64(sums + p), vreinterpretq_s64_f64(vfmaq_f64(magic, v, vld1q_f64(scales + p)))));
     }
-    if (p < d) setun_isa_ref.add_rows(sums + p, 0, x + p, 1, d - p, unit, mean + p, scales + p, weight);
+    if (p < d) setun_isa_ref.add_rows(sums + p, 0, x + p, 1, d - p, scales + p, weight);
 }
 
-static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const float *unit, const float *mean, const double *scales,
-                     const float *weights) {
-    for (size_t r = 0; r < n; r++) {
-        int64_t *to = sums + (label ? (size_t)label[r] * d : 0);
-        if (weights)
-            add_row(to, x + r * d, d, unit + r, mean, scales, weights + r);
-        else
-            add_row(to, x + r * d, d, unit + r, mean, scales, 0);
-    }
+static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const double *scales, const float *weights) {
+    for (size_t r = 0; r < n; r++) add_row(sums + (label ? (size_t)label[r] * d : 0), x + r * d, d, scales, weights ? weights + r : 0);
 }
 
 /* ---- matmul ----

@@ -97,12 +97,17 @@ float setun_fma32(float a, float b, float c) {
 
 enum { ROWS = 8 };
 
-static void panel(float *out, const float *x, size_t n, size_t d, const float *unit, const float *mean, const float *const *c) {
-    for (size_t r = 0; r < ROWS; r++)
+static void centre(float *out, const float *x, size_t n, size_t d, const float *unit, const float *mean, const float *const *c) {
+    for (size_t r = 0; r < n; r++)
         for (size_t p = 0; p < d; p++) {
-            float v = r < n ? x[r * d + p] * unit[r] - mean[p] : 0;
-            out[p * ROWS + r] = r < n && c ? v - c[r][p] : v;
+            float v = x[r * d + p] * (unit ? unit[r] : 1) - mean[p];
+            out[r * d + p] = c ? v - c[r][p] : v;
         }
+}
+
+static void panel(float *out, const float *x, size_t n, size_t d) {
+    for (size_t r = 0; r < ROWS; r++)
+        for (size_t p = 0; p < d; p++) out[p * ROWS + r] = r < n ? x[r * d + p] : 0;
 }
 
 static void nearest(const float *panel, size_t d, const float *packed, const float *bias, size_t k, int32_t *label, const char *ahead, size_t lines) {
@@ -128,13 +133,10 @@ static void squares(const float *panel, size_t d, float *out) {
     }
 }
 
-static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const float *unit, const float *mean, const double *scale,
-                     const float *weights) {
+static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const double *scale, const float *weights) {
     for (size_t r = 0; r < n; r++)
-        for (size_t p = 0; p < d; p++) {
-            float v = x[r * d + p] * unit[r] - mean[p];
-            sums[(label ? (size_t)label[r] * d : 0) + p] += setun_rint((double)(weights ? weights[r] : 1) * (double)v * scale[p]) + SETUN_RINT_BITS;
-        }
+        for (size_t p = 0; p < d; p++)
+            sums[(label ? (size_t)label[r] * d : 0) + p] += setun_rint((double)(weights ? weights[r] : 1) * (double)x[r * d + p] * scale[p]) + SETUN_RINT_BITS;
 }
 
 enum { GEMM_ROWS = 4, GEMM_COLS = 4 };

@@ -13,13 +13,12 @@
 
 #define BLOCK_VALUES (1 << 16) /* a thread claims at most so many at a time, and looks at cancel then */
 
-static const float ones[SETUN_MAX_ROWS] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-
 /* What one thread has in the workspace. */
 typedef struct seat {
-    float *panel;             /* rows*d */
+    float *rows, *panel;      /* rows*d: as they lie, centred, and turned */
     float *low, *high;        /* d (RANGE) */
     int64_t *sums;            /* k*d, or d: with SETUN_RINT_BITS in every addition */
+    int64_t *additions;       /* k: how many there were */
     int64_t *counts, *weight; /* k */
 } seat;
 
@@ -49,6 +48,7 @@ static size_t lay_out(const job *j, int64_t number, size_t each, seat *s) {
     size_t d = (size_t)a->d, k = (size_t)a->k, at = 0, width = d * sizeof(float);
     job here = {.base = j->base + (size_t)number * each};
     memset(s, 0, sizeof *s);
+    s->rows = take(&here, &at, j->isa->rows * width);
     s->panel = take(&here, &at, j->isa->rows * width);
     if (a->step == SETUN_KMEANS_RANGE) {
         s->low = take(&here, &at, width);
@@ -57,14 +57,12 @@ static size_t lay_out(const job *j, int64_t number, size_t each, seat *s) {
     if (a->step == SETUN_KMEANS_MEAN || (a->step == SETUN_KMEANS_ASSIGN && a->sums)) {
         k = a->step == SETUN_KMEANS_MEAN ? 1 : k;
         s->sums = take(&here, &at, k * d * sizeof(int64_t));
+        s->additions = take(&here, &at, k * sizeof(int64_t));
         s->counts = take(&here, &at, k * sizeof(int64_t));
         if (a->weights) s->weight = take(&here, &at, k * sizeof(int64_t));
     }
     return at;
 }
-
-/* The scale of every row of a block, from its first row on. */
-static const float *units(const setun_kmeans *a, int64_t row) { return a->unit ? a->unit + row : ones; }
 
 static size_t rows_from(const job *j, int64_t row, int64_t end) { return (size_t)(end - row < (int64_t)j->isa->rows ? end - row : (int64_t)j->isa->rows); }
 
@@ -86,20 +84,52 @@ static int32_t range_block(job *j, seat *s, int64_t row, int64_t end, int64_t ne
     uint32_t worst = 0;
     (void)next;
     if (!a->unit) worst = j->isa->range(a->x + row * a->d, (size_t)(end - row), d, s->low, s->high);
-    for (; a->unit && row < end; row++) {
-        for (size_t p = 0; p < d; p++) s->panel[p] = a->x[(size_t)row * d + p] * a->unit[row];
-        uint32_t u = j->isa->range(s->panel, 1, d, s->low, s->high);
+    for (; a->unit && row < end; row += (int64_t)j->isa->rows) {
+        size_t n = rows_from(j, row, end);
+        j->isa->centre(s->rows, a->x + row * a->d, n, d, a->unit + row, s->panel, 0); /* the panel holds zeros */
+        uint32_t u = j->isa->range(s->rows, n, d, s->low, s->high);
         worst = u > worst ? u : worst;
     }
     return worst < SETUN_INF_BITS ? SETUN_OK : SETUN_ENONFINITE;
 }
 
 static int32_t mean_block(job *j, seat *s, int64_t row, int64_t end, int64_t next) {
-    (void)next;
     const setun_kmeans *a = j->a;
-    for (*s->counts += end - row; row < end; row += (int64_t)j->isa->rows)
-        j->isa->add_rows(s->sums, 0, a->x + row * a->d, rows_from(j, row, end), (size_t)a->d, units(a, row), s->panel, a->scale, 0); /* the panel holds zeros */
+    (void)next;
+    for (*s->additions += end - row; row < end; row += (int64_t)j->isa->rows) {
+        size_t n = rows_from(j, row, end);
+        const float *x = a->x + row * a->d;
+        if (a->unit) {
+            j->isa->centre(s->rows, x, n, (size_t)a->d, a->unit + row, s->panel, 0); /* the panel holds zeros */
+            x = s->rows;
+        }
+        j->isa->add_rows(s->sums, 0, x, n, (size_t)a->d, a->scale, 0);
+    }
     return SETUN_OK;
+}
+
+/* Adds the centred rows of the seat to their sums. */
+static void add(job *j, seat *s, const int32_t *label, size_t n, const float *w) {
+    j->isa->add_rows(s->sums, label, s->rows, n, (size_t)j->a->d, j->a->scale, w);
+    for (size_t r = 0; r < n; r++) {
+        s->additions[label[r]]++;
+        s->counts[label[r]]++;
+        if (w) s->weight[label[r]] += setun_rint((double)w[r] * j->a->weight_scale);
+    }
+}
+
+/* Takes row r of the seat from one sum and adds it to another. */
+static void move(job *j, seat *s, int32_t from, int32_t to, size_t r, float w) {
+    size_t d = (size_t)j->a->d;
+    const float *x = s->rows + r * d, minus = -w;
+    int64_t q = s->weight ? setun_rint((double)w * j->a->weight_scale) : 0;
+    j->isa->add_rows(s->sums, &from, x, 1, d, j->a->scale, &minus);
+    j->isa->add_rows(s->sums, &to, x, 1, d, j->a->scale, &w);
+    s->additions[from]++;
+    s->additions[to]++;
+    s->counts[from]--;
+    s->counts[to]++;
+    if (s->weight) s->weight[from] -= q, s->weight[to] += q;
 }
 
 static int32_t assign_block(job *j, seat *s, int64_t row, int64_t end, int64_t next) {
@@ -109,22 +139,19 @@ static int32_t assign_block(job *j, seat *s, int64_t row, int64_t end, int64_t n
     int64_t changed = 0;
     for (; row < end; row += (int64_t)isa->rows) {
         size_t n = rows_from(j, row, end);
-        const float *x = a->x + (size_t)row * d, *unit = units(a, row);
         int32_t label[SETUN_MAX_ROWS], *out = a->labels + row;
         int64_t after = row + (int64_t)isa->rows < end ? row + (int64_t)isa->rows : next; /* the rows that come then are asked for now */
         size_t lines = after < a->n ? rows_from(j, after, a->n) * d / 16 : 0;
-        isa->panel(s->panel, x, n, d, unit, a->mean, 0);
+        isa->centre(s->rows, a->x + row * a->d, n, d, a->unit ? a->unit + row : 0, a->mean, 0);
+        isa->panel(s->panel, s->rows, n, d);
         isa->nearest(s->panel, d, j->packed, a->bias, (size_t)a->k, label, (const char *)(a->x + (size_t)(after < a->n ? after : 0) * d), lines);
-        for (size_t r = 0; r < n; r++) {
-            changed += out[r] != label[r];
-            out[r] = label[r];
-        }
-        if (!s->sums) continue;
         const float *w = a->weights ? a->weights + row : 0;
-        isa->add_rows(s->sums, label, x, n, d, unit, a->mean, a->scale, w);
+        if (s->sums && !(a->flags & SETUN_KMEANS_MOVED)) add(j, s, label, n, w);
         for (size_t r = 0; r < n; r++) {
-            s->counts[label[r]]++;
-            if (w) s->weight[label[r]] += setun_rint((double)w[r] * a->weight_scale);
+            if (out[r] == label[r]) continue;
+            changed++;
+            if (s->sums && a->flags & SETUN_KMEANS_MOVED) move(j, s, out[r], label[r], r, w ? w[r] : 1);
+            out[r] = label[r];
         }
     }
     SETUN_ADD(&j->changed, changed);
@@ -141,7 +168,8 @@ static int32_t distance_block(job *j, seat *s, int64_t row, int64_t end, int64_t
         const float *c[SETUN_MAX_ROWS];
         float out[SETUN_MAX_ROWS], *to = a->distance + row;
         for (size_t r = 0; r < n; r++) c[r] = a->centroids + (a->labels ? (size_t)a->labels[(size_t)row + r] * d : 0);
-        isa->panel(s->panel, a->x + (size_t)row * d, n, d, units(a, row), a->mean, c);
+        isa->centre(s->rows, a->x + row * a->d, n, d, a->unit ? a->unit + row : 0, a->mean, c);
+        isa->panel(s->panel, s->rows, n, d);
         isa->squares(s->panel, d, out);
         for (size_t r = 0; r < n; r++)
             if (!(a->flags & SETUN_KMEANS_KEEP_MIN) || out[r] < to[r]) to[r] = out[r];
@@ -189,10 +217,11 @@ static void work(void *arg, int64_t number) {
     size_t d = (size_t)j->a->d, k = j->a->step == SETUN_KMEANS_MEAN ? 1 : (size_t)j->a->k;
     if (s.sums) {
         memset(s.sums, 0, k * d * sizeof *s.sums);
+        memset(s.additions, 0, k * sizeof *s.additions);
         memset(s.counts, 0, k * sizeof *s.counts);
         if (s.weight) memset(s.weight, 0, k * sizeof *s.weight);
     }
-    if (j->a->step == SETUN_KMEANS_MEAN) memset(s.panel, 0, d * sizeof *s.panel);
+    memset(s.panel, 0, d * sizeof *s.panel);
     for (size_t p = 0; s.low && p < d; p++) {
         s.low[p] = INFINITY;
         s.high[p] = -INFINITY;
@@ -217,9 +246,9 @@ static void gather(const job *j, size_t each) {
         seat s;
         lay_out(j, t, each, &s);
         for (size_t c = 0; s.sums && c < k; c++) {
-            if (s.counts[c] == 0) continue;
-            int64_t magic = (int64_t)((uint64_t)s.counts[c] * (uint64_t)SETUN_RINT_BITS); /* wraps, and so did the sums */
-            for (size_t p = 0; p < d; p++) a->sums[c * d + p] = (int64_t)((uint64_t)a->sums[c * d + p] + (uint64_t)s.sums[c * d + p] - (uint64_t)magic);
+            if (s.additions[c] == 0) continue;
+            uint64_t bits = (uint64_t)s.additions[c] * (uint64_t)SETUN_RINT_BITS; /* wraps, and so did the sums */
+            for (size_t p = 0; p < d; p++) a->sums[c * d + p] = (int64_t)((uint64_t)a->sums[c * d + p] + (uint64_t)s.sums[c * d + p] - bits);
             if (a->step == SETUN_KMEANS_MEAN) continue;
             a->counts[c] += s.counts[c];
             if (s.weight) a->weight_sums[c] += s.weight[c];

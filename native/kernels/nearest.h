@@ -11,17 +11,32 @@
  * ones there too, so neither partial nor whole scores are ever in memory. The lanes are points: each has a chain of its own, in the order of
  * docs/numerics.md, and there is nothing to be reduced across lanes. */
 
+/* Asks for the rows that come next, some lines at a time, so that memory and arithmetic work side by side. */
+typedef struct ahead {
+    const char *at;
+    size_t lines, share; /* left; for every STRETCH values of a group */
+} ahead_of;
+enum { STRETCH = 8 };
+
+INLINE void ask(ahead_of *next) {
+    for (size_t l = 0; l < next->share && next->lines > 0; l++, next->lines--, next->at += 64) AHEAD(next->at);
+}
+
 /* g is a constant wherever this is inlined. */
-INLINE void score_group(const int g, const float *panel, size_t d, const float *packed, const float *bias, IVEC j, VEC best[2], IVEC index[2]) {
+INLINE void score_group(const int g, const float *panel, size_t d, const float *packed, const float *bias, IVEC j, VEC best[2], IVEC index[2], ahead_of *next) {
     VEC a[GROUP], b[GROUP];
     for (int c = 0; c < g; c++) a[c] = b[c] = SPREAD(bias + c);
-    for (size_t p = 0; p < d; p++, panel += 2 * LANES, packed += g) {
-        VEC u = LOAD(panel), v = LOAD(panel + LANES);
+    for (size_t p = 0; p < d;) {
+        size_t end = d - p < STRETCH ? d : p + STRETCH;
+        if (next->lines > 0) ask(next);
+        for (; p < end; p++, panel += 2 * LANES, packed += g) {
+            VEC u = LOAD(panel), v = LOAD(panel + LANES);
 #pragma GCC unroll 16
-        for (int c = 0; c < g; c++) {
-            VEC t = SPREAD(packed + c);
-            a[c] = FMA(t, u, a[c]);
-            b[c] = FMA(t, v, b[c]);
+            for (int c = 0; c < g; c++) {
+                VEC t = SPREAD(packed + c);
+                a[c] = FMA(t, u, a[c]);
+                b[c] = FMA(t, v, b[c]);
+            }
         }
     }
 #pragma GCC unroll 16
@@ -36,16 +51,13 @@ static void nearest(const float *panel, size_t d, const float *packed, const flo
     const VEC lowest = SPREAD(&(const float){-__builtin_inff()});
     VEC best[2] = {lowest, lowest};
     IVEC index[2] = {SPREAD_INT(0), SPREAD_INT(0)};
-    size_t j = 0, share = lines / (k / GROUP + 1) + 1;
-    for (; j + GROUP <= k; j += GROUP) {
-        for (size_t l = 0; l < share && lines > 0; l++, lines--, ahead += 64) AHEAD(ahead);
-        score_group(GROUP, panel, d, packed + j * d, bias + j, SPREAD_INT((int32_t)j), best, index);
-    }
-    for (; lines > 0; lines--, ahead += 64) AHEAD(ahead);
+    ahead_of next = {ahead, lines, lines / (((k - 1) / GROUP + 1) * ((d - 1) / STRETCH + 1)) + 1};
+    size_t j = 0;
+    for (; j + GROUP <= k; j += GROUP) score_group(GROUP, panel, d, packed + j * d, bias + j, SPREAD_INT((int32_t)j), best, index, &next);
     switch (k - j) {
 #define REST(g)                                                                                                                                                \
     case g:                                                                                                                                                    \
-        score_group(g, panel, d, packed + j * d, bias + j, SPREAD_INT((int32_t)j), best, index);                                                               \
+        score_group(g, panel, d, packed + j * d, bias + j, SPREAD_INT((int32_t)j), best, index, &next);                                                        \
         break;
         REST(1)
         REST(2)

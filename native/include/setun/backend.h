@@ -109,7 +109,10 @@ enum {
     SETUN_KMEANS_POTENTIAL = 5, /* sums[i / 4096] = sum of rint(weight * distance[i] * s); s = weight_scale / 2^(exponent of the greatest product) */
     SETUN_KMEANS_UNIT = 6       /* distance[i] = 1 / |x_i| */
 };
-enum { SETUN_KMEANS_KEEP_MIN = 1 }; /* DISTANCE: keep the smaller of the old value and the new one */
+enum {
+    SETUN_KMEANS_KEEP_MIN = 1, /* DISTANCE: keep the smaller of the old value and the new one */
+    SETUN_KMEANS_MOVED = 2     /* ASSIGN: only rows that move are added, and taken from the sums of their old label; integers make that exact */
+};
 
 typedef struct setun_kmeans {
     setun_call call;

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cpp
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/backends/conform"
+	"github.com/setun-compute/setun/internal/plugin"
+)
+
+// built returns the folder of the library that `make native` built in this checkout.
+func built(t testing.TB) []plugin.Place {
+	t.Helper()
+	dir := os.Getenv("SETUN_TEST_LIBRARIES")
+	if dir == "" {
+		dir, _ = filepath.Abs("../../native/build/release")
+	}
+	if _, err := os.Stat(filepath.Join(dir, plugin.FileName(Name))); err != nil {
+		if os.Getenv("SETUN_TEST_NATIVE") == "require" {
+			t.Fatalf("native libraries are required: %v", err)
+		}
+		t.Skipf("no native library (run make native): %v", err)
+	}
+	return []plugin.Place{{Path: dir, Origin: "test"}}
+}
+
+func TestEveryNumberOfThreadsGivesTheBitsOfPureGo(t *testing.T) {
+	counts := []int{1, 2, 3, 7, 16}
+	b, tried := Open(built(t), "", func(threads int) bool { return slices.Contains(counts, threads) })
+	if b == nil {
+		t.Fatalf("%+v", tried)
+	}
+	defer b.Close()
+	if got := len(b.Kernels()); got < len(counts)*5 {
+		t.Fatalf("%d kernels for %d numbers of threads: %v", got, len(counts), b.Kernels())
+	}
+	conform.Run(t, b)
+}
+
+func TestUsefulNumbersOfThreads(t *testing.T) {
+	for cores, want := range map[int][]int{1: nil, 2: {2}, 6: {2, 4, 6}, 12: {2, 4, 8, 12}, 16: {2, 4, 8, 16}} {
+		var got []int
+		for _, n := range []int{1, 2, 3, 4, 6, 7, 8, 12, 16, 24} {
+			if Useful(cores)(n) {
+				got = append(got, n)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%d cores: %v, want %v", cores, got, want)
+		}
+	}
+}
+
+func TestLevel(t *testing.T) {
+	for name, want := range map[string]string{"avx512x2": "avx512", "avx2x16": "avx2", "sse42x3": "sse42", "neonx1": "neon", "scalarx7": "scalar"} {
+		if got := Level(backends.Kernel{Name: name}); got != want {
+			t.Errorf("%s: level %q, want %q", name, got, want)
+		}
+	}
+}
