@@ -14,16 +14,19 @@ const (
 	OpDot       Op = 3
 	OpNorm2     Op = 4
 	OpKMeans    Op = 5
-	OpClusters  Op = 7 // constrain by clusters; 6 is not given
+	OpMatMul    Op = 6
+	OpClusters  Op = 7 // constrain by clusters
 	OpStep      Op = 8
 )
 
 // Ops lists every op in the order of their numbers.
-func Ops() []Op { return []Op{OpQuantize, OpConstrain, OpDot, OpNorm2, OpKMeans, OpClusters, OpStep} }
+func Ops() []Op {
+	return []Op{OpQuantize, OpConstrain, OpDot, OpNorm2, OpKMeans, OpMatMul, OpClusters, OpStep}
+}
 
 // String returns the op's name as commands print it.
 func (o Op) String() string {
-	names := [...]string{"", "quantize", "constrain", "dot", "norm2", "kmeans", "", "constrain-clusters", "step"}
+	names := [...]string{"", "quantize", "constrain", "dot", "norm2", "kmeans", "matmul", "constrain-clusters", "step"}
 	if int(o) >= len(names) || names[o] == "" {
 		return "unknown op"
 	}
@@ -36,6 +39,7 @@ type Kernel struct {
 	Name    string // short and stable: "go", "avx2"; unique within its backend and op
 	Threads int    // threads that it keeps busy
 	Index   int    // the backend's own number for it
+	Fast    bool   // its results are not canonical: only for calls that ask for fast numerics
 }
 
 // Backend computes. Methods are safe for concurrent use, check nothing that Check has checked, and return errors
@@ -47,6 +51,7 @@ type Backend interface {
 	Constrain(k Kernel, a *Constrain) error
 	Reduce(k Kernel, a *Reduce) error // Dot and Norm2
 	KMeans(ctx context.Context, k Kernel, a *KMeans) error
+	MatMul(k Kernel, a *MatMul) error
 	ConstrainClusters(k Kernel, a *Clusters) error
 	Step(k Kernel, a *Step) error
 	Close() error

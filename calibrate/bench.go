@@ -44,7 +44,7 @@ func benchJobs(op backends.Op, quick bool) []job {
 			jobs = append(jobs, job{dispatch.Step(n, o), o})
 		case backends.OpClusters:
 			jobs = append(jobs, job{shape: dispatch.Clusters(n, n/1000)})
-		case backends.OpKMeans:
+		case backends.OpKMeans, backends.OpMatMul:
 		default:
 			jobs = append(jobs, job{shape: dispatch.Vector(op, n)})
 		}
@@ -53,6 +53,13 @@ func benchJobs(op backends.Op, quick bool) []job {
 		for _, s := range [][3]int{{1000, 16, 8}, {10_000, 64, 64}, {100_000, 64, 64}, {100_000, 128, 256}} {
 			if !quick || s[0]*s[1]*s[2] < 1<<29 {
 				jobs = append(jobs, job{shape: dispatch.KMeans(s[0], s[1], s[2])})
+			}
+		}
+	}
+	if op == backends.OpMatMul {
+		for _, s := range [][4]int{{64, 64, 64, 1}, {1, 4096, 1024, 1}, {256, 256, 256, 1}, {64, 64, 64, 64}, {1024, 1024, 1024, 1}, {2048, 2048, 2048, 1}} {
+			if !quick || s[0]*s[1]*s[2] < 1<<29 {
+				jobs = append(jobs, matmul(s[0], s[1], s[2], s[3]))
 			}
 		}
 	}

@@ -7,8 +7,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/dispatch"
 	"github.com/setun-compute/setun/quant"
 	"github.com/setun-compute/setun/runtime"
 )
@@ -24,6 +28,7 @@ type diagnosis struct {
 type selfTest struct {
 	Kernel string `json:"kernel"`
 	Passed bool   `json:"passed"`
+	Fast   bool   `json:"fast,omitempty"` // its results are not canonical
 	Detail string `json:"detail,omitempty"`
 }
 
@@ -39,7 +44,7 @@ func doctorCommand(ctx context.Context, env *environment, fs *flag.FlagSet, args
 	d := diagnosis{Report: f.all.Report()}
 	wrong := 0
 	for _, name := range armNames(f) {
-		t := selfTest{Kernel: name, Passed: true}
+		t := selfTest{Kernel: name, Passed: true, Fast: isFast(f, name)}
 		if err := check(ctx, f.forced["cpu/go"], f.forced[name]); err != nil {
 			t.Passed, t.Detail = false, err.Error()
 			wrong++
@@ -75,11 +80,32 @@ func armNames(f *field) []string {
 	return names
 }
 
-// check compares a kernel with pure Go on an awkward length of every op.
+// isFast tells whether an arm's results are not canonical.
+func isFast(f *field, name string) bool {
+	return slices.ContainsFunc(f.all.Arms(backends.OpMatMul), func(a dispatch.Arm) bool { return a.Fast && a.String() == name })
+}
+
+// check compares a kernel with pure Go on an awkward length of every op that it has.
 func check(ctx context.Context, want, got *runtime.Runtime) error {
 	const n, dim, k = 70001, 7, 5 // enough for several threads
 	d := newData(n * dim)
 	x := d.x[:n]
+	for _, op := range []func() error{
+		func() error { return checkQuantize(want, got, x) },
+		func() error { return checkConstrain(want, got, x) },
+		func() error { return checkStep(want, got, x, d.y[:n]) },
+		func() error { return checkReduce(want, got, x, d.y[:n]) },
+		func() error { return checkKMeans(ctx, want, got, d.x, dim, k) },
+		func() error { return checkMatMul(want, got, d) },
+	} {
+		if err := op(); err != nil && !errors.Is(err, runtime.ErrNoBackend) {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkQuantize(want, got *runtime.Runtime, x []float32) error {
 	for _, o := range []quant.Options{{}, {Rule: quant.LeastSquares, Format: quant.Base3}, {Levels: quant.Quinary, Group: 100}} {
 		a, err := want.Quantize(nil, x, o)
 		if err != nil {
@@ -93,6 +119,10 @@ func check(ctx context.Context, want, got *runtime.Runtime) error {
 			return fmt.Errorf("quantize differs from pure Go")
 		}
 	}
+	return nil
+}
+
+func checkConstrain(want, got *runtime.Runtime, x []float32) error {
 	for _, radius := range []float64{1, 1e9} {
 		a, na, err := want.Constrain(nil, x, radius)
 		if err != nil {
@@ -106,7 +136,12 @@ func check(ctx context.Context, want, got *runtime.Runtime) error {
 			return fmt.Errorf("constrain differs from pure Go")
 		}
 	}
-	for _, layout := range []runtime.Clusters{{Offsets: []int64{0, 2000, 2000, n}}, {Labels: make([]int32, n)}} {
+	return nil
+}
+
+// checkStep compares the constraints by cluster and the fused step.
+func checkStep(want, got *runtime.Runtime, x, y []float32) error {
+	for _, layout := range []runtime.Clusters{{Offsets: []int64{0, 2000, 2000, int64(len(x))}}, {Labels: make([]int32, len(x))}} {
 		layout.Radii = []float64{1, 2, 3}
 		a, err := want.ConstrainClusters(nil, x, &layout)
 		if err != nil {
@@ -123,11 +158,11 @@ func check(ctx context.Context, want, got *runtime.Runtime) error {
 	}
 	for _, o := range []quant.Options{{}, {Group: 100}} {
 		p, q := slices.Clone(x), slices.Clone(x)
-		a, na, err := want.Step(nil, p, d.y[:n], 1, o)
+		a, na, err := want.Step(nil, p, y, 1, o)
 		if err != nil {
 			return err
 		}
-		b, nb, err := got.Step(nil, q, d.y[:n], 1, o)
+		b, nb, err := got.Step(nil, q, y, 1, o)
 		if err != nil {
 			return err
 		}
@@ -135,32 +170,72 @@ func check(ctx context.Context, want, got *runtime.Runtime) error {
 			return fmt.Errorf("step differs from pure Go")
 		}
 	}
+	return nil
+}
+
+func checkReduce(want, got *runtime.Runtime, x, y []float32) error {
 	for _, op := range []func(*runtime.Runtime) (float64, error){
-		func(rt *runtime.Runtime) (float64, error) { return rt.Dot(x, d.y[:n]) },
+		func(rt *runtime.Runtime) (float64, error) { return rt.Dot(x, y) },
 		func(rt *runtime.Runtime) (float64, error) { return rt.Norm2(x) },
 	} {
 		a, err := op(want)
 		if err != nil {
 			return err
 		}
-		if b, err := op(got); err != nil || a != b {
-			return fmt.Errorf("dot or norm2 is %v, pure Go has %v (%v)", b, a, err)
+		b, err := op(got)
+		if err != nil {
+			return err
+		}
+		if a != b {
+			return fmt.Errorf("dot or norm2 is %v, pure Go has %v", b, a)
 		}
 	}
+	return nil
+}
+
+func checkKMeans(ctx context.Context, want, got *runtime.Runtime, x []float32, dim, k int) error {
 	o := runtime.KMeansOptions{K: k, MaxIter: 5, Seed: 1}
-	a, err := want.KMeans(ctx, nil, d.x, dim, o)
+	a, err := want.KMeans(ctx, nil, x, dim, o)
 	if err != nil {
 		return err
 	}
-	b, err := got.KMeans(ctx, nil, d.x, dim, o)
-	if errors.Is(err, runtime.ErrNoBackend) {
-		return nil // the kernel has no k-means and lists none
-	}
+	b, err := got.KMeans(ctx, nil, x, dim, o)
 	if err != nil {
 		return err
 	}
 	if !slices.Equal(a.Labels, b.Labels) || !slices.Equal(a.Centroids, b.Centroids) || a.Inertia != b.Inertia {
 		return fmt.Errorf("kmeans differs from pure Go")
+	}
+	return nil
+}
+
+// checkMatMul compares products of small integers, which are exact in any order of summation and so the same on fast kernels; then, canonical kernels only, of the data.
+func checkMatMul(want, got *runtime.Runtime, d *data) error {
+	const m, n, k = 63, 65, 70
+	whole := func(v []float32) []float32 {
+		w := make([]float32, len(v))
+		for i, x := range v {
+			w[i] = float32(math.Round(4 * float64(x)))
+		}
+		return w
+	}
+	a, b := d.x[:m*k], d.y[:k*n]
+	for _, c := range []struct {
+		a, b []float32
+		fast bool
+	}{{whole(a), whole(b), true}, {a, b, false}} {
+		o := runtime.MatMulOptions{Fast: c.fast}
+		x, err := want.MatMul(nil, c.a, c.b, m, n, k, o)
+		if err != nil {
+			return err
+		}
+		y, err := got.MatMul(nil, c.a, c.b, m, n, k, o)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(x, y) {
+			return fmt.Errorf("matmul differs from pure Go")
+		}
 	}
 	return nil
 }
@@ -196,8 +271,8 @@ func printDiagnosis(env *environment, d diagnosis) {
 			where = b.Origin
 		}
 		fmt.Fprintf(env.out, "backend   %-8s %-8s %s\n", b.Name, b.State, where)
-		if b.Build != "" {
-			fmt.Fprintf(env.out, "          %-8s %-8s version %s, %s\n", "", "", b.Version, b.Build)
+		if b.Version != "" {
+			fmt.Fprintf(env.out, "          %-8s %-8s version %s\n", "", "", strings.Trim(b.Version+", "+b.Build, ", "))
 		}
 		if b.Reason != "" {
 			fmt.Fprintf(env.out, "          %-8s %-8s %s\n", "", "", b.Reason)
@@ -209,6 +284,9 @@ func printDiagnosis(env *environment, d diagnosis) {
 	}
 	for _, t := range d.SelfTest {
 		verdict := "same bits as pure Go"
+		if t.Fast {
+			verdict = "fast numerics: exact products are right"
+		}
 		if !t.Passed {
 			verdict = "WRONG: " + t.Detail
 		}

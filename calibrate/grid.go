@@ -16,6 +16,13 @@ func largest(quick bool) int {
 	return 1 << 26
 }
 
+// matmul is a job that fast kernels run too.
+func matmul(m, n, k, batch int) job {
+	s := dispatch.MatMul(m, n, k, batch)
+	s.Fast = true
+	return job{shape: s}
+}
+
 // grid lists the jobs of a calibration for one op.
 func grid(op backends.Op, quick bool) []job {
 	step := 1
@@ -70,6 +77,18 @@ func grid(op backends.Op, quick bool) []job {
 					}
 				}
 			}
+		}
+	case backends.OpMatMul:
+		add := func(m, n, k, batch int) { jobs = append(jobs, matmul(m, n, k, batch)) }
+		for e := 0; e <= top-14; e += step { // square ones up to 4096
+			add(1<<e, 1<<e, 1<<e, 1)
+		}
+		for _, k := range []int{64, 1024} { // one row or few, as a model answers; flat and deep ones; a batch
+			add(1, 1024, k, 1)
+			add(8, 1024, k, 1)
+			add(256, 1024, k, 1)
+			add(64, 64, k, 1)
+			add(64, 64, k, 8)
 		}
 	default:
 		for _, n := range sizes(4, top, step) {

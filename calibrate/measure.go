@@ -62,6 +62,13 @@ func (d *data) call(rt *runtime.Runtime, j job) func() (parts int, err error) {
 		return func() (int, error) { _, _, err := rt.Step(q, d.dst[:n], d.x[:n], 1, j.opts); return 1, err }
 	case backends.OpNorm2:
 		return func() (int, error) { _, err := rt.Norm2(d.x[:n]); return 1, err }
+	case backends.OpMatMul:
+		m, depth, batch := int(j.shape.M), int(j.shape.K), int(j.shape.Batch)
+		a, b, c := d.x[:batch*m*depth], d.y[:batch*depth*n], d.dst[:batch*m*n]
+		return func() (int, error) {
+			_, err := rt.MatMul(c, a, b, m, n, depth, runtime.MatMulOptions{Batch: batch, Fast: true})
+			return 1, err
+		}
 	}
 	dim, k := int(j.shape.D), int(j.shape.K)
 	var c *runtime.Clustering
@@ -170,6 +177,7 @@ type field struct {
 
 func openField(options ...runtime.Option) (*field, error) {
 	// A forced kernel from the environment would leave nothing to compare.
+	options = append(options, runtime.WithFastNumerics())
 	all, err := runtime.Open(append(options, runtime.WithForce(""))...)
 	if err != nil {
 		return nil, err

@@ -58,10 +58,10 @@ func measureRoofline(ctx context.Context, f *field, d *data, e effort, quick boo
 	return r, nil
 }
 
-// nanos is the least time that a shape should take on one core: its arithmetic for kmeans; for the others what they must read and
+// nanos is the least time that a shape should take on one core: its arithmetic for kmeans and matmul; for the others what they must read and
 // write, twice the input where the scale or the norm is needed first, at the best rate for vectors of that length.
 func (r *roofline) nanos(s dispatch.Shape) float64 {
-	if s.Op == backends.OpKMeans {
+	if s.Op == backends.OpKMeans || s.Op == backends.OpMatMul {
 		if r.flops == 0 {
 			return 0
 		}

@@ -17,7 +17,7 @@ import (
 func arms(names ...string) (list []Arm) {
 	for _, n := range names {
 		b, k, _ := strings.Cut(n, "/")
-		list = append(list, Arm{b, k, 1})
+		list = append(list, Arm{Backend: b, Kernel: k, Threads: 1})
 	}
 	return list
 }

@@ -42,6 +42,8 @@ func (r *Router) Explain(s Shape, excluded uint64) Explanation {
 		switch {
 		case r.allowed[s.Op]&(1<<i) == 0:
 			c.Skipped = "the policy forces " + r.policy.Force
+		case a.Fast && !s.Fast:
+			c.Skipped = "its results are not canonical, and the call did not ask for fast numerics"
 		case excluded&(1<<i) != 0:
 			c.Skipped = "it failed or is unhealthy"
 		case s.Work() < e.from:

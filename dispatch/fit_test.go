@@ -34,13 +34,14 @@ var planting = []struct {
 	{backends.OpDot, Coef{25, 0.2}},
 	{backends.OpNorm2, Coef{2500, 0.008}},
 	{backends.OpKMeans, Coef{4000, 0.02, 0.3, 2}},
+	{backends.OpMatMul, Coef{400, 0.02, 0.3}},
 }
 
 func TestFitRecoversPlantedCoefficients(t *testing.T) {
 	for _, p := range planting {
 		for _, kernel := range []string{"go", "avx2", "unheard of"} { // priors near and far
 			r := rand.New(rand.NewPCG(1, uint64(p.op)))
-			prior := Prior(p.op, Arm{"b", kernel, 1})
+			prior := Prior(p.op, Arm{Backend: "b", Kernel: kernel, Threads: 1})
 			m := Fit(prior, plantedShapes(r, p.op, p.c, 0.03, 200))
 			for j, want := range p.c {
 				if got := m.Coef[j]; math.Abs(got-want) > 0.15*want+1e-9 {
@@ -63,7 +64,7 @@ func TestFitWithstandsWildSamples(t *testing.T) {
 			for i := 5; i < len(samples); i += 12 {
 				samples[i].Nanos *= factor
 			}
-			m := Fit(Prior(p.op, Arm{"b", "avx2", 1}), samples)
+			m := Fit(Prior(p.op, Arm{Backend: "b", Kernel: "avx2", Threads: 1}), samples)
 			var errs []float64
 			for _, s := range plantedShapes(r, p.op, p.c, 0, 300) {
 				errs = append(errs, math.Abs(m.Predict(s.Shape).Nanos/s.Nanos-1))
@@ -92,7 +93,7 @@ func TestCorrectionsFollowCaches(t *testing.T) {
 			samples = append(samples, Sample{Vector(backends.OpNorm2, int(n*0.9)), cached(n*0.9) * math.Exp(0.04*r.NormFloat64())})
 		}
 	}
-	m := Fit(Prior(backends.OpNorm2, Arm{"simd_c", "avx2", 1}), samples)
+	m := Fit(Prior(backends.OpNorm2, Arm{Backend: "simd_c", Kernel: "avx2", Threads: 1}), samples)
 	var errs []float64
 	for range 2000 {
 		n := math.Exp2(6 + 22*r.Float64())
@@ -128,7 +129,7 @@ func TestCorrectionsDoNotAmplifyNoise(t *testing.T) {
 func TestFitIgnoresOrder(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 4))
 	samples := plantedShapes(r, backends.OpQuantize, planting[0].c, 0.2, 60)
-	prior := Prior(backends.OpQuantize, Arm{"b", "go", 1})
+	prior := Prior(backends.OpQuantize, Arm{Backend: "b", Kernel: "go", Threads: 1})
 	want := Fit(prior, samples)
 	r.Shuffle(len(samples), func(i, j int) { samples[i], samples[j] = samples[j], samples[i] })
 	if diff := gocmp.Diff(want, Fit(prior, samples)); diff != "" {
@@ -139,7 +140,7 @@ func TestFitIgnoresOrder(t *testing.T) {
 // More samples of the same truth must move a prediction towards it, and narrow it.
 func TestTrustGrowsWithSamples(t *testing.T) {
 	s := Vector(backends.OpNorm2, 1<<16)
-	prior := Prior(backends.OpNorm2, Arm{"b", "go", 1})
+	prior := Prior(backends.OpNorm2, Arm{Backend: "b", Kernel: "go", Threads: 1})
 	base := []Sample{{Vector(backends.OpNorm2, 1<<10), 1000}, {Vector(backends.OpNorm2, 1<<22), 4_096_000}}
 	spread, off := math.Inf(1), math.Inf(1)
 	for _, n := range []int{1, 4, 16, 64} {
@@ -167,7 +168,7 @@ func TestFitOfExtremesCanBeSaved(t *testing.T) {
 		for range 1 + r.IntN(8) {
 			samples = append(samples, Sample{randomShape(r, op), math.Exp2(-1074 + 2098*r.Float64())})
 		}
-		a := Arm{"b", "k", 1}
+		a := Arm{Backend: "b", Kernel: "k", Threads: 1}
 		p := &Profile{Fingerprint: "f"}
 		p.Set(op, a, Fit(Prior(op, a), samples))
 		data, err := p.Encode()

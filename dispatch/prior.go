@@ -13,7 +13,8 @@ import (
 // Arm identifies a kernel.
 type Arm struct {
 	Backend, Kernel string
-	Threads         int // that it keeps busy; 0 counts as 1
+	Threads         int  // that it keeps busy; 0 counts as 1
+	Fast            bool // its results are not canonical: only for shapes that are Fast
 }
 
 // String returns "backend/kernel".
@@ -38,6 +39,12 @@ var expected = map[string]speed{
 	"avx2":   {150, 40, 70},
 	"avx512": {150, 45, 80},
 	"neon":   {150, 30, 40},
+	"gonum":  {150, 8, 6},
+	// Fast ones: the system's BLAS, whose name is its kernel's.
+	"openblas":   {1500, 40, 80},
+	"mkl":        {1500, 40, 80},
+	"blis":       {1500, 40, 80},
+	"accelerate": {1500, 40, 80},
 }
 
 // unknownSpeed is for a kernel of a name never heard of: a little better than pure Go, at a native call's price.
@@ -79,6 +86,8 @@ func (h Hardware) Prior(op backends.Op, a Arm) Model {
 		return Model{Coef{s.launch, 1 / (s.bytes * t), 20 / t}, h.memory(s.bytes*t, t)}
 	case backends.OpKMeans:
 		return Model{Coef: Coef{10 * s.launch, 2 / (s.flops * t), 4 / (s.bytes * t), 4 / s.bytes}}
+	case backends.OpMatMul:
+		return Model{Coef: Coef{2 * s.launch, 2 / (s.flops * t), 4 / (s.bytes * t), 0}}
 	}
 	return Model{Coef{s.launch, 1 / (s.bytes * t)}, h.memory(s.bytes*t, t)}
 }

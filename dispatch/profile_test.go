@@ -22,7 +22,7 @@ func sampleProfile() *Profile {
 	p := &Profile{Schema: Schema, Fingerprint: "abc", Machine: "Zen 4, 2 cores", Created: "2026-01-01"}
 	for _, op := range []backends.Op{backends.OpQuantize, backends.OpKMeans} {
 		for _, kernel := range []string{"avx2", "2 threads"} {
-			a := Arm{"simd_c", kernel, 1}
+			a := Arm{Backend: "simd_c", Kernel: kernel, Threads: 1}
 			p.Set(op, a, Fit(Prior(op, a), plantedShapes(r, op, Prior(op, a), 0.2, 100)))
 		}
 	}
@@ -126,7 +126,7 @@ func decodes(t *testing.T, data []byte) {
 	arms := map[backends.Op][]Arm{}
 	for _, e := range p.Models {
 		if op := opOf(e.Op); len(arms[op]) < maxArms {
-			arms[op] = append(arms[op], Arm{e.Backend, e.Kernel, 1})
+			arms[op] = append(arms[op], Arm{Backend: e.Backend, Kernel: e.Kernel, Threads: 1})
 		}
 	}
 	router, err := NewRouter(arms, p, Policy{})

@@ -22,6 +22,7 @@ type Router struct {
 	models  [numOps][]Model
 	entries [numOps][]entry
 	allowed [numOps]uint64 // what the policy admits
+	fast    [numOps]uint64 // whose results are not canonical
 	policy  Policy
 }
 
@@ -63,6 +64,9 @@ func (h Hardware) NewRouter(arms map[backends.Op][]Arm, profile *Profile, policy
 			m.Cells = slices.Clone(m.Cells) // the profile stays the caller's
 			r.models[op] = append(r.models[op], m)
 			r.entries[op] = append(r.entries[op], newEntry(&m, policy.from(op, a)))
+			if a.Fast {
+				r.fast[op] |= 1 << i
+			}
 			if policy.admits(a) {
 				r.allowed[op] |= 1 << i
 				matched = true
@@ -102,10 +106,17 @@ func (r *Router) Arms(op backends.Op) []Arm {
 // It allocates nothing, takes no lock and some tens of nanoseconds.
 func (r *Router) Decide(s *Shape, excluded uint64) Decision {
 	op := s.Op
-	if op >= numOps || r.allowed[op]&^excluded == 0 {
+	if op >= numOps {
 		return Decision{Arm: -1}
 	}
-	open := r.allowed[op] &^ excluded
+	able := r.allowed[op]
+	if !s.Fast {
+		able &^= r.fast[op]
+	}
+	open := able &^ excluded
+	if open == 0 {
+		return Decision{Arm: -1}
+	}
 	f := s.features()
 	work := s.Work()
 	step, weight := place(work)
@@ -137,7 +148,7 @@ func (r *Router) Decide(s *Shape, excluded uint64) Decision {
 		return Decision{best, nanos, Forced}
 	case eligible == 1:
 		return Decision{best, nanos, Only}
-	case r.allowed[op]&excluded != 0:
+	case able&excluded != 0:
 		return Decision{best, nanos, Fallback}
 	case small:
 		return Decision{best, nanos, Admitted}

@@ -21,6 +21,8 @@ func randomShape(r *rand.Rand, op backends.Op) Shape {
 		return KMeans(n, 1+r.IntN(256), 1+r.IntN(256))
 	case backends.OpClusters:
 		return Clusters(n, 1+r.IntN(n))
+	case backends.OpMatMul:
+		return MatMul(1+r.IntN(1024), n>>12+1+r.IntN(64), 1+r.IntN(1024), 1+r.IntN(3))
 	case backends.OpQuantize, backends.OpStep:
 		o := quant.Options{Format: quant.Format(1 + r.IntN(3))}
 		if r.IntN(2) == 0 {
@@ -39,7 +41,7 @@ func fiveArms(t testing.TB) *Router {
 	r := rand.New(rand.NewPCG(6, 6))
 	arms, profile := map[backends.Op][]Arm{}, &Profile{}
 	for _, op := range backends.Ops() {
-		arms[op] = []Arm{{"cpu", "go", 1}, {"simd_c", "sse42", 1}, {"simd_c", "avx2", 1}, {"simd_c", "avx512", 1}, {"cpp", "threads", 2}}
+		arms[op] = []Arm{{Backend: "cpu", Kernel: "go"}, {Backend: "simd_c", Kernel: "sse42"}, {Backend: "simd_c", Kernel: "avx2"}, {Backend: "simd_c", Kernel: "avx512"}, {Backend: "cpp", Kernel: "threads", Threads: 2}}
 		for _, a := range arms[op] {
 			profile.Set(op, a, Fit(Prior(op, a), plantedShapes(r, op, Prior(op, a), 0.3, 100)))
 		}
@@ -138,7 +140,7 @@ func TestBadInput(t *testing.T) {
 		s := Quantize(n, quant.Options{})
 		router.Decide(&s, 0)
 	}
-	arms := map[backends.Op][]Arm{77: {{"b", "k", 1}}}
+	arms := map[backends.Op][]Arm{77: {{Backend: "b", Kernel: "k"}}}
 	if _, err := NewRouter(arms, nil, Policy{}); !errors.Is(err, ErrPolicy) {
 		t.Errorf("an unknown op: %v", err)
 	}
@@ -147,7 +149,7 @@ func TestBadInput(t *testing.T) {
 		t.Errorf("too many arms: %v", err)
 	}
 	p := &Profile{}
-	p.Set(backends.OpDot, Arm{"b", "k", 1}, Model{Coef: Coef{math.NaN()}})
+	p.Set(backends.OpDot, Arm{Backend: "b", Kernel: "k", Threads: 1}, Model{Coef: Coef{math.NaN()}})
 	if _, err := NewRouter(nil, p, Policy{}); !errors.Is(err, ErrProfileDamaged) {
 		t.Errorf("a profile that is not a number: %v", err)
 	}
@@ -155,7 +157,7 @@ func TestBadInput(t *testing.T) {
 
 // What the caller does with its arms and profile afterwards does not reach the router.
 func TestRouterIsASnapshot(t *testing.T) {
-	a := Arm{"b", "k", 1}
+	a := Arm{Backend: "b", Kernel: "k", Threads: 1}
 	arms, p := map[backends.Op][]Arm{backends.OpDot: {a}}, &Profile{}
 	p.Set(backends.OpDot, a, Fit(Prior(backends.OpDot, a), []Sample{{Vector(backends.OpDot, 1000), 777}}))
 	router, err := NewRouter(arms, p, Policy{})
@@ -173,7 +175,7 @@ func TestRouterIsASnapshot(t *testing.T) {
 func TestPriorKnowsTheCores(t *testing.T) {
 	s := Vector(backends.OpNorm2, 1<<20)
 	predict := func(h Hardware) float64 {
-		m := h.Prior(backends.OpNorm2, Arm{"cpp", "avx2", 8})
+		m := h.Prior(backends.OpNorm2, Arm{Backend: "cpp", Kernel: "avx2", Threads: 8})
 		return m.Predict(s).Nanos
 	}
 	if two, eight := predict(Hardware{Cores: 2}), predict(Hardware{Cores: 8}); two < 2*eight {

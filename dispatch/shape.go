@@ -35,8 +35,11 @@ const typicalRounds = 8
 type Shape struct {
 	Op      backends.Op
 	Variant Variant
-	N       int64 // values; points of kmeans
-	D, K    int64 // dimension and clusters of kmeans; K also of constrain-clusters
+	N       int64 // values; points of kmeans; columns of matmul
+	D, K    int64 // dimension and clusters of kmeans; K also clusters of constrain-clusters, and depth of matmul: columns of A and rows of B
+	M       int64 // rows of matmul
+	Batch   int64 // products of matmul
+	Fast    bool  // matmul: kernels whose results are not canonical may run it too
 	Groups  int64 // scales of quantize and step
 	Out     int64 // bytes that they write as codes
 }
@@ -57,6 +60,11 @@ func Step(n int, o quant.Options) Shape {
 	s := Quantize(n, o)
 	s.Op = backends.OpStep
 	return s
+}
+
+// MatMul returns the shape of a batch of products of m rows, n columns and depth k.
+func MatMul(m, n, k, batch int) Shape {
+	return Shape{Op: backends.OpMatMul, M: int64(m), N: int64(n), K: int64(k), Batch: int64(batch)}
 }
 
 // Quantize returns the shape of a call on n values with options that have their defaults filled in. Columns that are not positive
@@ -84,8 +92,11 @@ func Quantize(n int, o quant.Options) Shape {
 
 // Work is the size that corrections are kept by: values, or multiply-adds of an iteration. It is never negative.
 func (s Shape) Work() float64 {
-	if s.Op == backends.OpKMeans {
+	switch s.Op {
+	case backends.OpKMeans:
 		return max(0, float64(s.N)*float64(s.D)*float64(s.K))
+	case backends.OpMatMul:
+		return max(0, float64(s.Batch)*float64(s.M)*float64(s.N)*float64(s.K))
 	}
 	return max(0, float64(s.N))
 }
@@ -106,6 +117,9 @@ func (s *Shape) features() [numFeatures]float64 {
 	case backends.OpKMeans:
 		d, k := float64(s.D), float64(s.K)
 		return [numFeatures]float64{1, n * k * d, n * d, k * d}
+	case backends.OpMatMul:
+		b, m, k := float64(s.Batch), float64(s.M), float64(s.K)
+		return [numFeatures]float64{1, b * m * n * k, b * (m*k + k*n + m*n), 0}
 	case backends.OpDot:
 		return [numFeatures]float64{1, 8 * n}
 	case backends.OpClusters:
@@ -122,6 +136,9 @@ func (s Shape) Bytes() float64 {
 		return 4*n + float64(s.Out) + 4*float64(s.Groups)
 	case backends.OpKMeans:
 		return 4*n*float64(s.D) + 4*n
+	case backends.OpMatMul:
+		m, k := float64(s.M), float64(s.K)
+		return 4 * float64(s.Batch) * (m*k + k*n + m*n)
 	case backends.OpDot:
 		return 8 * n
 	case backends.OpClusters:
@@ -132,15 +149,15 @@ func (s Shape) Bytes() float64 {
 	return 4 * n
 }
 
-// Flops is the arithmetic of a k-means iteration's scores, 0 for the other ops: memory limits those.
+// Flops is the arithmetic of a product or of a k-means iteration's scores, 0 for the other ops: memory limits those.
 func (s Shape) Flops() float64 {
-	if s.Op == backends.OpKMeans {
+	if s.Op == backends.OpKMeans || s.Op == backends.OpMatMul {
 		return 2 * s.Work()
 	}
 	return 0
 }
 
-// String formats the shape as ParseShape reads it: "1000000", "1000000x1000", "100000x64x256". Variants of quantize and step are not told apart.
+// String formats the shape as ParseShape reads it: "1000000", "1000000x1000", "100000x64x256", "512x512x512x8". Variants of quantize and step are not told apart.
 func (s Shape) String() string {
 	if s.Op == backends.OpKMeans {
 		return fmt.Sprintf("%dx%dx%d", s.N, s.D, s.K)
@@ -148,11 +165,18 @@ func (s Shape) String() string {
 	if s.Op == backends.OpClusters {
 		return fmt.Sprintf("%dx%d", s.N, s.K)
 	}
+	if s.Op == backends.OpMatMul {
+		text := fmt.Sprintf("%dx%dx%d", s.M, s.N, s.K)
+		if s.Batch > 1 {
+			text += fmt.Sprintf("x%d", s.Batch)
+		}
+		return text
+	}
 	return strconv.FormatInt(s.N, 10)
 }
 
-// ParseShape reads an op and a size: a number of values, values x clusters for constrain-clusters, or points x dimension x clusters for kmeans.
-// Quantize and step are ternary absmean to int8 with one scale. Errors wrap ErrShape and show what would be right.
+// ParseShape reads an op and a size: a number of values, values x clusters for constrain-clusters, points x dimension x clusters for kmeans, or rows x columns x depth
+// for matmul, x batch if it is not 1. Quantize and step are ternary absmean to int8 with one scale. Errors wrap ErrShape and show what would be right.
 func ParseShape(op, text string) (Shape, error) {
 	var o backends.Op
 	for _, known := range backends.Ops() {
@@ -167,11 +191,14 @@ func ParseShape(op, text string) (Shape, error) {
 	if o == backends.OpClusters {
 		example = "1000000x1000 (values x clusters)"
 	}
+	if o == backends.OpMatMul {
+		example = "1024x1024x1024 (rows x columns x depth)"
+	}
 	fail := func(why string) (Shape, error) {
 		return Shape{}, fmt.Errorf("%w: %q for %s: %s; write it like %s", ErrShape, text, op, why, example)
 	}
 	if o == 0 {
-		return Shape{}, fmt.Errorf("%w: unknown op %q; ops are quantize, constrain, dot, norm2, kmeans, constrain-clusters and step, as in: quantize 1000000", ErrShape, op)
+		return Shape{}, fmt.Errorf("%w: unknown op %q; ops are quantize, constrain, dot, norm2, kmeans, matmul, constrain-clusters and step, as in: quantize 1000000", ErrShape, op)
 	}
 	var sizes []int64
 	product := 1.0
@@ -197,6 +224,12 @@ func ParseShape(op, text string) (Shape, error) {
 		return fail("two sizes are needed")
 	case o == backends.OpClusters:
 		return Clusters(int(sizes[0]), int(sizes[1])), nil
+	case o == backends.OpMatMul && len(sizes) == 3:
+		return MatMul(int(sizes[0]), int(sizes[1]), int(sizes[2]), 1), nil
+	case o == backends.OpMatMul && len(sizes) == 4:
+		return MatMul(int(sizes[0]), int(sizes[1]), int(sizes[2]), int(sizes[3])), nil
+	case o == backends.OpMatMul:
+		return fail("three sizes are needed, or four with a batch")
 	case len(sizes) != 1:
 		return fail("one size is needed")
 	case o == backends.OpQuantize:

@@ -17,12 +17,12 @@ import (
 // stage is the state of a story. Its commands:
 //
 //	hardware cores=2 l3=33554432
-//	arms OP cpu/go simd_c/avx2 simd_c/both*2      *2: keeps two threads busy
+//	arms OP cpu/go simd_c/avx2 simd_c/both*2      *2: keeps two threads busy; ~ at the end: not canonical
 //	policy force=simd_c from=norm2:simd_c:1000
 //	measure OP ARM                                input lines: shape and nanoseconds, "1000 250 260"
 //	model OP ARM                                  prints what was fitted
-//	decide OP SHAPE [without=ARM,ARM]
-//	explain OP SHAPE [without=ARM,ARM] [json]
+//	decide OP SHAPE [fast] [without=ARM,ARM]
+//	explain OP SHAPE [fast] [without=ARM,ARM] [json]
 //	thresholds OP
 //	shape OP TEXT
 //	decode FINGERPRINT                            input: a profile
@@ -125,10 +125,11 @@ func (s *stage) setArms(op backends.Op, names []string) string {
 	}
 	s.arms[op] = nil
 	for _, name := range names {
+		name, fast := strings.CutSuffix(name, "~")
 		name, threads, _ := strings.Cut(name, "*")
 		backend, kernel, _ := strings.Cut(name, "/")
 		n, _ := strconv.Atoi(threads)
-		s.arms[op] = append(s.arms[op], Arm{backend, kernel, n})
+		s.arms[op] = append(s.arms[op], Arm{Backend: backend, Kernel: kernel, Threads: n, Fast: fast})
 	}
 	return "ok"
 }
@@ -163,6 +164,7 @@ func (s *stage) decide(command string, args []string) string {
 	if err != nil {
 		return verdict(err)
 	}
+	shape.Fast = slices.Contains(args, "fast")
 	var excluded uint64
 	for _, a := range args[2:] {
 		if names, ok := strings.CutPrefix(a, "without="); ok {

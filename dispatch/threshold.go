@@ -12,13 +12,14 @@ import (
 type Threshold struct {
 	Op   string `json:"op"`
 	Arm  string `json:"arm"`
-	From int64  `json:"from"` // values; points of 64 values with 64 clusters for kmeans
+	From int64  `json:"from"` // values; points of 64 values with 64 clusters for kmeans; rows and columns of square matrices for matmul
 }
 
 const (
 	sweepSteps   = 8    // sizes tried an octave; a win over less than that may be missed
 	sweepOctaves = 32   // up to 2^32 values
 	sweepKMeans  = 64   // dimension and clusters
+	sweepMatMul  = 16   // octaves of a matrix's side: up to 2^48 multiply-adds
 	clearly      = 1.05 // a listed arm stays until another is faster by this factor: closer ties go back and forth with the noise
 )
 
@@ -27,12 +28,15 @@ const (
 // there is no crossing; none, that no arm can run some size.
 func (r *Router) Thresholds(op backends.Op) []Threshold {
 	var list []Threshold
-	first := int64(1)
+	first, most := int64(1), sweepOctaves
 	if op == backends.OpKMeans {
 		first = sweepKMeans // there are at least as many points as clusters
 	}
+	if op == backends.OpMatMul {
+		most = sweepMatMul
+	}
 	below, last := first, -1
-	for i := range sweepSteps*sweepOctaves + 1 {
+	for i := range sweepSteps*most + 1 {
 		n := int64(math.Round(math.Exp2(float64(i) / sweepSteps)))
 		if n < first {
 			continue
@@ -81,6 +85,8 @@ func canonical(op backends.Op, n int64) Shape {
 		s.K = 1
 	case backends.OpKMeans:
 		s.D, s.K = sweepKMeans, sweepKMeans
+	case backends.OpMatMul:
+		s.M, s.K, s.Batch = n, n, 1
 	}
 	return s
 }

@@ -22,6 +22,8 @@ type config struct {
 	profile  string
 	strict   bool
 	observer func(Event)
+	fast     bool
+	blas     string
 }
 
 // WithoutNative stays in pure Go and looks for no library. By default libraries are looked for; see WithLibraries.
@@ -101,4 +103,22 @@ type Event struct {
 // WithObserver calls f after every call, on the caller's goroutine. Every call is then timed, which costs some tens of nanoseconds.
 func WithObserver(f func(Event)) Option {
 	return func(c *config) error { c.observer = f; return nil }
+}
+
+// WithFastNumerics adds kernels whose results are not canonical, for calls that ask for them (MatMulOptions.Fast): the system's BLAS (not with WithoutNative) and gonum's matrix product. Calls
+// that do not ask get canonical results as ever. By default there are none and no BLAS is looked for. See WithBLAS.
+func WithFastNumerics() Option {
+	return func(c *config) error { c.fast = true; return nil }
+}
+
+// WithBLAS says which BLAS fast numerics uses: the absolute path of a library, or "none". By default, also settable by SETUN_BLAS, it is the first of OpenBLAS, MKL and BLIS
+// (Accelerate on macOS) that the system's loader knows.
+func WithBLAS(path string) Option {
+	return func(c *config) error {
+		if path != "none" && !filepath.IsAbs(path) {
+			return fmt.Errorf("BLAS %q is neither an absolute path nor \"none\": %w", path, ErrArgument)
+		}
+		c.blas = path
+		return nil
+	}
 }

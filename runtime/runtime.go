@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/backends/blas"
 	"github.com/setun-compute/setun/backends/cpp"
 	"github.com/setun-compute/setun/backends/cpu"
 	simdc "github.com/setun-compute/setun/backends/simd_c"
@@ -51,7 +52,7 @@ type arm struct {
 
 // Open finds the backends, reads the profile and returns a runtime. With no libraries and no profile it works in pure Go.
 func Open(options ...Option) (*Runtime, error) {
-	c := config{native: true, isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: os.Getenv(ProfileVariable)}
+	c := config{native: true, isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: os.Getenv(ProfileVariable), blas: os.Getenv(blas.Variable)}
 	for _, o := range options {
 		if err := o(&c); err != nil {
 			return nil, fmt.Errorf("open: %w", err)
@@ -68,18 +69,31 @@ func Open(options ...Option) (*Runtime, error) {
 		} {
 			b, tried := open()
 			rt.add(b, tried)
-			for _, a := range tried {
-				if c.strict && a.Err != nil && a.State != plugin.Missing {
-					rt.Close()
-					return nil, fmt.Errorf("open: %w: %s: %w", ErrStrict, a.Path, a.Err)
-				}
+			if err := c.refused(tried); err != nil {
+				rt.Close()
+				return nil, err
 			}
+		}
+	}
+	if c.fast {
+		rt.add(cpu.Gonum{}, nil)
+	}
+	if c.fast && c.native {
+		b, tried := blas.Open(c.blas)
+		if b == nil {
+			rt.add(nil, tried)
+		} else {
+			rt.add(b, tried)
+		}
+		if err := c.refused(tried); err != nil {
+			rt.Close()
+			return nil, err
 		}
 	}
 	arms := map[backends.Op][]dispatch.Arm{}
 	for _, op := range backends.Ops() {
 		for _, a := range rt.arms[op] {
-			arms[op] = append(arms[op], dispatch.Arm{Backend: a.backend.Name(), Kernel: a.kernel.Name, Threads: a.kernel.Threads})
+			arms[op] = append(arms[op], dispatch.Arm{Backend: a.backend.Name(), Kernel: a.kernel.Name, Threads: a.kernel.Threads, Fast: a.kernel.Fast})
 		}
 	}
 	profile := rt.readProfile(c.profile)
@@ -90,6 +104,16 @@ func Open(options ...Option) (*Runtime, error) {
 	}
 	rt.router = router
 	return rt, nil
+}
+
+// refused is the error, in strict mode, for a library that is there and cannot be used.
+func (c *config) refused(tried []plugin.Attempt) error {
+	for _, a := range tried {
+		if c.strict && a.Err != nil && a.State != plugin.Missing {
+			return fmt.Errorf("open: %w: %s: %w", ErrStrict, a.Path, a.Err)
+		}
+	}
+	return nil
 }
 
 // add registers a backend's kernels and reports how it was found.

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -81,7 +82,10 @@ func TestPureGoServesEveryOp(t *testing.T) {
 	if err != nil || c.Inertia != 1 || !c.Converged {
 		t.Errorf("kmeans: %+v, %v", c, err)
 	}
-	if got := len(rt.Metrics()); got != 5 {
+	if m, err := rt.MatMul(nil, []float32{1, 2, 3, 4}, []float32{5, 6, 7, 8}, 2, 2, 2, MatMulOptions{}); err != nil || !slices.Equal(m, []float32{19, 22, 43, 50}) {
+		t.Errorf("matmul: %v, %v", m, err)
+	}
+	if got := len(rt.Metrics()); got != 6 {
 		t.Errorf("%d metrics, want one an op: %+v", got, rt.Metrics())
 	}
 }

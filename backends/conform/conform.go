@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package conform is the suite that every backend must pass: each kernel against pure Go, bit for bit.
+// Package conform is the suite that every backend must pass: each kernel against pure Go, bit for bit, or against a bound on rounding when it is Fast.
 //
 // Inputs have awkward lengths and offsets, ties, subnormals, huge and tiny values; guard values behind outputs and copies of
 // inputs show stray writes. A failure prints the case, which is the same on every run.
@@ -36,6 +36,8 @@ func Run(t *testing.T, b backends.Backend) {
 				s.reduce()
 			case backends.OpKMeans:
 				s.kmeans()
+			case backends.OpMatMul:
+				s.products()
 			case backends.OpClusters:
 				s.clusters()
 			case backends.OpStep:
@@ -45,15 +47,19 @@ func Run(t *testing.T, b backends.Backend) {
 			if s.cases == 0 {
 				t.Error("no case ran")
 			}
+			if k.Fast && !s.telling {
+				t.Error("no bound would have noticed zeros in place of the results")
+			}
 		})
 	}
 }
 
 type suite struct {
 	*testing.T
-	b     backends.Backend
-	k     backends.Kernel
-	cases int
+	b       backends.Backend
+	k       backends.Kernel
+	cases   int
+	telling bool // of fast kernels: some result was larger than its bound
 }
 
 // Sizes are where lanes, chunks and packed blocks begin and end. With -short the long ones are left out.

@@ -51,6 +51,7 @@ func TestMirrorMatchesHeader(t *testing.T) {
 	var m kmeansArgs
 	var cl clustersArgs
 	var st stepArgs
+	var mm matmulArgs
 	var k kernelEntry
 	var tb table
 	fields := []struct {
@@ -126,6 +127,23 @@ func TestMirrorMatchesHeader(t *testing.T) {
 		{"setun_step", "radius", unsafe.Offsetof(st.radius)},
 		{"setun_step", "norm", unsafe.Offsetof(st.norm)},
 		{"setun_step", "scratch", unsafe.Offsetof(st.scratch)},
+		{"setun_matmul", "", unsafe.Sizeof(mm)},
+		{"setun_matmul", "flags", unsafe.Offsetof(mm.flags)},
+		{"setun_matmul", "m", unsafe.Offsetof(mm.m)},
+		{"setun_matmul", "n", unsafe.Offsetof(mm.n)},
+		{"setun_matmul", "k", unsafe.Offsetof(mm.k)},
+		{"setun_matmul", "a", unsafe.Offsetof(mm.a)},
+		{"setun_matmul", "b", unsafe.Offsetof(mm.b)},
+		{"setun_matmul", "c", unsafe.Offsetof(mm.c)},
+		{"setun_matmul", "lda", unsafe.Offsetof(mm.lda)},
+		{"setun_matmul", "ldb", unsafe.Offsetof(mm.ldb)},
+		{"setun_matmul", "ldc", unsafe.Offsetof(mm.ldc)},
+		{"setun_matmul", "batch", unsafe.Offsetof(mm.batch)},
+		{"setun_matmul", "stride_a", unsafe.Offsetof(mm.strideA)},
+		{"setun_matmul", "stride_b", unsafe.Offsetof(mm.strideB)},
+		{"setun_matmul", "stride_c", unsafe.Offsetof(mm.strideC)},
+		{"setun_matmul", "workspace", unsafe.Offsetof(mm.workspace)},
+		{"setun_matmul", "workspace_size", unsafe.Offsetof(mm.workspaceSize)},
 		{"setun_kernel", "", unsafe.Sizeof(k)},
 		{"setun_kernel", "name", unsafe.Offsetof(k.name)},
 		{"setun_kernel", "op", unsafe.Offsetof(k.op)},

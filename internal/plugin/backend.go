@@ -194,11 +194,7 @@ func (b *Backend) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMe
 		}
 		rc := x.invoke(b, k) // asks for the size of the workspace
 		if need := x.args.workspaceSize; rc == statusOK {
-			if int64(len(workspace)) < need+63 {
-				workspace = make([]byte, need+63)
-			}
-			base := unsafe.Pointer(unsafe.SliceData(workspace))
-			x.args.workspace = unsafe.Add(base, -uintptr(base)&63)
+			x.args.workspace = aligned(&workspace, need)
 			x.args.workspaceSize = need
 			rc = x.invoke(b, k)
 		}

@@ -20,7 +20,7 @@ func dlopen(path, symbol string) (uintptr, error) {
 	}
 	entry, err := purego.Dlsym(h, symbol)
 	if err != nil || entry == 0 {
-		return 0, refuse("no symbol %s: it is not a Setun backend", symbol)
+		return 0, refuse("no symbol %s", symbol)
 	}
 	return entry, nil
 }

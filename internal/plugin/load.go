@@ -77,7 +77,7 @@ func open(path string) (*Backend, Attempt) {
 	if err := verify(f); err != nil {
 		return fail(Refused, err)
 	}
-	entry, err := dlopen(path, "setun_backend")
+	entry, err := dlopen(path, "setun_backend") // a library without it is not a backend
 	if err != nil {
 		return fail(Refused, err)
 	}

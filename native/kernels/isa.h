@@ -58,6 +58,13 @@ typedef struct setun_isa {
     /* For each row r < n: sums[label[r]*d + p] += rint(w * x[r*d + p] * scale[p]) + SETUN_RINT_BITS, w = 1 without weights, label 0 without labels. The
      * product is exact and at most 2^51 in magnitude: adding it to 3*2^51 in float64 rounds it and leaves the integer in the low bits. */
     void (*add_rows)(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const double *scale, const float *weights);
+
+    /* A block of a matrix product: rows <= gemm_rows by gemm_cols. a: gemm_rows values for each p; b: gemm_cols values at b + p*step.
+     * s = fresh ? 0 : c[r*ldc + j]; s = fma(a[p*gemm_rows + r], b[p*step + j], s) for p = 0 .. k-1; c[r*ldc + j] = s. */
+    size_t gemm_rows, gemm_cols;
+    void (*gemm)(const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, size_t rows, int fresh);
+    /* out[p*width + r] = x[r*ld + p] for r < rows, 0 for rows <= r < width, p = 0 .. k-1; width is gemm_rows or gemm_cols. */
+    void (*interleave)(float *out, size_t width, const float *x, size_t ld, size_t rows, size_t k);
 } setun_isa;
 
 /* The table of a file that has given its functions the names of the entries; what differs in shape follows. */
@@ -80,6 +87,8 @@ typedef struct setun_isa {
 /* The entries of k-means, for a level that has a fused multiply-add. */
 #define SETUN_ISA_KMEANS(r, g)                                                                                                                                 \
     .range = range, .rows = r, .group = g, .centre = centre, .panel = panel, .nearest = nearest, .squares = squares, .add_rows = add_rows
+/* And those of matrix products. */
+#define SETUN_ISA_MATMUL .gemm_rows = GEMM_ROWS, .gemm_cols = GEMM_COLS, .gemm = gemm, .interleave = interleave
 
 extern const setun_isa setun_isa_ref;
 extern const setun_isa setun_isa_sse42;

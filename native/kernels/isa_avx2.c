@@ -240,4 +240,98 @@ static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t
     }
 }
 
-SETUN_ISA(setun_isa_avx2, "avx2", SETUN_ISA_KMEANS(16, GROUP));
+/* ---- matmul ----
+ *
+ * A block of 6 rows by 16 columns: 12 accumulators, two panel loads and 6 broadcasts for 12 multiply-adds. */
+
+enum { GEMM_ROWS = 6, GEMM_COLS = 16 };
+
+INLINE void gemm_block(const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, const int rows, int fresh) {
+    __m256 s[GEMM_ROWS], t[GEMM_ROWS];
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) {
+        s[r] = fresh ? _mm256_setzero_ps() : LOAD(c + (size_t)r * ldc);
+        t[r] = fresh ? _mm256_setzero_ps() : LOAD(c + (size_t)r * ldc + 8);
+    }
+    for (size_t p = 0; p < k; p++, a += GEMM_ROWS, b += step) {
+        __m256 u = LOAD(b), v = LOAD(b + 8);
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
+            __m256 x = _mm256_broadcast_ss(a + r);
+            s[r] = _mm256_fmadd_ps(x, u, s[r]);
+            t[r] = _mm256_fmadd_ps(x, v, t[r]);
+        }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) {
+        _mm256_storeu_ps(c + (size_t)r * ldc, s[r]);
+        _mm256_storeu_ps(c + (size_t)r * ldc + 8, t[r]);
+    }
+}
+
+static void gemm(const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, size_t rows, int fresh) {
+    switch (rows) { /* a block of fewer rows costs less */
+    case 6:
+        gemm_block(a, b, step, k, c, ldc, 6, fresh);
+        return;
+    case 5:
+        gemm_block(a, b, step, k, c, ldc, 5, fresh);
+        return;
+    case 4:
+        gemm_block(a, b, step, k, c, ldc, 4, fresh);
+        return;
+    case 3:
+        gemm_block(a, b, step, k, c, ldc, 3, fresh);
+        return;
+    case 2:
+        gemm_block(a, b, step, k, c, ldc, 2, fresh);
+        return;
+    case 1:
+        gemm_block(a, b, step, k, c, ldc, 1, fresh);
+        return;
+    }
+}
+
+/* Turns 8 rows of 8 into 8 columns. */
+INLINE void transpose(__m256 r[8]) {
+    __m256 t[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int h = 0; h < 2; h++) {
+            r[i + 2 * h] = _mm256_shuffle_ps(t[i + h], t[i + h + 2], 0x44);
+            r[i + 2 * h + 1] = _mm256_shuffle_ps(t[i + h], t[i + h + 2], 0xee);
+        }
+    for (int c = 0; c < 4; c++) {
+        t[c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x20);
+        t[4 + c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x31);
+    }
+    memcpy(r, t, sizeof t);
+}
+
+/* 8 rows and 8 columns at a time; what is left over goes to the plain loop. */
+static void interleave(float *out, size_t width, const float *x, size_t ld, size_t rows, size_t k) {
+    size_t p = 0;
+    for (; p + 8 <= k && rows == width; p += 8) {
+        size_t r = 0;
+        for (; r < width; r += 8) {
+            __m256 t[8];
+            for (size_t i = 0; i < 8; i++) t[i] = r + i < width ? LOAD(x + (r + i) * ld + p) : _mm256_setzero_ps();
+            transpose(t);
+            for (size_t i = 0; i < 8; i++) {
+                float *to = out + (p + i) * width + r;
+                if (width - r >= 8) {
+                    _mm256_storeu_ps(to, t[i]);
+                } else { /* 6 */
+                    _mm_storeu_ps(to, _mm256_castps256_ps128(t[i]));
+                    _mm_storel_pi((__m64 *)(to + 4), _mm256_extractf128_ps(t[i], 1));
+                }
+            }
+        }
+    }
+    setun_isa_ref.interleave(out + p * width, width, x + p, ld, rows, k - p);
+}
+
+SETUN_ISA(setun_isa_avx2, "avx2", SETUN_ISA_KMEANS(16, GROUP), SETUN_ISA_MATMUL);

@@ -262,4 +262,121 @@ static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t
     }
 }
 
-SETUN_ISA(setun_isa_avx512, "avx512", SETUN_ISA_KMEANS(32, GROUP));
+/* ---- matmul ----
+ *
+ * A block of 14 rows by 32 columns: 28 accumulators, two panel loads and 14 broadcasts, which are operands in memory, for 28 multiply-adds. */
+
+enum { GEMM_ROWS = 14, GEMM_COLS = 32 };
+
+INLINE void gemm_block(const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, const int rows, int fresh) {
+    __m512 s[GEMM_ROWS], t[GEMM_ROWS];
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; r++) {
+        s[r] = fresh ? _mm512_setzero_ps() : LOAD(c + (size_t)r * ldc);
+        t[r] = fresh ? _mm512_setzero_ps() : LOAD(c + (size_t)r * ldc + 16);
+    }
+    for (size_t p = 0; p < k; p++, a += GEMM_ROWS, b += step) {
+        __m512 u = LOAD(b), v = LOAD(b + 16);
+#pragma GCC unroll 14
+        for (int r = 0; r < rows; r++) {
+            __m512 x = _mm512_set1_ps(a[r]);
+            s[r] = _mm512_fmadd_ps(x, u, s[r]);
+            t[r] = _mm512_fmadd_ps(x, v, t[r]);
+        }
+    }
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; r++) {
+        _mm512_storeu_ps(c + (size_t)r * ldc, s[r]);
+        _mm512_storeu_ps(c + (size_t)r * ldc + 16, t[r]);
+    }
+}
+
+static void gemm(const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, size_t rows, int fresh) {
+    switch (rows) { /* a block of fewer rows costs less */
+    case 14:
+        gemm_block(a, b, step, k, c, ldc, 14, fresh);
+        return;
+    case 13:
+        gemm_block(a, b, step, k, c, ldc, 13, fresh);
+        return;
+    case 12:
+        gemm_block(a, b, step, k, c, ldc, 12, fresh);
+        return;
+    case 11:
+        gemm_block(a, b, step, k, c, ldc, 11, fresh);
+        return;
+    case 10:
+        gemm_block(a, b, step, k, c, ldc, 10, fresh);
+        return;
+    case 9:
+        gemm_block(a, b, step, k, c, ldc, 9, fresh);
+        return;
+    case 8:
+        gemm_block(a, b, step, k, c, ldc, 8, fresh);
+        return;
+    case 7:
+        gemm_block(a, b, step, k, c, ldc, 7, fresh);
+        return;
+    case 6:
+        gemm_block(a, b, step, k, c, ldc, 6, fresh);
+        return;
+    case 5:
+        gemm_block(a, b, step, k, c, ldc, 5, fresh);
+        return;
+    case 4:
+        gemm_block(a, b, step, k, c, ldc, 4, fresh);
+        return;
+    case 3:
+        gemm_block(a, b, step, k, c, ldc, 3, fresh);
+        return;
+    case 2:
+        gemm_block(a, b, step, k, c, ldc, 2, fresh);
+        return;
+    case 1:
+        gemm_block(a, b, step, k, c, ldc, 1, fresh);
+        return;
+    }
+}
+
+/* Turns 16 rows of 16 into 16 columns. */
+INLINE void transpose(__m512 r[16]) {
+    __m512 t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int h = 0; h < 2; h++) {
+            __m512d u = _mm512_castps_pd(t[i + h]), v = _mm512_castps_pd(t[i + h + 2]);
+            r[i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(u, v));
+            r[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(u, v));
+        }
+    for (int c = 0; c < 4; c++) { /* r[4g + c] holds, in each quarter q, column 4q + c of rows 4g .. 4g+3 */
+        t[c] = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88);
+        t[4 + c] = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd);
+        t[8 + c] = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88);
+        t[12 + c] = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd);
+    }
+    for (int c = 0; c < 4; c++) {
+        r[c] = _mm512_shuffle_f32x4(t[c], t[8 + c], 0x88);
+        r[8 + c] = _mm512_shuffle_f32x4(t[c], t[8 + c], 0xdd);
+        r[4 + c] = _mm512_shuffle_f32x4(t[4 + c], t[12 + c], 0x88);
+        r[12 + c] = _mm512_shuffle_f32x4(t[4 + c], t[12 + c], 0xdd);
+    }
+}
+
+/* 16 rows and 16 columns at a time, and what is left over by masks. */
+static void interleave(float *out, size_t width, const float *x, size_t ld, size_t rows, size_t k) {
+    for (size_t r = 0; r < width; r += 16) {
+        __mmask16 w = width - r < 16 ? first16(width - r) : 0xffff;
+        for (size_t p = 0; p < k; p += 16) {
+            __mmask16 m = k - p < 16 ? first16(k - p) : 0xffff;
+            __m512 t[16];
+            for (size_t i = 0; i < 16; i++) t[i] = r + i < rows ? _mm512_maskz_loadu_ps(m, x + (r + i) * ld + p) : _mm512_setzero_ps();
+            transpose(t);
+            for (size_t i = 0; i < 16 && p + i < k; i++) _mm512_mask_storeu_ps(out + (p + i) * width + r, w, t[i]);
+        }
+    }
+}
+
+SETUN_ISA(setun_isa_avx512, "avx512", SETUN_ISA_KMEANS(32, GROUP), SETUN_ISA_MATMUL);

@@ -213,4 +213,34 @@ static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t
     for (size_t r = 0; r < n; r++) add_row(sums + (label ? (size_t)label[r] * d : 0), x + r * d, d, scales, weights ? weights + r : 0);
 }
 
-SETUN_ISA(setun_isa_neon, "neon", SETUN_ISA_KMEANS(8, GROUP));
+/* ---- matmul ----
+ *
+ * A block of 8 rows by 12 columns: 24 accumulators of 32 registers; rows are multiplied by a lane, so that two loads bring eight of them. */
+
+enum { GEMM_ROWS = 8, GEMM_COLS = 12 };
+
+static void gemm(const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, size_t rows, int fresh) {
+    float32x4_t s[GEMM_ROWS][3];
+    for (size_t r = 0; r < GEMM_ROWS; r++)
+        for (size_t v = 0; v < 3; v++) s[r][v] = fresh || r >= rows ? vdupq_n_f32(0) : vld1q_f32(c + r * ldc + 4 * v);
+    for (size_t p = 0; p < k; p++, a += GEMM_ROWS, b += step) {
+        float32x4_t x = vld1q_f32(a), y = vld1q_f32(a + 4);
+        for (int v = 0; v < 3; v++) {
+            float32x4_t u = vld1q_f32(b + 4 * v);
+            s[0][v] = vfmaq_laneq_f32(s[0][v], u, x, 0);
+            s[1][v] = vfmaq_laneq_f32(s[1][v], u, x, 1);
+            s[2][v] = vfmaq_laneq_f32(s[2][v], u, x, 2);
+            s[3][v] = vfmaq_laneq_f32(s[3][v], u, x, 3);
+            s[4][v] = vfmaq_laneq_f32(s[4][v], u, y, 0);
+            s[5][v] = vfmaq_laneq_f32(s[5][v], u, y, 1);
+            s[6][v] = vfmaq_laneq_f32(s[6][v], u, y, 2);
+            s[7][v] = vfmaq_laneq_f32(s[7][v], u, y, 3);
+        }
+    }
+    for (size_t r = 0; r < rows; r++)
+        for (size_t v = 0; v < 3; v++) vst1q_f32(c + r * ldc + 4 * v, s[r][v]);
+}
+
+static void interleave(float *out, size_t width, const float *x, size_t ld, size_t rows, size_t k) { setun_isa_ref.interleave(out, width, x, ld, rows, k); }
+
+SETUN_ISA(setun_isa_neon, "neon", SETUN_ISA_KMEANS(8, GROUP), SETUN_ISA_MATMUL);

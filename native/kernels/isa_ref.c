@@ -142,4 +142,20 @@ static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t
             sums[(label ? (size_t)label[r] * d : 0) + p] += setun_rint((double)(weights ? weights[r] : 1) * (double)x[r * d + p] * scale[p]) + SETUN_RINT_BITS;
 }
 
-SETUN_ISA(setun_isa_ref, "scalar", SETUN_ISA_KMEANS(ROWS, 1));
+enum { GEMM_ROWS = 4, GEMM_COLS = 4 };
+
+static void gemm(const float *a, const float *b, size_t step, size_t k, float *c, size_t ldc, size_t rows, int fresh) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < GEMM_COLS; j++) {
+            float s = fresh ? 0 : c[r * ldc + j];
+            for (size_t p = 0; p < k; p++) s = setun_fma32(a[p * GEMM_ROWS + r], b[p * step + j], s);
+            c[r * ldc + j] = s;
+        }
+}
+
+static void interleave(float *out, size_t width, const float *x, size_t ld, size_t rows, size_t k) {
+    for (size_t p = 0; p < k; p++)
+        for (size_t r = 0; r < width; r++) out[p * width + r] = r < rows ? x[r * ld + p] : 0;
+}
+
+SETUN_ISA(setun_isa_ref, "scalar", SETUN_ISA_KMEANS(ROWS, 1), SETUN_ISA_MATMUL);

@@ -21,7 +21,8 @@
 /* Those and the ops of levels that have a fused multiply-add, the reference among them: it has that in exact arithmetic. */
 #define SETUN_FUSED_OPS(X, ...)                                                                                                                                \
     SETUN_PLAIN_OPS(X, __VA_ARGS__)                                                                                                                            \
-    X(kmeans, SETUN_OP_KMEANS, setun_kmeans, __VA_ARGS__)
+    X(kmeans, SETUN_OP_KMEANS, setun_kmeans, __VA_ARGS__)                                                                                                      \
+    X(matmul, SETUN_OP_MATMUL, setun_matmul, __VA_ARGS__)
 
 #define SETUN_ONE(...) +1
 enum { SETUN_PLAIN_COUNT = SETUN_PLAIN_OPS(SETUN_ONE, ), SETUN_FUSED_COUNT = SETUN_FUSED_OPS(SETUN_ONE, ) };

@@ -151,6 +151,25 @@ static void clusters(const setun_table *t, const char *filter, size_t n, size_t 
     release(x), release(mean), release(centroids), release(bias), release(sums), release(labels), release(scale), release(distance);
 }
 
+/* C = A B of n x n. */
+static void products(const setun_table *t, const char *filter, size_t n) {
+    float *a = vector(PLAIN, n * n, 0), *b = vector(PLAIN, n * n, 0), *c = guarded(n * n * sizeof *c, 0);
+    memset(c, 0, n * n * sizeof *c);
+    for (uint32_t i = 0; i < t->kernel_count; i++) {
+        const setun_kernel *k = &t->kernels[i];
+        if (k->op != SETUN_OP_MATMUL || !wanted("matmul", k, filter) || (n > 512 && k->name[0] == 's')) continue; /* the reference takes long */
+        int64_t s = (int64_t)n;
+        setun_matmul m = {.call = {.size = sizeof m}, .m = s, .n = s, .k = s, .a = a, .b = b, .c = c, .lda = s, .ldb = s, .ldc = s, .batch = 1};
+        k->run(context, &m);
+        m.workspace = guarded((size_t)m.workspace_size, 0);
+        char shape[32];
+        snprintf(shape, sizeof shape, "%zux%zux%zu", n, n, n);
+        line("matmul", k, shape, seconds(&(trial){k, &m, NULL}), 2.0 * (double)n * (double)n * (double)n, "GFLOP/s");
+        release(m.workspace);
+    }
+    release(a), release(b), release(c);
+}
+
 int bench(const setun_table *t, const char *filter) {
     printf("%s %s (%s)\n", t->name, t->version, t->build);
     const size_t sizes[] = {64, 4096, 1000000, 100000000};
@@ -158,5 +177,7 @@ int bench(const setun_table *t, const char *filter) {
     const size_t shapes[][3] = {{10000, 64, 64},   {100000, 64, 64},   {1000000, 32, 64}, {1000000, 128, 10},
                                 {1000000, 8, 256}, {100000, 128, 256}, {60000, 784, 979}, {100000, 1024, 1000}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) clusters(t, filter, shapes[s][0], shapes[s][1], shapes[s][2]);
+    const size_t sides[] = {16, 64, 256, 1024, 2048};
+    for (size_t s = 0; s < sizeof sides / sizeof *sides; s++) products(t, filter, sides[s]);
     return 0;
 }

@@ -25,7 +25,7 @@ setun_ctx *context;
 static long cases[KERNELS], mismatches;
 
 void expect(int ok, const setun_kernel *k, const char *text, ...) {
-    static const char *const ops[] = {"?", "quantize", "constrain", "dot", "norm2", "kmeans", "?", "clusters", "step"};
+    static const char *const ops[] = {"?", "quantize", "constrain", "dot", "norm2", "kmeans", "matmul", "clusters", "step"};
     cases[k - table->kernels]++;
     if (ok || mismatches++ >= 20) return;
     va_list list;
@@ -162,6 +162,7 @@ int main(int argc, char **argv) {
     test_quantize();
     test_reduce();
     test_kmeans();
+    test_matmul();
     test_clusters();
     test_step();
 

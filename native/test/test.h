@@ -46,6 +46,7 @@ static inline int same(const void *a, const void *b, size_t bytes) { return memc
 void test_quantize(void);
 void test_reduce(void);
 void test_kmeans(void);
+void test_matmul(void);
 void test_clusters(void);
 void test_step(void);
 /* Prints how fast the kernels are whose "op/kernel" contains the text. */

@@ -137,6 +137,27 @@ typedef struct setun_kmeans {
     const float *unit;      /* n: what every row is multiplied by before the mean is subtracted; null: 1 */
 } setun_kmeans;
 
+/* ---- matmul: C = A B, in float32 -------------------------------------------------------------------------------- */
+
+enum {
+    SETUN_MATMUL_TRANS_A = 1,   /* A is stored as k rows of m values, not m rows of k */
+    SETUN_MATMUL_TRANS_B = 2,   /* B is stored as n rows of k values, not k rows of n */
+    SETUN_MATMUL_ACCUMULATE = 4 /* C += A B */
+};
+
+typedef struct setun_matmul {
+    setun_call call;
+    uint32_t flags, reserved;
+    int64_t m, n, k; /* all at least 1 */
+    const float *a, *b;
+    float *c;                             /* m rows of n values; overlaps neither a nor b */
+    int64_t lda, ldb, ldc;                /* values from a stored row to the next, at least those of a row */
+    int64_t batch;                        /* products, at least 1 */
+    int64_t stride_a, stride_b, stride_c; /* values from a product's matrix to the next one's; 0 for a or b: they share it */
+    void *workspace;                      /* 64-byte aligned scratch; null: only workspace_size is set */
+    int64_t workspace_size;               /* in: bytes at workspace; out, when workspace is null: bytes needed */
+} setun_matmul;
+
 /* ---- constrain clusters: each cluster of a step on the ball of its own radius ------------------------------------
  *
  * Either offsets or labels says which value belongs where. On any failure an in-place call has not touched its data. */
@@ -180,7 +201,8 @@ typedef enum setun_op {
     SETUN_OP_DOT = 3,                /* setun_reduce */
     SETUN_OP_NORM2 = 4,              /* setun_reduce */
     SETUN_OP_KMEANS = 5,             /* setun_kmeans */
-    SETUN_OP_CONSTRAIN_CLUSTERS = 7, /* setun_clusters; 6 is not given */
+    SETUN_OP_MATMUL = 6,             /* setun_matmul */
+    SETUN_OP_CONSTRAIN_CLUSTERS = 7, /* setun_clusters */
     SETUN_OP_STEP = 8                /* setun_step */
 } setun_op;
 

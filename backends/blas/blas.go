@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package blas
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"path/filepath"
+	"runtime"
+
+	"github.com/ebitengine/purego"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/internal/plugin"
+)
+
+// Name is the backend's name.
+const Name = "blas"
+
+// Variable is the environment variable that chooses the library: its absolute path, or "none".
+const Variable = "SETUN_BLAS"
+
+// names are what the system's loader is asked for, in this order.
+func names() []string {
+	switch runtime.GOOS {
+	case "darwin":
+		return []string{"/System/Library/Frameworks/Accelerate.framework/Accelerate", "libopenblas.0.dylib"}
+	case "windows":
+		return nil
+	}
+	return []string{"libopenblas.so.0", "libmkl_rt.so.2", "libblis.so.4"}
+}
+
+// The values of CBLAS's enumerations.
+const (
+	rowMajor = 101
+	noTrans  = 111
+	trans    = 112
+)
+
+// sgemm is cblas_sgemm with 32-bit integers. Callees with 64-bit ones read the same values: integers are passed extended to registers and slots of that size.
+type sgemm func(order, transA, transB, m, n, k int32, alpha float32, a *float32, lda int32, b *float32, ldb int32, beta float32, c *float32, ldc int32)
+
+// Backend is a loaded BLAS. Its only op is matmul, and it is Fast.
+type Backend struct {
+	backends.Unsupported // a BLAS has matmul only
+
+	kernel backends.Kernel
+	sgemm  sgemm
+}
+
+var _ backends.Backend = (*Backend)(nil)
+
+// Open loads a BLAS: the library at an absolute path, or with "" the first that the system's loader knows. "none" opens nothing. The backend is nil when none was loaded; what was
+// tried tells why, and wraps backends.ErrLibrary.
+func Open(choice string) (*Backend, []plugin.Attempt) {
+	origin, list := "system", names()
+	switch {
+	case choice == "none":
+		return nil, nil
+	case choice != "":
+		origin, list = "option", []string{choice}
+	}
+	var tried []plugin.Attempt
+	for _, path := range list {
+		b, a := open(path, origin)
+		if tried = append(tried, a); b != nil {
+			return b, tried
+		}
+	}
+	return nil, tried
+}
+
+func open(path, origin string) (*Backend, plugin.Attempt) {
+	a := plugin.Attempt{Name: Name, Path: path, Origin: origin}
+	fail := func(s plugin.State, err error) (*Backend, plugin.Attempt) {
+		a.State, a.Reason, a.Err = s, err.Error(), err
+		return nil, a
+	}
+	if origin == "option" && !filepath.IsAbs(path) {
+		return fail(plugin.Refused, fmt.Errorf("%w: the path is neither absolute nor \"none\"", backends.ErrLibrary))
+	}
+	entry, err := plugin.Symbol(path, "cblas_sgemm")
+	switch {
+	case err != nil && origin == "system":
+		return fail(plugin.Missing, err)
+	case err != nil:
+		return fail(plugin.Refused, err)
+	}
+	b := &Backend{kernel: backends.Kernel{Op: backends.OpMatMul, Name: "blas", Threads: runtime.NumCPU(), Fast: true}}
+	purego.RegisterFunc(&b.sgemm, entry)
+	a.Version = b.identify(path)
+	if err := selfTest(b); err != nil {
+		return fail(plugin.Failed, err)
+	}
+	a.State, a.Kernels = plugin.Loaded, []string{b.kernel.Op.String() + "/" + b.kernel.Name}
+	return b, a
+}
+
+// identify names the kernel after the library and returns what the library says of itself.
+func (b *Backend) identify(path string) (version string) {
+	for _, known := range []struct{ kernel, symbol string }{{"openblas", "openblas_get_config"}, {"blis", "bli_info_get_version_str"}, {"mkl", "mkl_get_max_threads"}} {
+		entry, err := plugin.Symbol(path, known.symbol)
+		if err != nil {
+			continue
+		}
+		b.kernel.Name = known.kernel
+		if known.kernel == "mkl" {
+			return ""
+		}
+		var about func() *byte
+		purego.RegisterFunc(&about, entry)
+		version = plugin.Text(about())
+	}
+	if filepath.Base(path) == "Accelerate" {
+		b.kernel.Name = "accelerate"
+	}
+	if entry, err := plugin.Symbol(path, "openblas_get_num_threads"); err == nil {
+		var threads func() int32
+		purego.RegisterFunc(&threads, entry)
+		b.kernel.Threads = max(1, int(threads()))
+	}
+	return version
+}
+
+// Name returns "blas".
+func (*Backend) Name() string { return Name }
+
+// Kernels returns one kernel, named after the library.
+func (b *Backend) Kernels() []backends.Kernel { return []backends.Kernel{b.kernel} }
+
+// Close does nothing: libraries stay loaded.
+func (*Backend) Close() error { return nil }
+
+// MatMul calls cblas_sgemm for each product of the batch. Sizes of 2^31 and more are ErrUnsupported. A context is looked at between products only.
+func (b *Backend) MatMul(k backends.Kernel, a *backends.MatMul) error {
+	if max(a.M, a.N, a.K, a.LDA, a.LDB, a.LDC) > math.MaxInt32 {
+		return backends.Fail(backends.ErrUnsupported, k.Op, a.Shape(), "cblas_sgemm has sizes of 32 bits")
+	}
+	transA, transB, beta := int32(noTrans), int32(noTrans), float32(0)
+	if a.TransA {
+		transA = trans
+	}
+	if a.TransB {
+		transB = trans
+	}
+	if a.Accumulate {
+		beta = 1
+	}
+	for q := range a.Batch {
+		if a.Cancel != nil && a.Cancel.Load() != 0 {
+			return context.Canceled
+		}
+		b.sgemm(rowMajor, transA, transB, int32(a.M), int32(a.N), int32(a.K), 1, &a.A[q*a.StrideA], int32(a.LDA), &a.B[q*a.StrideB], int32(a.LDB), beta, &a.C[q*a.StrideC], int32(a.LDC))
+	}
+	return nil
+}
