@@ -15,7 +15,6 @@ const (
 	figureIteration = "iteration" // one of them, without what is around the loop
 	figureAssign    = "assign"    // the labels of an iteration
 	figureUpdate    = "update"    // iteration − assign
-	figureInit      = "init"      // k-means++
 	figureInertia   = "inertia"   // not a time: shows that the work was the same
 )
 
@@ -74,11 +73,15 @@ type result struct {
 	Speed *spread `json:"setun_speed,omitempty"`
 }
 
+// settle is how long a turn waits for the threads of the one before: those of OpenBLAS spin for some 30 ms before they sleep.
+const settle = 50 * time.Millisecond
+
 // compare lets the contenders take turns until there are rounds of them, or more says no; the first round warms up. A contender that fails is
 // dropped and told to failed: what is not measured is named, never guessed.
 func compare(cs []*contender, rounds int, more func(done int) bool, failed func(who string, err error)) []*contender {
 	for r := 0; r <= rounds && (r < 2 || more(r-1)); r++ {
 		cs = slices.DeleteFunc(cs, func(c *contender) bool {
+			time.Sleep(settle)
 			t, err := c.turn()
 			if err != nil {
 				failed(c.who, err)

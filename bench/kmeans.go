@@ -21,19 +21,47 @@ import (
 // kmeans is a case: Lloyd's algorithm from the first k rows, a fixed number of iterations.
 type kmeans struct{ n, d, k, iterations int }
 
-// initLimit is the work above which k-means++ is not timed: it is memory-bound and takes k passes.
-const initLimit = 8e9
-
 func (m kmeans) bench(quick bool) *bench {
 	work := 2 * float64(m.n) * float64(m.d) * float64(m.k) // of the scores
 	return &bench{op: "kmeans", shape: fmt.Sprintf("%dx%dx%d", m.n, m.d, m.k), values: m.n * m.d, quick: quick, contenders: m.contenders,
 		figures: []figure{
 			{figureFit, work, "GFLOP/s"}, {figureIteration, work, "GFLOP/s"}, {figureAssign, work, "GFLOP/s"},
-			{figureUpdate, 4 * float64(m.n) * float64(m.d), "GB/s"}, {figureInit, 0, ""},
+			{figureUpdate, 4 * float64(m.n) * float64(m.d), "GB/s"},
 		}}
 }
 
-func (m kmeans) init() bool { return float64(m.n)*float64(m.d)*float64(m.k) <= initLimit }
+// start is the case of k-means++ alone. It takes k passes over the points, so it is one by itself.
+func (m kmeans) start(quick bool) *bench {
+	return &bench{op: "kmeans++", shape: fmt.Sprintf("%dx%dx%d", m.n, m.d, m.k), values: m.n * m.d, quick: quick, figures: []figure{{figureCall, 0, ""}},
+		contenders: func(e *env) ([]*contender, func(), error) {
+			x := e.x[:m.n*m.d]
+			cs, done, err := e.ours(backends.OpKMeans, func(rt *setun.Runtime) (func() (times, error), error) {
+				return func() (times, error) {
+					seeded, err := m.first(rt, x, nil)
+					if err != nil {
+						return nil, err
+					}
+					given, err := m.first(rt, x, x[:m.k*m.d])
+					return times{figureCall: float64(seeded - given)}, err
+				}, nil
+			})
+			if err != nil {
+				return nil, nil, err
+			}
+			return append(cs, m.peers(e, "start %d %d %d", m.n, m.d, m.k)...), done, nil
+		}}
+}
+
+// peers are those that have k-means.
+func (m kmeans) peers(e *env, request string, args ...any) (cs []*contender) {
+	if e.sklearn != nil {
+		cs = append(cs, e.asks("scikit-learn", e.sklearn, request, args...))
+	}
+	if e.faiss != nil {
+		cs = append(cs, e.asks("FAISS", e.faiss, request, args...))
+	}
+	return cs
+}
 
 func (m kmeans) contenders(e *env) ([]*contender, func(), error) {
 	x := e.x[:m.n*m.d]
@@ -41,22 +69,11 @@ func (m kmeans) contenders(e *env) ([]*contender, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	init := 0
-	if m.init() {
-		init = 1
-	}
-	for _, p := range []struct {
-		who string
-		*peer
-	}{{"scikit-learn", e.sklearn}, {"FAISS", e.faiss}} {
-		if p.peer != nil {
-			cs = append(cs, &contender{who: p.who, turn: func() (times, error) { return p.ask("kmeans %d %d %d %d %d", m.n, m.d, m.k, m.iterations, init) }})
-		}
-	}
+	cs = append(cs, m.peers(e, "kmeans %d %d %d %d", m.n, m.d, m.k, m.iterations)...)
 	return append(cs, e.peak(2*float64(m.n)*float64(m.d)*float64(m.k), figureIteration, figureAssign)...), done, nil
 }
 
-// ours times a fit, by what Progress tells also an iteration within it, then the labels alone and k-means++.
+// ours times a fit, by what Progress tells also an iteration within it, then the labels alone.
 func (m kmeans) ours(rt *setun.Runtime, x []float32) (func() (times, error), error) {
 	step, err := steps(rt.Explain(dispatch.KMeans(m.n, m.d, m.k)).Chosen)
 	if err != nil {
@@ -83,23 +100,16 @@ func (m kmeans) ours(rt *setun.Runtime, x []float32) (func() (times, error), err
 		}
 		t[figureAssign] = float64(time.Since(begin))
 		t[figureUpdate] = t[figureIteration] - t[figureAssign]
-		if m.init() {
-			whole, err := m.first(rt, x)
-			if err != nil {
-				return nil, err
-			}
-			t[figureInit] = float64(whole - at[0])
-		}
 		return t, nil
 	}, nil
 }
 
-// first is the time from the start to the end of the first iteration, k-means++ included; the fit is ended there.
-func (m kmeans) first(rt *setun.Runtime, x []float32) (took time.Duration, err error) {
+// first is the time from the start to the end of the first iteration's labels, from given centroids or with k-means++; the fit is ended there.
+func (m kmeans) first(rt *setun.Runtime, x, centroids []float32) (took time.Duration, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	begin := time.Now()
-	_, err = rt.KMeans(ctx, nil, x, m.d, setun.KMeansOptions{K: m.k, MaxIter: 2, Seed: 1, Progress: func(int, int64) {
+	_, err = rt.KMeans(ctx, nil, x, m.d, setun.KMeansOptions{K: m.k, MaxIter: 2, Seed: 1, Centroids: centroids, Progress: func(int, int64) {
 		if took == 0 {
 			took = time.Since(begin)
 		}

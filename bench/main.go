@@ -4,6 +4,7 @@
 // and ratios are taken turn by turn.
 //
 //	kmeans     against scikit-learn and FAISS, and the machine's peak of multiply-adds
+//	kmeans++   its start alone, against the same two
 //	quantize   ternary absmean to int8, against NumPy: "plain" as people write it, "lean" with every buffer allocated beforehand
 //	constrain  inside and outside the ball, against NumPy
 //	matmul     against the BLAS of NumPy
@@ -73,6 +74,9 @@ func cases() []*bench {
 		kmeans{100_000, 1024, 1000, 3}.bench(false),
 		kmeans{60_000, 784, 979, 3}.bench(false),
 		kmeans{1_000_000, 128, 1024, 3}.bench(false),
+		kmeans{n: 10_000, d: 64, k: 64}.start(true),
+		kmeans{n: 100_000, d: 64, k: 64}.start(true),
+		kmeans{n: 100_000, d: 128, k: 256}.start(false),
 		quantize(1_000_000, 0, true),
 		quantize(10_000_000, 0, false),
 		quantize(100_000_000, 0, true),

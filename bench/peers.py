@@ -5,7 +5,8 @@
 #   quantize lean|plain N GROUP R    mean of R calls; GROUP 0 is one scale for all
 #   constrain inside|outside N R
 #   matmul N R                       N×N times N×N
-#   kmeans ROWS DIM K ITERATIONS INIT   from the first K rows; INIT 1 also times k-means++
+#   kmeans ROWS DIM K ITERATIONS     from the first K rows
+#   start ROWS DIM K                 k-means++ alone
 import sys
 import time
 import warnings
@@ -38,13 +39,12 @@ def buffer(name, n, dtype):
 def repeated(f, repeats):
     f()  # not timed: others ran since, and took the caches
     begin = clock()
-    for _ in range(int(repeats)):
+    for _ in range(repeats):
         f()
-    return {"call": (clock() - begin) / int(repeats)}
+    return {"call": (clock() - begin) / repeats}
 
 
 def numpy_quantize(kind, n, group, repeats):
-    n, group = int(n), int(group)
     v = x[:n].reshape(-1, group) if group else x[:n].reshape(1, n)
 
     def plain():
@@ -65,7 +65,7 @@ def numpy_quantize(kind, n, group, repeats):
 
 
 def numpy_constrain(kind, n, repeats):
-    v, out = x[: int(n)], buffer("t", int(n), np.float32)
+    v, out = x[:n], buffer("t", n, np.float32)
 
     def inside():
         return np.sqrt(np.dot(v, v))
@@ -77,16 +77,15 @@ def numpy_constrain(kind, n, repeats):
 
 
 def numpy_matmul(n, repeats):
-    n = int(n)
     a, b = x[: n * n].reshape(n, n), x[n * n : 2 * n * n].reshape(n, n)
     c = buffer("t", n * n, np.float32).reshape(n, n)
     return repeated(lambda: np.matmul(a, b, out=c), repeats)
 
 
-def sklearn_kmeans(rows, dim, k, iterations, init):
-    from sklearn.cluster import KMeans, kmeans_plusplus
+def sklearn_kmeans(rows, dim, k, iterations):
+    from sklearn.cluster import KMeans
 
-    v, k, iterations = x[: rows * dim].reshape(rows, dim), k, iterations
+    v = x[: rows * dim].reshape(rows, dim)
     first = v[:k].copy()
     begin = clock()
     fit = KMeans(k, init=first, n_init=1, max_iter=iterations, tol=0, algorithm="lloyd").fit(v)
@@ -94,11 +93,15 @@ def sklearn_kmeans(rows, dim, k, iterations, init):
     if fit.n_iter_ != iterations:
         raise ValueError(f"stopped after {fit.n_iter_} iterations")
     result.update(sklearn_steps(v, first, iterations - 1))
-    if init:
-        begin = clock()
-        kmeans_plusplus(v, k, n_local_trials=1, random_state=1)
-        result["init"] = clock() - begin
     return result
+
+
+def sklearn_start(rows, dim, k):
+    from sklearn.cluster import kmeans_plusplus
+
+    begin = clock()
+    kmeans_plusplus(x[: rows * dim].reshape(rows, dim), k, n_local_trials=1, random_state=1)
+    return {"call": clock() - begin}
 
 
 def sklearn_steps(v, centres, iterations):
@@ -124,7 +127,7 @@ def sklearn_steps(v, centres, iterations):
     return {"iteration": iteration, "assign": assign, "update": iteration - assign}
 
 
-def faiss_kmeans(rows, dim, k, iterations, init):
+def faiss_kmeans(rows, dim, k, iterations):
     import faiss
 
     v = x[: rows * dim].reshape(rows, dim)
@@ -141,13 +144,25 @@ def faiss_kmeans(rows, dim, k, iterations, init):
     result["assign"] = clock() - begin
     result["update"] = result["iteration"] - result["assign"]
     result["inertia"] = distance.sum(dtype=np.float64)
-    if init and hasattr(faiss, "ClusteringInitialization"):
-        start, out = faiss.ClusteringInitialization(dim, k), np.empty((k, dim), np.float32)
-        start.method, start.seed = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS, 1
-        begin = clock()
-        start.init_centroids(rows, faiss.swig_ptr(v), faiss.swig_ptr(out))
-        result["init"] = clock() - begin
     return result
+
+
+def faiss_start(rows, dim, k):
+    import faiss
+
+    v, out = x[: rows * dim], np.empty((k, dim), np.float32)
+    start = faiss.ClusteringInitialization(dim, k)
+    start.method, start.seed = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS, 1
+    begin = clock()
+    start.init_centroids(rows, faiss.swig_ptr(v), faiss.swig_ptr(out))
+    return {"call": clock() - begin}
+
+
+REQUESTS = {
+    "numpy": {"quantize": numpy_quantize, "constrain": numpy_constrain, "matmul": numpy_matmul},
+    "sklearn": {"kmeans": sklearn_kmeans, "start": sklearn_start},
+    "faiss": {"kmeans": faiss_kmeans, "start": faiss_start},
+}
 
 
 def greet(family):
@@ -173,12 +188,8 @@ def answer(family, request):
     if kind == "load":
         x = np.fromfile(args[0], np.float32, int(args[1]))
         return "ready"
-    if family == "numpy":
-        run = {"quantize": numpy_quantize, "constrain": numpy_constrain, "matmul": numpy_matmul}[kind]
-        times = run(*args)
-    else:
-        run = {"sklearn": sklearn_kmeans, "faiss": faiss_kmeans}[family]
-        times = run(*map(int, args))
+    args = [int(a) if a.isdigit() else a for a in args]
+    times = REQUESTS[family][kind](*args)
     return " ".join(f"{k}={v:.9g}" for k, v in times.items())
 
 

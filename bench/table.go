@@ -42,8 +42,8 @@ func newReport(e *env, o options) *report {
 const notes = `Times and rates are medians; in brackets the quartiles. "setun is" says how many times as fast as the row's contender setun is: the median of the ratios
 turn by turn, with quartiles. Rates: k-means and matmul 2·n·d·k operations, the rest input bytes (k-means update: the points). Lines in *italics* are bounds
 of the machine. k-means: *fit* is a whole fit by its iterations (setun and scikit-learn label once more at the end and compute the inertia, FAISS does not),
-*iteration* is one inside the loop, *assign* labels alone, *update* the difference of the two, *init* k-means++ (setun: a difference of two starts).
-NumPy uses one thread outside BLAS.
+*iteration* is one inside the loop, *assign* labels alone, *update* the difference of the two.
+kmeans++: setun's time is the difference of a start with it and one with given centroids. NumPy uses one thread outside BLAS.
 `
 
 func (r *report) markdown(w io.Writer) {
@@ -87,6 +87,9 @@ func (v *result) name() string {
 }
 
 func (v *result) milliseconds() string {
+	if v.NS.Median <= 0 { // of an update, which is a difference
+		return "within the noise"
+	}
 	return fmt.Sprintf("%.4g (%.4g … %.4g)", v.NS.Median/1e6, v.NS.Low/1e6, v.NS.High/1e6)
 }
 
