@@ -3,8 +3,10 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"image/color"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -13,9 +15,11 @@ import (
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
+	"gonum.org/v1/plot/vg/vgsvg"
 )
 
 // palette keeps a contender's colour the same in all charts; the hues differ in lightness too.
@@ -45,7 +49,7 @@ type chart struct {
 
 // charts picks what is plotted: a figure of each case, of the contenders that have a colour.
 func (r *report) charts() []*chart {
-	ratio := &chart{file: "kmeans-ratio", title: "k-means: an iteration of setun against others", y: "times as fast as it (above 1: setun is faster)", ratio: true}
+	ratio := &chart{file: "kmeans-ratio", title: "k-means, an iteration: setun against others (above 1: setun is faster)", y: "speed of setun ÷ speed of the other", ratio: true}
 	flops := &chart{file: "flops", title: "Arithmetic: an iteration of k-means, and matrix products", y: "GFLOP/s", bound: "FMA peak"}
 	bytes := &chart{file: "memory", title: "What moves memory", y: "input, GB/s", bound: "C loop"}
 	for i := range r.Results {
@@ -135,7 +139,11 @@ func (c *chart) drawn(caption string) (*plot.Plot, vg.Length, error) {
 	p.X.Label.Text, p.Y.Label.Text = c.x+"\n\n"+caption, c.y
 	p.X.Label.TextStyle.Font.Size, p.Y.Label.TextStyle.Font.Size = fontSize, fontSize+1
 	p.X.Tick.Label.Font.Size, p.Y.Tick.Label.Font.Size = fontSize, fontSize
-	p.X.Label.Padding = 8
+	p.X.Label.Padding, p.Y.Label.Padding, p.Legend.XOffs = 8, 4, -4
+	for _, f := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
+		f.Font.Variant = "Sans"
+	}
+	p.Y.Tick.Marker = plot.TickerFunc(ticks)
 	p.Legend.Top, p.Legend.Left, p.Legend.Padding, p.Legend.TextStyle.Font.Size = true, false, 2, fontSize+1
 	grid := plotter.NewGrid()
 	grid.Vertical.Width, grid.Horizontal.Color = 0, color.Gray{220}
@@ -159,8 +167,23 @@ func (c *chart) drawn(caption string) (*plot.Plot, vg.Length, error) {
 	p.NominalX(c.groups...)
 	p.X.Min, p.X.Max = -0.5, float64(len(c.groups))-0.5
 	p.Y.Min, p.Y.Max = 0, top*1.25 // room for the legend
-	width := vg.Points(90 + float64(len(c.groups))*max(100, barWidth*(float64(len(present))+1.2)))
+	width := vg.Points(110 + float64(len(c.groups))*max(100, barWidth*(float64(len(present))+1.2)))
 	return p, max(width, 20*vg.Centimeter), nil
+}
+
+// ticks are five to ten round numbers.
+func ticks(low, high float64) (list []plot.Tick) {
+	step := math.Pow(10, math.Floor(math.Log10(high-low)))
+	for _, part := range []float64{0.1, 0.2, 0.5} {
+		if (high-low)/(step*part) <= 10 {
+			step *= part
+			break
+		}
+	}
+	for i := math.Ceil(low / step); i*step <= high; i++ {
+		list = append(list, plot.Tick{Value: i * step, Label: strconv.FormatFloat(i*step, 'g', 4, 64)})
+	}
+	return list
 }
 
 // series adds one contender's bars, with quartiles and numbers.
@@ -173,7 +196,7 @@ func (c *chart) series(p *plot.Plot, who string, fill color.Color, offset vg.Len
 			continue
 		}
 		values = append(values, v)
-		high := c.spreads[who][i].High
+		high := max(v, c.spreads[who][i].High)
 		*top = max(*top, high)
 		labels.XYs = append(labels.XYs, plotter.XY{X: float64(i), Y: high})
 		labels.Labels = append(labels.Labels, fmt.Sprintf("%.3g", v))
@@ -190,7 +213,7 @@ func (c *chart) series(p *plot.Plot, who string, fill color.Color, offset vg.Len
 		return err
 	}
 	for i := range numbers.TextStyle {
-		numbers.TextStyle[i].Font.Size, numbers.TextStyle[i].XAlign = fontSize-1, draw.XCenter
+		numbers.TextStyle[i].Font.Size, numbers.TextStyle[i].Font.Variant, numbers.TextStyle[i].XAlign = fontSize-1, "Sans", draw.XCenter
 	}
 	numbers.Offset = vg.Point{X: offset, Y: 2}
 	p.Add(numbers)
@@ -253,19 +276,23 @@ func (c *chart) save(dir, caption string) error {
 	if err != nil {
 		return err
 	}
-	height := 11 * vg.Centimeter
-	if err := p.Save(width, height, filepath.Join(dir, c.file+".svg")); err != nil {
-		return err
+	height, margin := 11*vg.Centimeter, vg.Points(8)
+	for _, kind := range []string{"svg", "png"} {
+		var canvas interface {
+			vg.CanvasSizer
+			io.WriterTo
+		} = vgsvg.New(width, height)
+		if kind == "png" {
+			canvas = vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(150))}
+		}
+		p.Draw(draw.Crop(draw.New(canvas), margin, -margin, margin, -margin))
+		var b bytes.Buffer
+		if _, err := canvas.WriteTo(&b); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, c.file+"."+kind), b.Bytes(), 0o644); err != nil {
+			return err
+		}
 	}
-	f, err := os.Create(filepath.Join(dir, c.file+".png"))
-	if err != nil {
-		return err
-	}
-	canvas := vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(150))
-	p.Draw(draw.New(canvas))
-	_, err = vgimg.PngCanvas{Canvas: canvas}.WriteTo(f)
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	return err
+	return nil
 }
