@@ -80,7 +80,7 @@ func constrain(n int, outside, quick bool) *bench {
 			return nil, nil, err
 		}
 		if e.numpy != nil {
-			cs = append(cs, e.asks("NumPy", e.numpy, "constrain %s %d %d", kind, n, repeats(n)))
+			cs = append(cs, e.asks("NumPy lean", e.numpy, "constrain %s %d %d", kind, n, repeats(n)))
 		}
 		return append(cs, e.loop(traffic, n)...), done, nil
 	})

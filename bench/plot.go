@@ -30,7 +30,6 @@ var palette = []struct {
 	{ours, color.RGBA{0, 78, 137, 255}},
 	{"scikit-learn", color.RGBA{240, 138, 36, 255}},
 	{"FAISS", color.RGBA{62, 150, 81, 255}},
-	{"NumPy", color.RGBA{137, 87, 180, 255}},
 	{"NumPy lean", color.RGBA{137, 87, 180, 255}},
 	{"NumPy plain", color.RGBA{204, 170, 226, 255}},
 	{"NumPy matmul", color.RGBA{137, 87, 180, 255}},
@@ -155,18 +154,18 @@ func (c *chart) drawn(caption string) (*plot.Plot, vg.Length, error) {
 		}
 	}
 	top := 0.0
+	if err := c.dashes(p, &top); err != nil {
+		return nil, 0, err
+	}
 	for slot, i := range present {
 		who, offset := palette[i].who, vg.Points(barWidth*(float64(slot)-float64(len(present)-1)/2))
 		if err := c.series(p, who, palette[i].color, offset, &top); err != nil {
 			return nil, 0, err
 		}
 	}
-	if err := c.dashes(p, &top); err != nil {
-		return nil, 0, err
-	}
 	p.NominalX(c.groups...)
 	p.X.Min, p.X.Max = -0.5, float64(len(c.groups))-0.5
-	p.Y.Min, p.Y.Max = 0, top*1.25 // room for the legend
+	p.Y.Min, p.Y.Max = 0, top*1.5 // room for the legend
 	width := vg.Points(110 + float64(len(c.groups))*max(100, barWidth*(float64(len(present))+1.2)))
 	return p, max(width, 20*vg.Centimeter), nil
 }
@@ -243,7 +242,7 @@ func (c *chart) dashes(p *plot.Plot, top *float64) error {
 		if err != nil {
 			return err
 		}
-		line.Color, line.Width, line.Dashes = color.RGBA{180, 30, 30, 255}, vg.Points(1.5), []vg.Length{vg.Points(5), vg.Points(3)}
+		line.Color, line.Width, line.Dashes = color.RGBA{225, 120, 120, 255}, vg.Points(1.5), []vg.Length{vg.Points(5), vg.Points(3)}
 		p.Add(line)
 		if !named {
 			p.Legend.Add(name, line)
