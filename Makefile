@@ -11,7 +11,7 @@ usage:
 	@echo "make run      set up, build, calibrate, take the tour"
 	@echo "make test     everything: lint, C tests, Go tests with and without native code, race detector, every ISA level"
 	@echo "make native   build the native libraries and install them to $(DATA)"
-	@echo "make bench    measure the call path and compare quantize with NumPy"
+	@echo "make bench    measure the call path, compare with other software (build/bench/)"
 	@echo "make lint | test-native | test-go | test-pure | test-race | test-variants   parts of make test"
 
 setup:

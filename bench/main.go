@@ -1,209 +1,164 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Bench compares our kernels with what else the machine has, in one run: the contenders take turns, so that they share
-// whatever else goes on, and ratios are taken turn by turn. One thread each.
+// Bench compares the runtime with other software in one run: on the same data the contenders take turns, so that they share whatever else goes on,
+// and ratios are taken turn by turn.
 //
+//	kmeans     against scikit-learn and FAISS, and the machine's peak of multiply-adds
+//	kmeans++   its start alone, against the same two
 //	quantize   ternary absmean to int8, against NumPy: "plain" as people write it, "lean" with every buffer allocated beforehand
-//	constrain  inside the ball, against a plain C loop that reads the same values
+//	constrain  inside and outside the ball, against NumPy
+//	matmul     against the BLAS of NumPy
 //
-// Peers are optional: one that is not there is named and left out.
+// What moves memory is also held against a plain C loop with the same traffic. Equal work for all: float32, the same first centroids, the same number
+// of iterations, no tolerance, no subsampling, the same threads. Peers are optional: one that is not there is named and left out.
+//
+// It prints a Markdown table (or JSON) and writes results.md, results.json and plots to -out.
 package main
 
 import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"math/rand/v2"
+	"io"
 	"os"
-	"os/exec"
-	"slices"
+	"path/filepath"
+	"regexp"
+	"runtime"
 	"time"
-
-	"github.com/setun-compute/setun/backends"
-	"github.com/setun-compute/setun/quant"
-	setun "github.com/setun-compute/setun/runtime"
 )
 
-// line is one contender's figures.
-type line struct {
-	Op      string             `json:"op"`
-	N       int                `json:"n"`
-	Who     string             `json:"who"`
-	GBs     float64            `json:"gb_s"` // input bytes a second, median
-	Low     float64            `json:"low"`  // the slowest and the fastest turn
-	High    float64            `json:"high"`
-	Against map[string]float64 `json:"against,omitempty"` // speed as a multiple of each peer's, median over turns
-}
-
-// contender does one turn and returns nanoseconds a call.
-type contender struct {
-	who  string
-	peer bool
-	turn func() (float64, error)
-	ns   []float64
+// options are the flags.
+type options struct {
+	set, python, loops, out string
+	only                    *regexp.Regexp
+	threads, turns          int
+	budget                  time.Duration
+	arms, json              bool
 }
 
 func main() {
-	asJSON := flag.Bool("json", false, "print JSON, a line each")
-	turns := flag.Int("turns", 15, "turns of each contender")
-	python := flag.String("python", "", "the Python to ask for NumPy; by default python3 or /usr/bin/python3")
-	read := flag.String("read", "native/build/release/read_peer", "the program that reads memory, built by make native")
+	var o options
+	var only string
+	flag.StringVar(&o.set, "set", "quick", `"quick" or "full": which cases`)
+	flag.StringVar(&only, "only", "", `a regular expression that "op shape" must match, as in "kmeans 100000x"`)
+	flag.IntVar(&o.threads, "threads", runtime.NumCPU(), "threads of each contender")
+	flag.IntVar(&o.turns, "turns", 9, "turns of each contender in a case")
+	flag.DurationVar(&o.budget, "budget", 0, "no new round of turns in a case after this, but three in any case; by default 8s, or 60s for the full set")
+	flag.BoolVar(&o.arms, "arms", false, "also force each kernel of ours")
+	flag.BoolVar(&o.json, "json", false, "print JSON instead of Markdown")
+	flag.StringVar(&o.python, "python", "", "the Python with the peers; by default SETUN_BENCH_PYTHON, python3, /usr/bin/python3")
+	flag.StringVar(&o.loops, "loops", "native/build/release/peer_loops", "the program with the plain loops, built by make native")
+	flag.StringVar(&o.out, "out", "build/bench", "folder for results and plots")
 	flag.Parse()
-	if err := run(*asJSON, *turns, *python, *read); err != nil {
+	var err error
+	if o.only, err = regexp.Compile(only); err == nil {
+		err = run(o, os.Stdout, os.Stderr)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(asJSON bool, turns int, python, read string) error {
-	all, err := setun.Open(setun.WithForce(""))
+// cases are all there are.
+func cases() []*bench {
+	return []*bench{
+		machine("read", 4e8, "GB/s"),
+		machine("fma", 1e10, "GFLOP/s"),
+		kmeans{10_000, 64, 64, 8}.bench(true),
+		kmeans{100_000, 64, 64, 5}.bench(true),
+		kmeans{100_000, 128, 256, 4}.bench(true),
+		kmeans{1_000_000, 8, 256, 3}.bench(true),
+		kmeans{1_000_000, 32, 64, 3}.bench(false),
+		kmeans{1_000_000, 128, 10, 3}.bench(false),
+		kmeans{100_000, 1024, 1000, 3}.bench(false),
+		kmeans{60_000, 784, 979, 3}.bench(false),
+		kmeans{1_000_000, 128, 1024, 3}.bench(false),
+		kmeans{n: 10_000, d: 64, k: 64}.start(true),
+		kmeans{n: 100_000, d: 64, k: 64}.start(true),
+		kmeans{n: 100_000, d: 128, k: 256}.start(false),
+		quantize(1_000_000, 0, true),
+		quantize(10_000_000, 0, false),
+		quantize(100_000_000, 0, true),
+		quantize(100_000_000, 128, true),
+		constrain(100_000_000, false, true),
+		constrain(100_000_000, true, true),
+		matmul(1024, true),
+		matmul(2048, false),
+	}
+}
+
+// choose picks the cases of a set that match.
+func choose(all []*bench, set string, only *regexp.Regexp) ([]*bench, error) {
+	if set != "quick" && set != "full" {
+		return nil, fmt.Errorf("-set %q is neither quick nor full", set)
+	}
+	var list []*bench
+	for _, b := range all {
+		if (b.quick || set == "full") && only.MatchString(b.op+" "+b.shape) {
+			list = append(list, b)
+		}
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("no case of the %s set matches %q", set, only)
+	}
+	return list, nil
+}
+
+func run(o options, stdout, stderr io.Writer) error {
+	list, err := choose(cases(), o.set, o.only)
 	if err != nil {
 		return err
 	}
-	defer all.Close()
-	np, err := numpy(python)
+	if o.threads < 1 || o.turns < 1 {
+		return fmt.Errorf("-threads %d and -turns %d must be positive", o.threads, o.turns)
+	}
+	if o.budget == 0 {
+		o.budget = 8 * time.Second
+		if o.set == "full" {
+			o.budget = time.Minute
+		}
+	}
+	runtime.GOMAXPROCS(o.threads) // the runtime offers kernels that need no more
+	values := 1
+	for _, b := range list {
+		values = max(values, b.values)
+	}
+	e, err := newEnv(o, values)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "NumPy is left out: %v\n", err)
-	} else {
-		defer np.stop()
-		fmt.Fprintf(os.Stderr, "NumPy %s\n", np.version)
+		return err
 	}
-	rd, err := start(exec.Command(read))
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "the read loop is left out: %v\n", err)
-	} else {
-		defer rd.stop()
+	defer e.close()
+	rep := newReport(e, o)
+	for _, s := range append(rep.Peers, rep.Missing...) {
+		fmt.Fprintln(stderr, s)
 	}
-	r := rand.New(rand.NewPCG(1, 2))
-	x := make([]float32, 100_000_000)
-	for i := range x {
-		x[i] = float32(r.NormFloat64())
-	}
-	for _, op := range []backends.Op{backends.OpQuantize, backends.OpConstrain} {
-		for _, n := range []int{1_000_000, 100_000_000} {
-			cs, done, err := contenders(all, op, x[:n], np, rd)
-			if err != nil {
-				return err
-			}
-			lines, err := compare(op, n, cs, turns)
-			done()
-			if err != nil {
-				return err
-			}
-			if err := show(lines, asJSON); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// contenders are the peers of an op and each of our kernels. done ends ours.
-func contenders(all *setun.Runtime, op backends.Op, x []float32, np, rd *peer) (cs []*contender, done func(), err error) {
-	n, repeats := len(x), max(1, 4_000_000/len(x))
-	ask := func(p *peer, who, kind string, repeats int) {
-		if p != nil {
-			cs = append(cs, &contender{who: who, peer: true, turn: func() (float64, error) { return p.ask(kind, n, repeats) }})
-		}
-	}
-	if op == backends.OpQuantize {
-		ask(np, "numpy lean", "lean", max(1, repeats/4))
-		ask(np, "numpy plain", "plain", 1)
-	} else {
-		ask(rd, "read loop", "read", repeats)
-	}
-	var open []*setun.Runtime
-	done = func() {
-		for _, rt := range open {
-			rt.Close()
-		}
-	}
-	for _, arm := range all.Arms(op) {
-		rt, err := setun.Open(setun.WithForce(arm.String()), setun.WithProfile(""))
+	for _, b := range list {
+		begin := time.Now()
+		cs, done, err := b.contenders(e)
 		if err != nil {
-			done()
-			return nil, nil, err
+			return fmt.Errorf("%s %s: %w", b.op, b.shape, err)
 		}
-		open = append(open, rt)
-		call := calls(rt, op, x)
-		cs = append(cs, &contender{who: arm.String(), turn: func() (float64, error) {
-			if err := call(); err != nil { // not timed: others ran since, and took the caches
-				return 0, err
-			}
-			begin := time.Now()
-			for range repeats {
-				if err := call(); err != nil {
-					return 0, err
-				}
-			}
-			return float64(time.Since(begin)) / float64(repeats), nil
-		}})
-	}
-	return cs, done, nil
-}
-
-func calls(rt *setun.Runtime, op backends.Op, x []float32) func() error {
-	if op == backends.OpConstrain {
-		return func() error { _, _, err := rt.Constrain(x, x, 1e9); return err } // inside the ball, in place
-	}
-	q := new(quant.Tensor)
-	return func() error { _, err := rt.Quantize(q, x, quant.Options{}); return err }
-}
-
-// compare lets the contenders take turns; the first round warms up.
-func compare(op backends.Op, n int, cs []*contender, turns int) ([]line, error) {
-	for t := range turns + 1 {
-		for _, c := range cs {
-			ns, err := c.turn()
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", c.who, err)
-			}
-			if t > 0 {
-				c.ns = append(c.ns, ns)
-			}
+		cs = compare(cs, o.turns, within(o.budget), func(who string, err error) {
+			rep.Missing = append(rep.Missing, fmt.Sprintf("%s in %s %s: %v", who, b.op, b.shape, err))
+			fmt.Fprintln(stderr, rep.Missing[len(rep.Missing)-1])
+		})
+		done()
+		if err := differ(cs); err != nil {
+			return fmt.Errorf("%s %s: %w", b.op, b.shape, err)
 		}
+		rep.Results = append(rep.Results, summary(b, cs)...)
+		fmt.Fprintf(stderr, "%s %s: %.1f s\n", b.op, b.shape, time.Since(begin).Seconds())
 	}
-	var lines []line
-	for _, c := range cs {
-		rate := func(ns float64) float64 { return 4 * float64(n) / ns }
-		l := line{Op: op.String(), N: n, Who: c.who, GBs: rate(median(c.ns)), Low: rate(slices.Max(c.ns)), High: rate(slices.Min(c.ns))}
-		for _, p := range cs {
-			if p.peer && !c.peer {
-				if l.Against == nil {
-					l.Against = map[string]float64{}
-				}
-				ratios := make([]float64, turns)
-				for i := range ratios {
-					ratios[i] = p.ns[i] / c.ns[i]
-				}
-				l.Against[p.who] = median(ratios)
-			}
-		}
-		lines = append(lines, l)
+	if err := rep.save(o.out); err != nil {
+		return err
 	}
-	return lines, nil
-}
-
-func show(lines []line, asJSON bool) error {
-	for _, l := range lines {
-		if asJSON {
-			if err := json.NewEncoder(os.Stdout).Encode(l); err != nil {
-				return err
-			}
-			continue
-		}
-		fmt.Printf("%-9s %9d  %-14s %6.2f GB/s (%.2f … %.2f)", l.Op, l.N, l.Who, l.GBs, l.Low, l.High)
-		for _, p := range []string{"numpy lean", "numpy plain", "read loop"} {
-			if a, ok := l.Against[p]; ok {
-				fmt.Printf("  %5.2f× %s", a, p)
-			}
-		}
-		fmt.Println()
+	if o.json {
+		j := json.NewEncoder(stdout)
+		j.SetIndent("", "  ")
+		return j.Encode(rep)
 	}
+	rep.markdown(stdout)
+	fmt.Fprintf(stderr, "results and plots are in %s\n", filepath.Clean(o.out))
 	return nil
-}
-
-func median(v []float64) float64 {
-	s := slices.Sorted(slices.Values(v))
-	return s[len(s)/2]
 }

@@ -175,9 +175,14 @@ func (b *Backend) Reduce(k backends.Kernel, a *backends.Reduce) (err error) {
 
 // KMeans runs the shared algorithm with the library's steps.
 func (b *Backend) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMeans) error {
+	return lloyd.Run(ctx, a, b.Steps(k, a.Shape()))
+}
+
+// Steps returns a kernel's steps of k-means. Errors name the given shape. One step at a time: they share a workspace.
+func (b *Backend) Steps(k backends.Kernel, shape string) lloyd.Func {
 	x := newBlock(func(a *kmeansArgs) *call { return &a.call })
 	var workspace []byte
-	return lloyd.Run(ctx, a, func(s *lloyd.Step) error {
+	return func(s *lloyd.Step) error {
 		x.args = kmeansArgs{
 			call: x.args.call, step: uint32(s.Kind), x: unsafe.SliceData(s.X), n: int64(s.N), d: int64(s.D), k: int64(s.K),
 			mean: unsafe.SliceData(s.Mean), centroids: unsafe.SliceData(s.Centroids), bias: unsafe.SliceData(s.Bias), weights: unsafe.SliceData(s.Weights),
@@ -207,12 +212,12 @@ func (b *Backend) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMe
 		case statusNonFinite:
 			return backends.ErrNonFinite
 		}
-		e := backends.Fail(backends.ErrBackend, backends.OpKMeans, a.Shape(), "code %d: %s", rc, text(&x.message[0], messageSize))
+		e := backends.Fail(backends.ErrBackend, backends.OpKMeans, shape, "code %d: %s", rc, text(&x.message[0], messageSize))
 		if e.Backend = b.name + "/" + k.Name; rc == statusUnsupported {
 			e.Err = backends.ErrUnsupported
 		}
 		return e
-	})
+	}
 }
 
 // String describes the library.

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package main
+
+// pages returns n values.
+func pages[E int8 | float32](n int) []E { return make([]E, n) }
