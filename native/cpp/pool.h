@@ -4,7 +4,7 @@
  *
  * A caller works on its own job and up to `threads - 1` workers help. Any number of callers may be at it at once: each can finish alone, so none waits for a
  * worker that another one has, and helpers go to the oldest job with work left. Workers are started when they are first wanted; without work
- * they look around for some microseconds, because the next job of a k-means iteration is about to come, and then sleep. A worker that cannot be
+ * they look around for a tenth of a millisecond, because the next job of a k-means iteration is about to come, and then sleep. A worker that cannot be
  * started is done without: results do not depend on who did what.
  *
  * The library is built without exceptions and links no C++ run-time. */

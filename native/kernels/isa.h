@@ -45,11 +45,11 @@ typedef struct setun_isa {
     uint32_t (*range)(const float *x, size_t n, size_t d, float *low, float *high);
     /* out[r*d + p] = x[r*d + p] * unit[r] - mean[p], less c[r][p] when c is not null; unit null: 1. All roundings are float32's. */
     void (*centre)(float *out, const float *x, size_t n, size_t d, const float *unit, const float *mean, const float *const *c);
-    /* A panel holds `rows` rows turned, so that lanes are points: panel[p*rows + r] = x[r*d + p] for r < n, 0 for n <= r < rows. */
+    /* A panel holds `rows` rows turned, so that lanes are points: panel[p*rows + r] = x[r*d + p] - mean[p] for r < n, 0 for n <= r < rows; mean null: 0. */
     size_t rows;
-    void (*panel)(float *panel, const float *x, size_t n, size_t d);
+    void (*panel)(float *panel, const float *x, size_t n, size_t d, const float *mean);
     /* s = bias[j]; s = fma(panel[p*rows + r], value p of centroid j, s) for p = 0 .. d-1; label[r] = the lowest j with the greatest s.
-     * Centroids come in groups of `group`, the last one shorter: value p of centroid j at packed[first*d + p*size + j - first] with first and
+     * Centroids come in groups of the sizes of setun_group: value p of centroid j at packed[first*d + p*size + j - first] with first and
      * size those of its group. Meanwhile `lines` cache lines from ahead on are asked for. */
     size_t group;
     void (*nearest)(const float *panel, size_t d, const float *packed, const float *bias, size_t k, int32_t *label, const char *ahead, size_t lines);
@@ -66,6 +66,13 @@ typedef struct setun_isa {
     /* out[p*width + r] = x[r*ld + p] for r < rows, 0 for rows <= r < width, p = 0 .. k-1; width is gemm_rows or gemm_cols. */
     void (*interleave)(float *out, size_t width, const float *x, size_t ld, size_t rows, size_t k);
 } setun_isa;
+
+/* The size of the group that begins at centroid j of k: as few groups of at most `most` as will do, as even as can be, the greater ones first.
+ * A short last group would leave the multiply-add units waiting. */
+static inline size_t setun_group(size_t k, size_t most, size_t j) {
+    size_t groups = (k - 1) / most + 1, size = k / groups, greater = k % groups;
+    return j < greater * (size + 1) ? size + 1 : size;
+}
 
 /* The table of a file that has given its functions the names of the entries; what differs in shape follows. */
 #define SETUN_ISA(symbol, text, ...)                                                                                                                           \

@@ -186,6 +186,7 @@ static uint32_t range(const float *x, size_t n, size_t d, float *low, float *hig
 #define GROUP 6
 #define SPREAD(p) _mm256_broadcast_ss(p)
 #define STORE(p, v) _mm256_storeu_ps(p, v)
+#define LOAD_INT(p) _mm256_loadu_si256((const __m256i *)(p))
 #define STORE_INT(p, v) _mm256_storeu_si256((__m256i *)(p), v)
 #define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define SPREAD_INT(n) _mm256_set1_epi32(n)

@@ -197,6 +197,7 @@ static uint32_t range(const float *x, size_t n, size_t d, float *low, float *hig
 #define GROUP 12
 #define SPREAD(p) _mm512_set1_ps(*(p))
 #define STORE(p, v) _mm512_storeu_ps(p, v)
+#define LOAD_INT(p) _mm512_loadu_si512(p)
 #define STORE_INT(p, v) _mm512_storeu_si512(p, v)
 #define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define SPREAD_INT(n) _mm512_set1_epi32(n)

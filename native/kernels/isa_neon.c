@@ -167,6 +167,7 @@ static uint32_t range(const float *x, size_t n, size_t d, float *low, float *hig
 #define LOAD(p) vld1q_f32(p)
 #define SPREAD(p) vld1q_dup_f32(p)
 #define STORE(p, v) vst1q_f32(p, v)
+#define LOAD_INT(p) vld1q_s32(p)
 #define STORE_INT(p, v) vst1q_s32(p, v)
 #define FMA(a, b, c) vfmaq_f32(c, a, b)
 #define SPREAD_INT(n) vdupq_n_s32(n)
@@ -192,10 +193,10 @@ static void centre(float *out, const float *x, size_t n, size_t d, const float *
     }
 }
 
-static void panel(float *out, const float *x, size_t n, size_t d) {
+static void panel(float *out, const float *x, size_t n, size_t d, const float *mean) {
     enum { ROWS = 2 * LANES };
     for (size_t r = 0; r < ROWS; r++)
-        for (size_t p = 0; p < d; p++) out[p * ROWS + r] = r < n ? x[r * d + p] : 0;
+        for (size_t p = 0; p < d; p++) out[p * ROWS + r] = r < n ? x[r * d + p] - (mean ? mean[p] : 0) : 0;
 }
 
 INLINE void add_row(int64_t *sums, const float *x, size_t d, const double *scales, const float *weight) {

@@ -108,9 +108,9 @@ static void centre(float *out, const float *x, size_t n, size_t d, const float *
         }
 }
 
-static void panel(float *out, const float *x, size_t n, size_t d) {
+static void panel(float *out, const float *x, size_t n, size_t d, const float *mean) {
     for (size_t r = 0; r < ROWS; r++)
-        for (size_t p = 0; p < d; p++) out[p * ROWS + r] = r < n ? x[r * d + p] : 0;
+        for (size_t p = 0; p < d; p++) out[p * ROWS + r] = r < n ? x[r * d + p] - (mean ? mean[p] : 0) : 0;
 }
 
 static void nearest(const float *panel, size_t d, const float *packed, const float *bias, size_t k, int32_t *label, const char *ahead, size_t lines) {
@@ -120,7 +120,7 @@ static void nearest(const float *panel, size_t d, const float *packed, const flo
         label[r] = 0;
         for (size_t j = 0; j < k; j++) {
             float s = bias[j];
-            for (size_t p = 0; p < d; p++) s = setun_fma32(panel[p * ROWS + r], packed[j * d + p], s);
+            for (size_t p = 0; p < d; p++) s = setun_fma32(panel[p * ROWS + r], packed[j * d + p], s); /* groups of one */
             if (s > best) {
                 best = s;
                 label[r] = (int32_t)j;

@@ -69,8 +69,8 @@ static size_t rows_from(const job *j, int64_t row, int64_t end) { return (size_t
 /* Interleaves the centroids group by group. */
 static void pack(const setun_isa *isa, const setun_kmeans *a, float *out) {
     size_t d = (size_t)a->d, k = (size_t)a->k;
-    for (size_t j = 0; j < k; j += isa->group) {
-        size_t g = k - j < isa->group ? k - j : isa->group;
+    for (size_t j = 0, g; j < k; j += g) {
+        g = setun_group(k, isa->group, j);
         for (size_t c = 0; c < g; c++)
             for (size_t p = 0; p < d; p++) out[j * d + p * g + c] = a->centroids[(j + c) * d + p];
     }
@@ -108,6 +108,12 @@ static int32_t mean_block(job *j, seat *s, int64_t row, int64_t end, int64_t nex
     return SETUN_OK;
 }
 
+/* Centres n rows from row on into the seat. */
+static void centre(const job *j, seat *s, int64_t row, size_t n, const float *const *c) {
+    const setun_kmeans *a = j->a;
+    j->isa->centre(s->rows, a->x + row * a->d, n, (size_t)a->d, a->unit ? a->unit + row : 0, a->mean, c);
+}
+
 /* Adds the centred rows of the seat to their sums. */
 static void add(job *j, seat *s, const int32_t *label, size_t n, const float *w) {
     j->isa->add_rows(s->sums, label, s->rows, n, (size_t)j->a->d, j->a->scale, w);
@@ -118,13 +124,14 @@ static void add(job *j, seat *s, const int32_t *label, size_t n, const float *w)
     }
 }
 
-/* Takes row r of the seat from one sum and adds it to another. */
-static void move(job *j, seat *s, int32_t from, int32_t to, size_t r, float w) {
+/* Takes a row from one sum and adds it to another. */
+static void move(job *j, seat *s, int32_t from, int32_t to, int64_t row) {
     size_t d = (size_t)j->a->d;
-    const float *x = s->rows + r * d, minus = -w;
+    const float w = j->a->weights ? j->a->weights[row] : 1, minus = -w;
     int64_t q = s->weight ? setun_rint((double)w * j->a->weight_scale) : 0;
-    j->isa->add_rows(s->sums, &from, x, 1, d, j->a->scale, &minus);
-    j->isa->add_rows(s->sums, &to, x, 1, d, j->a->scale, &w);
+    centre(j, s, row, 1, 0);
+    j->isa->add_rows(s->sums, &from, s->rows, 1, d, j->a->scale, &minus);
+    j->isa->add_rows(s->sums, &to, s->rows, 1, d, j->a->scale, &w);
     s->additions[from]++;
     s->additions[to]++;
     s->counts[from]--;
@@ -142,15 +149,18 @@ static int32_t assign_block(job *j, seat *s, int64_t row, int64_t end, int64_t n
         int32_t label[SETUN_MAX_ROWS], *out = a->labels + row;
         int64_t after = row + (int64_t)isa->rows < end ? row + (int64_t)isa->rows : next; /* the rows that come then are asked for now */
         size_t lines = after < a->n ? rows_from(j, after, a->n) * d / 16 : 0;
-        isa->centre(s->rows, a->x + row * a->d, n, d, a->unit ? a->unit + row : 0, a->mean, 0);
-        isa->panel(s->panel, s->rows, n, d);
+        int all = s->sums && !(a->flags & SETUN_KMEANS_MOVED);
+        if (a->unit || all) centre(j, s, row, n, 0);
+        if (a->unit)
+            isa->panel(s->panel, s->rows, n, d, 0);
+        else
+            isa->panel(s->panel, a->x + row * a->d, n, d, a->mean);
         isa->nearest(s->panel, d, j->packed, a->bias, (size_t)a->k, label, (const char *)(a->x + (size_t)(after < a->n ? after : 0) * d), lines);
-        const float *w = a->weights ? a->weights + row : 0;
-        if (s->sums && !(a->flags & SETUN_KMEANS_MOVED)) add(j, s, label, n, w);
+        if (all) add(j, s, label, n, a->weights ? a->weights + row : 0);
         for (size_t r = 0; r < n; r++) {
             if (out[r] == label[r]) continue;
             changed++;
-            if (s->sums && a->flags & SETUN_KMEANS_MOVED) move(j, s, out[r], label[r], r, w ? w[r] : 1);
+            if (s->sums && !all) move(j, s, out[r], label[r], row + (int64_t)r);
             out[r] = label[r];
         }
     }
@@ -168,8 +178,8 @@ static int32_t distance_block(job *j, seat *s, int64_t row, int64_t end, int64_t
         const float *c[SETUN_MAX_ROWS];
         float out[SETUN_MAX_ROWS], *to = a->distance + row;
         for (size_t r = 0; r < n; r++) c[r] = a->centroids + (a->labels ? (size_t)a->labels[(size_t)row + r] * d : 0);
-        isa->centre(s->rows, a->x + row * a->d, n, d, a->unit ? a->unit + row : 0, a->mean, c);
-        isa->panel(s->panel, s->rows, n, d);
+        centre(j, s, row, n, c);
+        isa->panel(s->panel, s->rows, n, d, 0);
         isa->squares(s->panel, d, out);
         for (size_t r = 0; r < n; r++)
             if (!(a->flags & SETUN_KMEANS_KEEP_MIN) || out[r] < to[r]) to[r] = out[r];
@@ -306,7 +316,7 @@ int32_t setun_op_kmeans(const setun_isa *isa, const setun_team *team, setun_kmea
     if (rc != SETUN_OK) return rc;
     job j = {.isa = isa, .a = a, .base = a->workspace, .seats = setun_threads(team)};
     int64_t rows = (int64_t)isa->rows, most = BLOCK_VALUES / a->d / rows * rows;
-    j.block = a->n / (8 * j.seats) / rows * rows;
+    j.block = a->n / (16 * j.seats) / rows * rows;
     if (j.block > most) j.block = most;
     if (j.block < rows) j.block = rows;
     if (a->step == SETUN_KMEANS_POTENTIAL) j.block = 16 * SETUN_CHUNK;

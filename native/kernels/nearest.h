@@ -3,7 +3,7 @@
  * nearest.h: k-means scores and their argmax for a panel of points, for any instruction set with a fused multiply-add. The file that includes it gives
  *     VEC, IVEC      vectors of float and int32_t        LANES       in a vector
  *     LOAD(p), SPREAD(p), STORE_INT(p, v)                FMA(a, b, c)
- *     SPREAD_INT(n), NEXT_INT(v)                         n in every lane; v + 1
+ *     LOAD_INT(p), SPREAD_INT(n), NEXT_INT(v)            n in every lane; v + 1
  *     BETTER(best, index, s, j)                          where s > best: best = s, index = j
  *     GROUP          centroids of a tile                 AHEAD(p)    asks for a cache line
  *
@@ -22,8 +22,14 @@ INLINE void ask(ahead_of *next) {
     for (size_t l = 0; l < next->share && next->lines > 0; l++, next->lines--, next->at += 64) AHEAD(next->at);
 }
 
+/* The best scores so far and whose they are, in memory: a tile has use for every register. */
+typedef struct best_of {
+    float score[2 * LANES];
+    int32_t index[2 * LANES];
+} best_of;
+
 /* g is a constant wherever this is inlined. */
-INLINE void score_group(const int g, const float *panel, size_t d, const float *packed, const float *bias, IVEC j, VEC best[2], IVEC index[2], ahead_of *next) {
+INLINE void score_group(const int g, const float *panel, size_t d, const float *packed, const float *bias, int32_t first, best_of *best, ahead_of *next) {
     VEC a[GROUP], b[GROUP];
     for (int c = 0; c < g; c++) a[c] = b[c] = SPREAD(bias + c);
     for (size_t p = 0; p < d;) {
@@ -39,45 +45,60 @@ INLINE void score_group(const int g, const float *panel, size_t d, const float *
             }
         }
     }
+    VEC s0 = LOAD(best->score), s1 = LOAD(best->score + LANES);
+    IVEC j0 = LOAD_INT(best->index), j1 = LOAD_INT(best->index + LANES), j = SPREAD_INT(first);
 #pragma GCC unroll 16
     for (int c = 0; c < g; c++) {
-        BETTER(best[0], index[0], a[c], j);
-        BETTER(best[1], index[1], b[c], j);
+        BETTER(s0, j0, a[c], j);
+        BETTER(s1, j1, b[c], j);
         j = NEXT_INT(j);
     }
+    STORE(best->score, s0);
+    STORE(best->score + LANES, s1);
+    STORE_INT(best->index, j0);
+    STORE_INT(best->index + LANES, j1);
 }
 
-static void nearest(const float *panel, size_t d, const float *packed, const float *bias, size_t k, int32_t *label, const char *ahead, size_t lines) {
-    const VEC lowest = SPREAD(&(const float){-__builtin_inff()});
-    VEC best[2] = {lowest, lowest};
-    IVEC index[2] = {SPREAD_INT(0), SPREAD_INT(0)};
-    ahead_of next = {ahead, lines, lines / (((k - 1) / GROUP + 1) * ((d - 1) / STRETCH + 1)) + 1};
-    size_t j = 0;
-    for (; j + GROUP <= k; j += GROUP) score_group(GROUP, panel, d, packed + j * d, bias + j, SPREAD_INT((int32_t)j), best, index, &next);
-    switch (k - j) {
-#define REST(g)                                                                                                                                                \
-    case g:                                                                                                                                                    \
-        score_group(g, panel, d, packed + j * d, bias + j, SPREAD_INT((int32_t)j), best, index, &next);                                                        \
-        break;
-        REST(1)
-        REST(2)
-        REST(3)
-        REST(4)
-        REST(5)
-#if GROUP > 6
-        REST(6)
-        REST(7)
-        REST(8)
-        REST(9)
-        REST(10)
-        REST(11)
-#endif
-#undef REST
-    default:
-        break;
+/* One function for each size of a group. Inlined together they would share registers badly: tiles of 12 ran at half speed. */
+typedef void score_fn(const float *panel, size_t d, const float *packed, const float *bias, int32_t first, best_of *best, ahead_of *next);
+#define SCORE(g)                                                                                                                                               \
+    static __attribute__((noinline)) void score_##g(const float *panel, size_t d, const float *packed, const float *bias, int32_t first, best_of *best,        \
+                                                    ahead_of *next) {                                                                                          \
+        score_group(g, panel, d, packed, bias, first, best, next);                                                                                             \
     }
-    STORE_INT(label, index[0]);
-    STORE_INT(label + LANES, index[1]);
+SCORE(1)
+SCORE(2)
+SCORE(3)
+SCORE(4)
+SCORE(5)
+SCORE(6)
+#if GROUP > 6
+SCORE(7)
+SCORE(8)
+SCORE(9)
+SCORE(10)
+SCORE(11)
+SCORE(12)
+#endif
+#undef SCORE
+static score_fn *const scores[GROUP + 1] = {0,       score_1, score_2, score_3,  score_4,  score_5, score_6,
+#if GROUP > 6
+                                            score_7, score_8, score_9, score_10, score_11, score_12
+#endif
+};
+
+static void nearest(const float *panel, size_t d, const float *packed, const float *bias, size_t k, int32_t *label, const char *ahead, size_t lines) {
+    best_of best;
+    for (int r = 0; r < 2 * LANES; r++) {
+        best.score[r] = -__builtin_inff();
+        best.index[r] = 0;
+    }
+    ahead_of next = {ahead, lines, lines / (((k - 1) / GROUP + 1) * ((d - 1) / STRETCH + 1)) + 1};
+    for (size_t j = 0, g; j < k; j += g) {
+        g = setun_group(k, GROUP, j);
+        scores[g](panel, d, packed + j * d, bias + j, (int32_t)j, &best, &next);
+    }
+    memcpy(label, best.index, sizeof best.index);
 }
 
 static void squares(const float *panel, size_t d, float *out) {
