@@ -11,8 +11,11 @@ import (
 
 // chooseK finds the number of clusters for -suggest, and says why.
 func chooseK(ctx context.Context, rt *setun.Runtime, points []float32, dim int, seed uint64) (k int, reason string, err error) {
-	// merged with SuggestK
-	return 0, "", errors.New("-suggest is not built in")
+	s, err := rt.SuggestK(ctx, points, dim, setun.SuggestOptions{Seed: seed})
+	if err != nil {
+		return 0, "", err
+	}
+	return s.K, s.Reason, nil
 }
 
 // setBatch turns mini-batches on for -minibatch.

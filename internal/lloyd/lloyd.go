@@ -32,6 +32,7 @@ type fit struct {
 	counts    []int64
 	weights   []int64   // Σ of integer weights; nil without weights
 	current   bool      // sums, counts and weights are those of a.Labels
+	moved     int64     // labels that the last assignment changed
 	distance  []float32 // N
 }
 
@@ -155,7 +156,7 @@ func (f *fit) assign(withSums bool) (changed int64, err error) {
 	}
 	s := Step{Kind: Assign, K: a.K, Mean: f.mean, Centroids: f.centroids, Bias: bias, Labels: a.Labels}
 	if withSums {
-		if s.Moved = f.current; !f.current {
+		if s.Moved = f.current && 2*f.moved < int64(a.N); !s.Moved { // a row that moves is added twice
 			clear(f.sums)
 			clear(f.counts)
 			clear(f.weights)
@@ -167,6 +168,7 @@ func (f *fit) assign(withSums bool) (changed int64, err error) {
 		}
 	}
 	err = f.pass(&s)
+	f.moved = s.Changed
 	return s.Changed, err
 }
 
