@@ -53,7 +53,11 @@ type Clustering struct {
 // Labels, inertia and counts belong to the centroids returned. Errors: ErrArgument, ErrShape, ErrNonFinite naming row and column, ErrRange for
 // values whose scores could overflow, or ctx's error within one iteration of its end. Deterministic for a seed: the same bits on every kernel.
 func (rt *Runtime) KMeans(ctx context.Context, dst *Clustering, points []float32, dim int, o KMeansOptions) (*Clustering, error) {
-	ctx = given(ctx)
+	return rt.kmeans(given(ctx), 0, dst, points, dim, o)
+}
+
+// kmeans is KMeans without the arms of a bit mask.
+func (rt *Runtime) kmeans(ctx context.Context, without uint64, dst *Clustering, points []float32, dim int, o KMeansOptions) (*Clustering, error) {
 	if o.MaxIter == 0 {
 		o.MaxIter = 300 // scikit-learn's default
 	}
@@ -77,7 +81,10 @@ func (rt *Runtime) KMeans(ctx context.Context, dst *Clustering, points []float32
 	dst.Labels, dst.Centroids, dst.Counts = sized(dst.Labels, a.N), sized(dst.Centroids, a.K*a.D), sized(dst.Counts, a.K)
 	a.Labels, a.Centroids, a.Counts = dst.Labels, dst.Centroids, dst.Counts
 	s := dispatch.KMeans(a.N, a.D, a.K)
-	err := run(rt, &s, a, func(m *arm, a *backends.KMeans) error { return m.backend.KMeans(ctx, m.kernel, a) }, func(a *backends.KMeans) int { return a.Iterations })
+	if a.Batch > 0 {
+		s.N = int64(a.Batch)
+	}
+	err := runWithout(rt, without, &s, a, func(m *arm, a *backends.KMeans) error { return m.backend.KMeans(ctx, m.kernel, a) }, func(a *backends.KMeans) int { return a.Iterations })
 	dst.Inertia, dst.Iterations, dst.Converged = a.Inertia, a.Iterations, a.Converged
 	return dst, err
 }

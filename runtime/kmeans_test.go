@@ -118,3 +118,45 @@ func TestMiniBatchesComeNearTheFullRun(t *testing.T) {
 		t.Errorf("a negative batch: %v", err)
 	}
 }
+
+func TestManyProblemsAreEachAsAlone(t *testing.T) {
+	const dim = 5
+	r := rand.New(rand.NewPCG(8, 9))
+	var problems [][]float32
+	for i := range 40 {
+		problems = append(problems, blobs(r, 50+i, dim, 4, 3, 0))
+	}
+	o := KMeansOptions{K: 4, Seed: 2}
+	for name, rt := range map[string]*Runtime{"pure": open(t, WithoutNative()), "native": open(t, libraries(t))} {
+		got, err := rt.KMeansMany(context.Background(), nil, problems, dim, o)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for i, p := range problems {
+			want, err := rt.KMeans(context.Background(), nil, p, dim, o)
+			if err != nil || !slices.Equal(got[i].Labels, want.Labels) || !slices.Equal(got[i].Centroids, want.Centroids) || got[i].Inertia != want.Inertia {
+				t.Errorf("%s: problem %d differs from KMeans (%v)", name, i, err)
+			}
+		}
+	}
+	rt := open(t, WithoutNative())
+	broken := slices.Clone(problems)
+	broken[7] = slices.Clone(broken[7])
+	broken[7][13] = float32(math.Inf(1))
+	if _, err := rt.KMeansMany(context.Background(), nil, broken, dim, o); !errors.Is(err, ErrNonFinite) || !strings.HasPrefix(err.Error(), "problem 7: ") {
+		t.Errorf("an infinity in problem 7: %v", err)
+	}
+	if _, err := rt.KMeansMany(context.Background(), make([]*Clustering, 3), problems, dim, o); !errors.Is(err, ErrShape) {
+		t.Errorf("too few results: %v", err)
+	}
+	o.Weights = make([]float32, 50)
+	if _, err := rt.KMeansMany(context.Background(), nil, problems, dim, o); !errors.Is(err, ErrArgument) {
+		t.Errorf("weights: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	o.Weights = nil
+	if _, err := rt.KMeansMany(ctx, nil, problems, dim, o); !errors.Is(err, context.Canceled) {
+		t.Errorf("a context that has ended: %v", err)
+	}
+}
