@@ -100,9 +100,11 @@ type KMeans struct {
 	N, D, K int
 	Weights []float32 // N, finite and >= 0; nil: all 1
 	Initial []float32 // K*D given centroids; nil: k-means++
-	Seed    uint64    // of k-means++
-	MaxIter int
-	Tol     float64 // relative to the mean variance of a column; 0: stop only when no label changes
+	Seed    uint64    // of k-means++ and mini-batches
+	Cosine  bool      // rows and centroids count by their direction alone
+	Batch   int       // rows of a mini-batch; 0: every iteration takes all rows
+	MaxIter int       // iterations, or mini-batches
+	Tol     float64   // relative to the mean variance of a column; 0: stop only when no label changes
 
 	Labels    []int32   // out, N
 	Centroids []float32 // out, K*D
@@ -133,6 +135,8 @@ func (a *KMeans) Check() error {
 		return fail(ErrArgument, "k = %d is not positive", a.K)
 	case a.K > a.N:
 		return fail(ErrArgument, "k = %d exceeds %d points", a.K, a.N)
+	case a.Batch < 0 || a.Batch > math.MaxInt32:
+		return fail(ErrArgument, "batch = %d rows", a.Batch)
 	case a.MaxIter < 1:
 		return fail(ErrArgument, "max iterations = %d is not positive", a.MaxIter)
 	case !(a.Tol >= 0) || math.IsInf(a.Tol, 1):

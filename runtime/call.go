@@ -30,18 +30,23 @@ const (
 //
 // do is a plain function with its argument beside it, not a closure, so that a call allocates nothing.
 func run[A any](rt *Runtime, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A) int) error {
+	return runWithout(rt, 0, s, a, do, parts)
+}
+
+// runWithout is run without the arms of a bit mask.
+func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A) int) error {
 	rt.inFlight.Add(1)
 	defer rt.inFlight.Add(-1)
 	if rt.closed.Load() {
 		return backends.Fail(ErrClosed, s.Op, s.String(), "Close was called")
 	}
-	excluded := rt.resting(s.Op)
+	excluded := rt.resting(s.Op) | without
 	var first error
 	for {
 		d := rt.router.Decide(s, excluded)
-		if d.Arm < 0 && excluded != 0 && first == nil {
-			excluded = 0 // everything is resting: rather try again than refuse
-			d = rt.router.Decide(s, 0)
+		if d.Arm < 0 && excluded != without && first == nil {
+			excluded = without // everything is resting: rather try again than refuse
+			d = rt.router.Decide(s, without)
 		}
 		if d.Arm < 0 {
 			if first != nil {

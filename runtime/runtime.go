@@ -30,6 +30,7 @@ const (
 type Runtime struct {
 	router   *dispatch.Router
 	arms     [16][]*arm // by op, in the router's order
+	threaded [16]uint64 // by op, a bit mask of the arms that keep several threads busy
 	backends []backends.Backend
 	report   Report
 	strict   bool
@@ -127,6 +128,9 @@ func (rt *Runtime) add(b backends.Backend, tried []plugin.Attempt) {
 	rt.backends = append(rt.backends, b)
 	var names []string
 	for _, k := range b.Kernels() {
+		if k.Threads > 1 {
+			rt.threaded[k.Op] |= 1 << len(rt.arms[k.Op])
+		}
 		rt.arms[k.Op] = append(rt.arms[k.Op], &arm{backend: b, kernel: k, name: b.Name() + "/" + k.Name})
 		names = append(names, k.Op.String()+"/"+k.Name)
 	}

@@ -258,7 +258,10 @@ func (s *suite) kmeans() {
 	}
 	for _, shape := range shapes {
 		for _, kind := range []string{"normal", "few", "subnormal", "wide", "zero"} {
-			for variant := range 4 {
+			for variant := range 8 {
+				if variant >= 4 && kind != "normal" { // rows of zeros have no direction
+					continue
+				}
 				n, d, k := shape[0], shape[1], shape[2]
 				a := backends.KMeans{X: data(kind, n*d, d%16), N: n, D: d, K: k, Seed: uint64(n), MaxIter: 4, Tol: 1e-4}
 				if kind == "wide" {
@@ -272,6 +275,12 @@ func (s *suite) kmeans() {
 						a.Weights[i] = float32(math.Abs(float64(w)))
 					}
 					a.Weights[n-1] = 0.3
+				}
+				switch variant {
+				case 4, 5:
+					a.Cosine = true
+				case 6, 7:
+					a.Cosine, a.Batch = variant == 7, n/3+1
 				}
 				if variant&2 != 0 {
 					a.Initial = append([]float32(nil), a.X[:k*d]...)

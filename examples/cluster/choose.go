@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	setun "github.com/setun-compute/setun/runtime"
 )
@@ -18,8 +17,7 @@ func chooseK(ctx context.Context, rt *setun.Runtime, points []float32, dim int, 
 	return s.K, s.Reason, nil
 }
 
-// setBatch turns mini-batches on for -minibatch.
-func setBatch(o *setun.KMeansOptions) error {
-	// merged with KMeansOptions.Batch
-	return errors.New("-minibatch is not built in")
+// setBatch turns mini-batches on for -minibatch: of ten points a cluster, and not so few that drawing them costs more than labelling.
+func setBatch(o *setun.KMeansOptions) {
+	o.Batch = max(4096, 10*o.K)
 }

@@ -160,9 +160,7 @@ func cluster(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		}
 	}
 	if o.minibatch {
-		if err := setBatch(&settings); err != nil {
-			return err
-		}
+		setBatch(&settings)
 	}
 	p.show("choosing %d starting centroids", settings.K)
 	begin := time.Now()

@@ -39,7 +39,7 @@ type fit struct {
 // Run clusters a's points with the given kernel and fills a's outputs. It returns the context's error when that ends first; outputs are unspecified then.
 func Run(ctx context.Context, a *backends.KMeans, step Func) error {
 	f := &fit{a: a, ctx: ctx, step: step,
-		precision: min(51, 62-bits.Len(uint(a.N-1))),
+		precision: min(51, 62-bits.Len(uint(max(a.N, a.Batch*min(a.MaxIter, math.MaxInt64/2/max(1, a.Batch)))-1))),
 		mean:      make([]float32, a.D), centroids: make([]float32, a.K*a.D),
 		exponent: make([]int, a.D), scale: make([]float64, a.D),
 		sums: make([]int64, a.K*a.D), counts: make([]int64, a.K),
@@ -49,21 +49,27 @@ func Run(ctx context.Context, a *backends.KMeans, step Func) error {
 		f.weights = make([]int64, a.K)
 	}
 	defer context.AfterFunc(ctx, func() { f.stop.Store(1) })()
-	if err := f.centre(); err != nil {
-		return err
+	phases := []func() error{f.directions, f.centre, f.start, f.iterate, f.finish}
+	if a.Batch > 0 {
+		phases[3] = f.batches
 	}
-	if err := f.start(); err != nil {
-		return err
+	for _, phase := range phases {
+		if err := phase(); err != nil {
+			return err
+		}
 	}
-	if err := f.iterate(); err != nil {
-		return err
-	}
-	return f.finish()
+	return nil
 }
 
 // pass does a step over all points.
 func (f *fit) pass(s *Step) error {
-	s.X, s.N, s.D, s.Unit, s.Cancel = f.a.X, f.a.N, f.a.D, f.unit, &f.stop
+	s.X, s.N, s.Unit = f.a.X, f.a.N, f.unit
+	return f.over(s)
+}
+
+// over does a step over the rows that it has.
+func (f *fit) over(s *Step) error {
+	s.D, s.Cancel = f.a.D, &f.stop
 	err := f.ctx.Err()
 	if err == nil {
 		err = f.step(s)
@@ -122,7 +128,11 @@ func (f *fit) centre() error {
 		}
 		f.setScale(j, x, weightBits)
 	}
-	for i, c := range a.Initial {
+	initial, err := f.given()
+	if err != nil {
+		return err
+	}
+	for i, c := range initial {
 		f.centroids[i] = c - f.mean[i%a.D]
 		reach = max(reach, math.Abs(float64(f.centroids[i])))
 	}
@@ -147,14 +157,20 @@ func (f *fit) setScale(j int, m float32, weightBits int) {
 	f.scale[j] = math.Ldexp(1, f.exponent[j])
 }
 
+// assignment is the step that labels points with the nearest of f.centroids.
+func (f *fit) assignment() Step {
+	bias := make([]float32, f.a.K)
+	for j := range bias {
+		bias[j] = float32(-0.5 * canon.SumSquares(f.centroids[j*f.a.D:][:f.a.D]))
+	}
+	return Step{Kind: Assign, K: f.a.K, Mean: f.mean, Centroids: f.centroids, Bias: bias}
+}
+
 // assign labels every point with its nearest centroid; with sums it also fills sums, counts and weights.
 func (f *fit) assign(withSums bool) (changed int64, err error) {
 	a := f.a
-	bias := make([]float32, a.K)
-	for j := range bias {
-		bias[j] = float32(-0.5 * canon.SumSquares(f.centroids[j*a.D:][:a.D]))
-	}
-	s := Step{Kind: Assign, K: a.K, Mean: f.mean, Centroids: f.centroids, Bias: bias, Labels: a.Labels}
+	s := f.assignment()
+	s.Labels = a.Labels
 	if withSums {
 		if s.Moved = f.current && 2*f.moved < int64(a.N); !s.Moved { // a row that moves is added twice
 			clear(f.sums)
@@ -188,7 +204,7 @@ func (f *fit) update(measure bool) float64 {
 		unscale[p] = math.Ldexp(1, f.weightExp-e)
 	}
 	var old []float32
-	if measure {
+	if measure || f.unit != nil {
 		old = slices.Clone(f.centroids)
 	}
 	for j := range f.a.K {
@@ -199,6 +215,9 @@ func (f *fit) update(measure bool) float64 {
 		c, sums := f.centroids[j*d:][:d], f.sums[j*d:][:d]
 		for p, u := range unscale {
 			c[p] = float32(float64(sums[p]) / w * u) // a power of two: exact
+		}
+		if f.unit != nil {
+			f.toSphere(c, old[j*d:][:d])
 		}
 	}
 	if !measure {

@@ -44,8 +44,12 @@ func (f *fit) start() error {
 
 // centred writes row i less the mean to dst.
 func (f *fit) centred(dst []float32, i int) {
+	unit := float32(1)
+	if f.unit != nil {
+		unit = f.unit[i]
+	}
 	for p, v := range f.a.X[i*f.a.D:][:f.a.D] {
-		dst[p] = v - f.mean[p]
+		dst[p] = float32(v*unit) - f.mean[p]
 	}
 }
 
