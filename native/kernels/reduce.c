@@ -87,9 +87,9 @@ static void project(void *arg, int64_t i) {
         p->isa->scale(p->dst + at, p->x + at, (size_t)(end - at), p->f);
         return;
     }
-    float buffer[SETUN_CHUNK];
-    for (; at < end; at += SETUN_CHUNK) {
-        size_t n = (size_t)(end - at < SETUN_CHUNK ? end - at : SETUN_CHUNK);
+    float buffer[256];
+    for (; at < end; at += 256) {
+        size_t n = (size_t)(end - at < 256 ? end - at : 256);
         p->isa->scale(buffer, p->x + at, n, p->f);
         p->isa->stream(p->dst + at, buffer, n * sizeof *buffer);
     }
