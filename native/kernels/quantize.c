@@ -7,7 +7,7 @@
  *     level    1 M values   100 M       expected from memory: 25 GB/s read twice and written a quarter, 11 GB/s
  *     avx512   33 GB/s      9.7 GB/s    two threads 69 and 14.6, 1.08 of a plain loop with that traffic
  *     avx2     37           10.6
- *     sse42    24           8 */
+ *     sse42    24           not measured */
 #include "first.h"
 #include "bits.h"
 #include "sum.h"
