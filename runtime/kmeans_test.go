@@ -160,3 +160,37 @@ func TestManyProblemsAreEachAsAlone(t *testing.T) {
 		t.Errorf("a context that has ended: %v", err)
 	}
 }
+
+func TestInertiaNeverRises(t *testing.T) {
+	const n, dim, k = 4000, 6, 12
+	x := blobs(rand.New(rand.NewPCG(10, 11)), n, dim, 5, 2, 1e4)
+	rt := open(t, libraries(t))
+	last := math.Inf(1)
+	for iterations := 1; iterations <= 25; iterations++ {
+		c, err := rt.KMeans(context.Background(), nil, x, dim, KMeansOptions{K: k, Centroids: x[:k*dim], MaxIter: iterations})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Inertia > last*(1+1e-9) {
+			t.Errorf("after %d iterations the inertia is %v, before it was %v", iterations, c.Inertia, last)
+		}
+		last = c.Inertia
+	}
+}
+
+// More equal rows than float32 can count: libraries that count in it stop at 2^24.
+func TestTwentyMillionEqualRowsCountRight(t *testing.T) {
+	if testing.Short() {
+		t.Skip("160 MB")
+	}
+	const n = 20_000_000
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = 1.5
+	}
+	x[n-1] = 7
+	c, err := open(t, libraries(t)).KMeans(context.Background(), nil, x, 1, KMeansOptions{K: 2, Centroids: []float32{0, 10}})
+	if err != nil || !slices.Equal(c.Counts, []int64{n - 1, 1}) || !slices.Equal(c.Centroids, []float32{1.5, 7}) || c.Inertia != 0 {
+		t.Errorf("counts %v, centroids %v, inertia %v, %v", c.Counts, c.Centroids, c.Inertia, err)
+	}
+}

@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * quantize.c: values to codes and scales. */
+ * quantize.c: values to codes and scales.
+ *
+ * Two readings of the values, one when there are many scales. One Zen 4 core, absmean to int8, input bytes a second:
+ *
+ *     level    1 M values   100 M       expected from memory: 25 GB/s read twice and written a quarter, 11 GB/s
+ *     avx512   33 GB/s      9.7 GB/s    two threads 69 and 14.6, 1.08 of a plain loop with that traffic
+ *     avx2     37           10.6
+ *     sse42    24           not measured */
 #include "first.h"
 #include "bits.h"
 #include "sum.h"
@@ -63,6 +70,10 @@ static double chunk_sum(void *arg, int64_t at, size_t n) {
 }
 
 static int32_t sum(walk *w, int what, const float *x, int64_t n, double *out, int64_t counts[2]) {
+    if (what == MAGNITUDES && n <= SETUN_CHUNK) { /* short groups have no time for more */
+        *out = abs_chunk(w->isa, x, (size_t)n);
+        return SETUN_OK;
+    }
     group_sum g = {.w = w, .what = what, .x = x};
     int32_t rc = setun_sum(w->team, &w->a->call, chunk_sum, &g, n, out);
     if (what == SELECTED) memcpy(counts, g.counts, sizeof g.counts);
