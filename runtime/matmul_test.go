@@ -92,6 +92,7 @@ func TestMatMulAllocatesNothing(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector makes pools forget")
 	}
+	needsFused(t)
 	for name, rt := range map[string]*Runtime{"pure Go": open(t, WithoutNative()), "native": open(t, libraries(t), WithForce("simd_c"))} {
 		a, b, c := ramp(50*60), ramp(60*70), make([]float32, 50*70)
 		f := func() {
