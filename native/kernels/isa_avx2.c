@@ -231,15 +231,7 @@ INLINE void add_row(int64_t *sums, const float *x, size_t d, const double *scale
     if (p < d) setun_isa_ref.add_rows(sums + p, 0, x + p, 1, d - p, scales + p, weight);
 }
 
-static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const double *scales, const float *weights) {
-    for (size_t r = 0; r < n; r++) {
-        int64_t *to = sums + (label ? (size_t)label[r] * d : 0);
-        if (weights)
-            add_row(to, x + r * d, d, scales, weights + r);
-        else
-            add_row(to, x + r * d, d, scales, 0);
-    }
-}
+#include "rows.h"
 
 /* ---- matmul ----
  *
