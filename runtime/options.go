@@ -45,7 +45,7 @@ func WithLibraries(folders ...string) Option {
 	}
 }
 
-// WithISA keeps the SIMD kernels of one instruction set level: "avx512", "avx2", "sse42", "neon" or "scalar". The default, also settable
+// WithISA keeps the SIMD kernels of one instruction set level: "avx512vnni" (k-means alone), "avx512", "avx2", "sse42", "neon" or "scalar". The default, also settable
 // by SETUN_FORCE_ISA, is all levels that the machine has.
 func WithISA(level string) Option {
 	return func(c *config) error { c.isa = level; return nil }

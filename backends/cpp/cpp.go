@@ -30,11 +30,11 @@ func Open(places []plugin.Place, level string, keep func(threads int) bool) (bac
 		}
 	}
 	b.Restrict(func(k backends.Kernel) bool {
-		want := level
-		if want == "" {
-			want = best[k.Op]
+		ok := Level(k) == level
+		if level == "" {
+			ok = strings.HasPrefix(best[k.Op], Level(k)) // avx512vnni is another way of avx512: the data says which is faster
 		}
-		return Level(k) == want && keep(k.Threads)
+		return ok && keep(k.Threads)
 	})
 	last := &tried[len(tried)-1]
 	last.Kernels = last.Kernels[:0]

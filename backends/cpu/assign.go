@@ -84,24 +84,27 @@ func assignPortable(s *lloyd.Step) {
 		}
 		doubt := 2*c.certainty*(math.Sqrt(square)*c.longest+c.deepest) + float64(s.D)*0x1p-148
 		if !(second < best-doubt) {
-			label = decide(s, centred, score[:s.K], best-doubt)
+			var chains int
+			label, chains = decide(s, centred, score[:s.K], best-doubt)
+			s.Exact += int64(chains)
 		}
 		settle(s, x, i, int32(label))
 	}
 }
 
-// decide returns the argmax of the canonical scores over the centroids whose screened score reaches the limit.
-func decide(s *lloyd.Step, x []float32, screened []float64, limit float64) int {
-	label, best := 0, float32(math.Inf(-1))
+// decide returns the argmax of the canonical scores over the centroids whose screened score reaches the limit, and how many those are.
+func decide(s *lloyd.Step, x []float32, screened []float64, limit float64) (label, chains int) {
+	best := float32(math.Inf(-1))
 	for j, v := range screened {
 		if v < limit {
 			continue
 		}
+		chains++
 		if a := chain(s.Bias[j], x, s.Centroids[j*s.D:][:s.D]); a > best {
 			best, label = a, j
 		}
 	}
-	return label
+	return label, chains
 }
 
 // chain is the canonical score: a = fma32(u[p], v[p], a) for rising p.

@@ -61,6 +61,7 @@ func assign(s *lloyd.Step) {
 			settle(s, x, i+r, label)
 		}
 	}
+	s.Exact += int64(s.N) * int64(s.K)
 	archsimd.ClearAVXUpperBits()
 }
 

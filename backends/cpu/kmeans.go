@@ -24,7 +24,7 @@ func Step(s *lloyd.Step) error {
 	if s.Kind == lloyd.Assign {
 		work *= s.K
 	}
-	s.Changed = 0
+	s.Changed, s.Exact = 0, 0
 	rows := max(canon.Chunk, sliceWork/work)
 	for i := 0; i < s.N; i += rows {
 		if s.Cancel != nil && s.Cancel.Load() != 0 {
@@ -35,6 +35,7 @@ func Step(s *lloyd.Step) error {
 			return err
 		}
 		s.Changed += part.Changed
+		s.Exact += part.Exact
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func built(t testing.TB) []plugin.Place {
 }
 
 // levels are all that any machine may have; a machine runs those that it can.
-var levels = []string{"avx512", "avx2", "sse42", "neon", "scalar"}
+var levels = []string{"avx512vnni", "avx512", "avx2", "sse42", "neon", "scalar"}
 
 func TestEveryLevelGivesTheBitsOfPureGo(t *testing.T) {
 	ran := 0

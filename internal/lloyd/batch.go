@@ -53,6 +53,7 @@ func (f *fit) batches() error {
 		if err := f.over(&b); err != nil {
 			return err
 		}
+		f.tally(&b)
 		a.Iterations++
 		if still++; f.update(true) > limit {
 			still = 0

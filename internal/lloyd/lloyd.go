@@ -31,6 +31,8 @@ type fit struct {
 	sums      []int64 // K*D
 	counts    []int64
 	weights   []int64   // Σ of integer weights; nil without weights
+	scores    int64     // that assignments were asked for
+	exact     int64     // of those, computed in the canonical chain
 	current   bool      // sums, counts and weights are those of a.Labels
 	moved     int64     // labels that the last assignment changed
 	distance  []float32 // N
@@ -185,7 +187,14 @@ func (f *fit) assign(withSums bool) (changed int64, err error) {
 	}
 	err = f.pass(&s)
 	f.moved = s.Changed
+	f.tally(&s)
 	return s.Changed, err
+}
+
+// tally counts an assignment's scores.
+func (f *fit) tally(s *Step) {
+	f.scores += int64(s.N) * int64(s.K)
+	f.exact += s.Exact
 }
 
 // mass is the Σw of cluster j, in its integer unit.
@@ -309,6 +318,7 @@ func (f *fit) finish() error {
 		return err
 	}
 	a.Inertia = f.total(a.Weights)
+	a.Exact = float64(f.exact) / float64(f.scores)
 	clear(a.Counts)
 	for _, l := range a.Labels {
 		a.Counts[l]++

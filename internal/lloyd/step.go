@@ -49,6 +49,7 @@ type Step struct {
 	WeightSums []int64   // K
 
 	Changed int64 // out: labels that Assign moved
+	Exact   int64 // out: scores that Assign computed in the canonical chain, of N*K; the others it knew not to be the greatest
 }
 
 // Func does a step. Range returns an error that wraps backends.ErrNonFinite for a NaN or an infinity; the caller names where. A step that
@@ -60,7 +61,7 @@ func (s *Step) Rows(i, n int) Step {
 	part := *s
 	part.X, part.N = s.X[i*s.D:][:n*s.D], n
 	part.Unit, part.Weights, part.Distance, part.Labels = cut(s.Unit, i, n), cut(s.Weights, i, n), cut(s.Distance, i, n), cut(s.Labels, i, n)
-	part.Changed = 0
+	part.Changed, part.Exact = 0, 0
 	return part
 }
 

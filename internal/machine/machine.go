@@ -45,6 +45,7 @@ func Detect() Machine {
 	switch runtime.GOARCH {
 	case "amd64":
 		m.Levels = []ISA{
+			level("avx512vnni", cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512DQ, cpuid.AVX512VL, cpuid.AVX512VNNI),
 			level("avx512", cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512DQ, cpuid.AVX512VL),
 			level("avx2", cpuid.AVX, cpuid.AVX2, cpuid.FMA3),
 			level("sse42", cpuid.SSE4, cpuid.SSE42),

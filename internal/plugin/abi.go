@@ -69,6 +69,7 @@ type kmeansArgs struct {
 	workspace               unsafe.Pointer
 	workspaceSize           int64
 	unit                    *float32
+	exact                   int64
 }
 
 // Flags of kmeans: SETUN_KMEANS_KEEP_MIN, SETUN_KMEANS_MOVED.

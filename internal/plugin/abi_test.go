@@ -109,6 +109,8 @@ func TestMirrorMatchesHeader(t *testing.T) {
 		{"setun_kmeans", "changed", unsafe.Offsetof(m.changed)},
 		{"setun_kmeans", "workspace", unsafe.Offsetof(m.workspace)},
 		{"setun_kmeans", "workspace_size", unsafe.Offsetof(m.workspaceSize)},
+		{"setun_kmeans", "unit", unsafe.Offsetof(m.unit)},
+		{"setun_kmeans", "exact", unsafe.Offsetof(m.exact)},
 		{"setun_clusters", "", unsafe.Sizeof(cl)},
 		{"setun_clusters", "x", unsafe.Offsetof(cl.x)},
 		{"setun_clusters", "dst", unsafe.Offsetof(cl.dst)},

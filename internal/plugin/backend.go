@@ -203,7 +203,7 @@ func (b *Backend) Steps(k backends.Kernel, shape string) lloyd.Func {
 			x.args.workspaceSize = need
 			rc = x.invoke(b, k)
 		}
-		s.Changed, s.WeightScale = x.args.changed, x.args.weightScale
+		s.Changed, s.Exact, s.WeightScale = x.args.changed, x.args.exact, x.args.weightScale
 		switch rc {
 		case statusOK:
 			return nil

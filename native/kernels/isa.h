@@ -13,6 +13,8 @@
 #define SETUN_MAX_ROWS 32                    /* of a panel */
 #define SETUN_RINT_BITS 0x4338000000000000ll /* the bits of 3*2^51 */
 
+typedef struct setun_screen setun_screen; /* screen.h */
+
 typedef struct setun_isa {
     const char *name;
 
@@ -53,6 +55,8 @@ typedef struct setun_isa {
      * size those of its group. Meanwhile `lines` cache lines from ahead on are asked for. */
     size_t group;
     void (*nearest)(const float *panel, size_t d, const float *packed, const float *bias, size_t k, int32_t *label, const char *ahead, size_t lines);
+    /* The same labels by way of 8-bit scores; null where a level does not do it. */
+    const setun_screen *screen;
     /* a = 0; a = fma(panel[p*rows + r], panel[p*rows + r], a) for p = 0 .. d-1; out[r] = a. */
     void (*squares)(const float *panel, size_t d, float *out);
     /* For each row r < n: sums[label[r]*d + p] += rint(w * x[r*d + p] * scale[p]) + SETUN_RINT_BITS, w = 1 without weights, label 0 without labels. The
@@ -101,6 +105,7 @@ extern const setun_isa setun_isa_ref;
 extern const setun_isa setun_isa_sse42;
 extern const setun_isa setun_isa_avx2;
 extern const setun_isa setun_isa_avx512;
+extern const setun_isa setun_isa_avx512vnni; /* avx512 and a screen */
 extern const setun_isa setun_isa_neon;
 
 /* The exact float32 fused multiply-add, without the instruction (isa_ref.c). */

@@ -7,6 +7,7 @@
  * 12 broadcasts for 24 multiply-adds, so the FMA units are the limit: one 512-bit multiply-add a cycle on Zen 4. */
 #include "bits.h"
 #include "isa.h"
+#include "screen.h"
 #include "stream.h"
 #include "products_ymm.h"
 
@@ -373,3 +374,4 @@ static void interleave(float *out, size_t width, const float *x, size_t ld, size
 }
 
 SETUN_ISA(setun_isa_avx512, "avx512", SETUN_ISA_KMEANS(32, GROUP), SETUN_ISA_MATMUL);
+SETUN_ISA(setun_isa_avx512vnni, "avx512vnni", SETUN_ISA_KMEANS(32, GROUP), SETUN_ISA_MATMUL, .screen = &setun_screen_vnni);

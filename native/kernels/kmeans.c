@@ -7,6 +7,7 @@
  * the same whoever had which rows. Nothing of the size n*k exists, and nothing of the size n but what the caller asked for. */
 #include "ops.h"
 #include "bits.h"
+#include "screen.h"
 #include "tree.h"
 
 #include <math.h>
@@ -20,6 +21,7 @@ typedef struct seat {
     int64_t *sums;            /* k*d, or d: with SETUN_RINT_BITS in every addition */
     int64_t *additions;       /* k: how many there were */
     int64_t *counts, *weight; /* k */
+    setun_sieve sieve;        /* ASSIGN, on a level that screens */
 } seat;
 
 typedef struct job {
@@ -28,7 +30,9 @@ typedef struct job {
     char *base; /* the workspace */
     float *packed;
     int64_t seats, block, blocks;
-    int64_t next, changed; /* shared: claimed with SETUN_CLAIM */
+    int screens;
+    setun_coded coded;
+    int64_t next, changed, exact; /* shared: claimed with SETUN_CLAIM */
     int32_t status;
     double scale; /* POTENTIAL */
 } job;
@@ -60,6 +64,13 @@ static size_t lay_out(const job *j, int64_t number, size_t each, seat *s) {
         s->additions = take(&here, &at, k * sizeof(int64_t));
         s->counts = take(&here, &at, k * sizeof(int64_t));
         if (a->weights) s->weight = take(&here, &at, k * sizeof(int64_t));
+    }
+    if (j->screens) {
+        size_t codes = j->isa->rows * 4 * j->coded.quads;
+        s->sieve.codes = take(&here, &at, codes);
+        s->sieve.panel = take(&here, &at, codes);
+        s->sieve.bias = take(&here, &at, (size_t)a->k * sizeof(int32_t));
+        s->sieve.greatest = take(&here, &at, (((size_t)a->k - 1) / j->isa->group + 1) * j->isa->rows * sizeof(int32_t));
     }
     return at;
 }
@@ -143,19 +154,23 @@ static int32_t assign_block(job *j, seat *s, int64_t row, int64_t end, int64_t n
     const setun_isa *isa = j->isa;
     setun_kmeans *a = j->a;
     size_t d = (size_t)a->d;
-    int64_t changed = 0;
+    int64_t changed = 0, exact = 0;
     for (; row < end; row += (int64_t)isa->rows) {
         size_t n = rows_from(j, row, end);
         int32_t label[SETUN_MAX_ROWS], *out = a->labels + row;
         int64_t after = row + (int64_t)isa->rows < end ? row + (int64_t)isa->rows : next; /* the rows that come then are asked for now */
         size_t lines = after < a->n ? rows_from(j, after, a->n) * d / 16 : 0;
         int all = s->sums && !(a->flags & SETUN_KMEANS_MOVED);
-        if (a->unit || all) centre(j, s, row, n, 0);
-        if (a->unit)
-            isa->panel(s->panel, s->rows, n, d, 0);
-        else
-            isa->panel(s->panel, a->x + row * a->d, n, d, a->mean);
-        isa->nearest(s->panel, d, j->packed, a->bias, (size_t)a->k, label, (const char *)(a->x + (size_t)(after < a->n ? after : 0) * d), lines);
+        const char *ahead = (const char *)(a->x + (size_t)(after < a->n ? after : 0) * d);
+        int centred = a->unit || all || j->screens;
+        if (centred) centre(j, s, row, n, 0);
+        int64_t scored = j->screens ? setun_screened(isa, &j->coded, &s->sieve, s->rows, n, d, j->packed, a->bias, (size_t)a->k, label, ahead, lines) : -1;
+        if (scored < 0) {
+            isa->panel(s->panel, centred ? s->rows : a->x + row * a->d, n, d, centred ? 0 : a->mean);
+            isa->nearest(s->panel, d, j->packed, a->bias, (size_t)a->k, label, ahead, lines);
+            scored = (int64_t)n * a->k;
+        }
+        exact += scored;
         if (all) add(j, s, label, n, a->weights ? a->weights + row : 0);
         for (size_t r = 0; r < n; r++) {
             if (out[r] == label[r]) continue;
@@ -165,6 +180,7 @@ static int32_t assign_block(job *j, seat *s, int64_t row, int64_t end, int64_t n
         }
     }
     SETUN_ADD(&j->changed, changed);
+    SETUN_ADD(&j->exact, exact);
     return SETUN_OK;
 }
 
@@ -325,7 +341,15 @@ int32_t setun_op_kmeans(const setun_isa *isa, const setun_team *team, setun_kmea
 
     seat s;
     size_t at = 0, each;
-    if (a->step == SETUN_KMEANS_ASSIGN) j.packed = take(&j, &at, (size_t)(a->k * a->d) * sizeof(float));
+    if (a->step == SETUN_KMEANS_ASSIGN) {
+        j.packed = take(&j, &at, (size_t)(a->k * a->d) * sizeof(float));
+        j.screens = setun_screens(isa, (size_t)a->k, (size_t)a->d);
+    }
+    if (j.screens) {
+        j.coded.quads = ((size_t)a->d + 3) / 4;
+        j.coded.packed = take(&j, &at, (size_t)a->k * 4 * j.coded.quads);
+        j.coded.offset = take(&j, &at, (size_t)a->k * sizeof(int32_t));
+    }
     each = lay_out(&j, 0, 0, &s);
     if (!a->workspace) {
         a->workspace_size = (int64_t)(at + (size_t)j.seats * each);
@@ -335,6 +359,8 @@ int32_t setun_op_kmeans(const setun_isa *isa, const setun_team *team, setun_kmea
         return setun_invalid(&a->call, "kmeans: the workspace is too small or not aligned to 64 bytes");
     if (j.packed) pack(isa, a, j.packed);
     j.base += at;
+    lay_out(&j, 0, each, &s);
+    if (j.screens) setun_code_centroids(isa, &j.coded, a->centroids, a->bias, (size_t)a->k, (size_t)a->d, s.sieve.codes);
 
     static int32_t (*const blocks[])(job *, seat *, int64_t, int64_t, int64_t) = {
         [SETUN_KMEANS_RANGE] = range_block,       [SETUN_KMEANS_MEAN] = mean_block,           [SETUN_KMEANS_ASSIGN] = assign_block,
@@ -346,5 +372,6 @@ int32_t setun_op_kmeans(const setun_isa *isa, const setun_team *team, setun_kmea
     if (j.status != SETUN_OK) return j.status;
     gather(&j, each);
     a->changed = j.changed;
+    a->exact = j.exact;
     return SETUN_OK;
 }

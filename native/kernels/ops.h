@@ -23,9 +23,11 @@
     SETUN_PLAIN_OPS(X, __VA_ARGS__)                                                                                                                            \
     X(kmeans, SETUN_OP_KMEANS, setun_kmeans, __VA_ARGS__)                                                                                                      \
     X(matmul, SETUN_OP_MATMUL, setun_matmul, __VA_ARGS__)
+/* The ops that a level with a screen does in another way. */
+#define SETUN_SCREEN_OPS(X, ...) X(kmeans, SETUN_OP_KMEANS, setun_kmeans, __VA_ARGS__)
 
 #define SETUN_ONE(...) +1
-enum { SETUN_PLAIN_COUNT = SETUN_PLAIN_OPS(SETUN_ONE, ), SETUN_FUSED_COUNT = SETUN_FUSED_OPS(SETUN_ONE, ) };
+enum { SETUN_PLAIN_COUNT = SETUN_PLAIN_OPS(SETUN_ONE, ), SETUN_FUSED_COUNT = SETUN_FUSED_OPS(SETUN_ONE, ), SETUN_SCREEN_COUNT = SETUN_SCREEN_OPS(SETUN_ONE, ) };
 #define SETUN_DECLARE(name, number, type, ...) int32_t setun_op_##name(const setun_isa *isa, const setun_team *team, type *a);
 SETUN_FUSED_OPS(SETUN_DECLARE, )
 

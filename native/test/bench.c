@@ -100,13 +100,16 @@ static void elementwise(const setun_table *t, const char *filter, size_t n) {
     release(out);
 }
 
-static void clusters(const setun_table *t, const char *filter, size_t n, size_t d, size_t c) {
+/* noise: how far points are from centroids of their own, in units of the centroids' spread; 0: the points know nothing of the centroids. */
+static void clusters(const setun_table *t, const char *filter, size_t n, size_t d, size_t c, float noise) {
     float *x = vector(PLAIN, n * d, 0), *mean = guarded(d * sizeof *mean, 0), *centroids = vector(PLAIN, c * d, 0), *bias = guarded(c * sizeof *bias, 0);
     int64_t *sums = guarded((c * d + c) * sizeof *sums, 0);
     int32_t *labels = guarded(n * sizeof *labels, 0);
     double *scale = guarded(d * sizeof *scale, 0);
     float *distance = guarded(n * sizeof *distance, 0);
     memset(labels, 0, n * sizeof *labels);
+    for (size_t i = 0; noise > 0 && i < n; i++)
+        for (size_t p = 0; p < d; p++) x[i * d + p] = centroids[i * 7919 % c * d + p] + noise * x[i * d + p];
     for (size_t p = 0; p < d; p++) mean[p] = 0.01f, scale[p] = 0x1p30;
     for (size_t q = 0; q < c; q++) bias[q] = (float)(-naive_dot(centroids + q * d, centroids + q * d, d) / 2);
     for (uint32_t i = 0; i < t->kernel_count; i++) {
@@ -140,7 +143,7 @@ static void clusters(const setun_table *t, const char *filter, size_t n, size_t 
             k->run(context, &a);
             a.workspace = guarded((size_t)a.workspace_size, 0);
             char shape[48];
-            snprintf(shape, sizeof shape, "%ldx%zu k=%zu", (long)a.n, d, c);
+            snprintf(shape, sizeof shape, "%ldx%zu k=%zu%s", (long)a.n, d, c, noise > 0 ? " near" : "");
             if (step < 2)
                 line(names[step], k, shape, seconds(&(trial){k, &a, NULL}), (double)a.n * work, "GFLOP/s");
             else
@@ -176,7 +179,9 @@ int bench(const setun_table *t, const char *filter) {
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) elementwise(t, filter, sizes[s]);
     const size_t shapes[][3] = {{10000, 64, 64},   {100000, 64, 64},   {1000000, 32, 64}, {1000000, 128, 10},
                                 {1000000, 8, 256}, {100000, 128, 256}, {60000, 784, 979}, {100000, 1024, 1000}};
-    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) clusters(t, filter, shapes[s][0], shapes[s][1], shapes[s][2]);
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) clusters(t, filter, shapes[s][0], shapes[s][1], shapes[s][2], 0);
+    clusters(t, filter, 100000, 64, 64, 1);
+    clusters(t, filter, 1000000, 128, 1024, 1);
     const size_t sides[] = {16, 64, 256, 1024, 2048};
     for (size_t s = 0; s < sizeof sides / sizeof *sides; s++) products(t, filter, sides[s]);
     return 0;

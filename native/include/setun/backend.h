@@ -135,6 +135,7 @@ typedef struct setun_kmeans {
     void *workspace;        /* 64-byte aligned scratch; null: only workspace_size is set */
     int64_t workspace_size; /* in: bytes at workspace; out, when workspace is null: bytes needed */
     const float *unit;      /* n: what every row is multiplied by before the mean is subtracted; null: 1 */
+    int64_t exact;          /* out, ASSIGN: how many scores were computed in the canonical chain; n*k unless the backend knew without */
 } setun_kmeans;
 
 /* ---- matmul: C = A B, in float32 -------------------------------------------------------------------------------- */
