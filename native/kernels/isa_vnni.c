@@ -3,7 +3,8 @@
  * AVX-512 VNNI: the screen of k-means. A multiply-add of 64 bytes where float32 has 16 values.
  *
  * A tile is 32 points by 12 centroids, as in nearest.h: 24 accumulators, two panel loads and 12 broadcasts that are operands in memory, for 24 instructions of
- * 64 products each. Zen 4 issues one a cycle, so the screen's peak is 4 times that of float32. */
+ * 64 products each. Zen 4 issues one a cycle, so the screen's peak is 4 times that of float32. Measured there, labels of 128 dimensions and 1024 centroids with
+ * what is scored again: 365 GFLOP/s of the plain work, 3.1 times float32's peak; 600 on two cores. */
 #include "screen.h"
 
 #include <immintrin.h>
