@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * AVX-512 VNNI: the screen of k-means. A multiply-add of 64 bytes where float32 has 16 values.
+ * AVX-512 VNNI: the screen of k-means. A multiply-add of 64 codes of 8 bits, or 32 of 16, where float32 has 16 values.
  *
  * A tile is 32 points by 12 centroids, as in nearest.h: 24 accumulators, two panel loads and 12 broadcasts that are operands in memory, for 24 instructions of
- * 64 products each. Zen 4 issues one a cycle, so the screen's peak is 4 times that of float32. Measured there, labels of 128 dimensions and 1024 centroids with
- * what is scored again: 365 GFLOP/s of the plain work, 3.1 times float32's peak; 600 on two cores. */
+ * 64 or 32 products each. Zen 4 issues one a cycle, so the screen's peak is 4 or 2 times that of float32. Measured there, labels of 128 dimensions and 1024
+ * centroids with what is scored again: 365 GFLOP/s of the plain work, 3.1 times float32's peak; 600 on two cores. */
 #include "screen.h"
 
 #include <immintrin.h>
@@ -15,9 +15,9 @@ enum { ROWS = 32, GROUP = 12 }; /* those of setun_isa_avx512vnni */
 
 INLINE __mmask16 first16(size_t n) { return (__mmask16)((1u << n) - 1); }
 
-static void encode(uint8_t *codes, const float *x, size_t d, float inverse, float quantum, float norms[2]) {
+/* Codes of `bytes` bytes each. */
+INLINE void encode(const size_t bytes, void *codes, const float *x, size_t d, float inverse, float quantum, float norms[2]) {
     __m512 scale = _mm512_set1_ps(inverse), unit = _mm512_set1_ps(quantum), squares = _mm512_setzero_ps(), errors = squares;
-    __m128i offset = _mm_set1_epi8((char)0x80);
     for (size_t p = 0; p < d; p += 16) {
         size_t left = d - p < 16 ? d - p : 16;
         __m512 v = _mm512_maskz_loadu_ps(first16(left), x + p);
@@ -25,11 +25,18 @@ static void encode(uint8_t *codes, const float *x, size_t d, float inverse, floa
         __m512 e = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(q), unit, v);
         squares = _mm512_fmadd_ps(v, v, squares);
         errors = _mm512_fmadd_ps(e, e, errors);
-        _mm_mask_storeu_epi8(codes + p, first16((left + 3) & ~(size_t)3), _mm_xor_si128(_mm512_cvtepi32_epi8(q), offset));
+        __mmask16 whole = first16((left + 4 / bytes - 1) & ~(4 / bytes - 1)); /* to the end of a word */
+        if (bytes == 1)
+            _mm_mask_storeu_epi8((int8_t *)codes + p, whole, _mm_xor_si128(_mm512_cvtepi32_epi8(q), _mm_set1_epi8((char)0x80)));
+        else
+            _mm256_mask_storeu_epi16((int16_t *)codes + p, whole, _mm512_cvtepi32_epi16(q));
     }
     norms[0] += _mm512_reduce_add_ps(squares);
     norms[1] += _mm512_reduce_add_ps(errors);
 }
+
+static void encode8(void *codes, const float *x, size_t d, float inverse, float quantum, float norms[2]) { encode(1, codes, x, d, inverse, quantum, norms); }
+static void encode16(void *codes, const float *x, size_t d, float inverse, float quantum, float norms[2]) { encode(2, codes, x, d, inverse, quantum, norms); }
 
 static void biases(int32_t *out, const float *bias, const int32_t *offset, size_t k, float inverse) {
     for (size_t j = 0; j < k; j += 16) {
@@ -39,72 +46,93 @@ static void biases(int32_t *out, const float *bias, const int32_t *offset, size_
     }
 }
 
-/* s[l] += u[4l] * four[0] + ... + u[4l+3] * four[3]. Written out, because GCC 12 copies every accumulator in a loop of the intrinsic, at half the speed. */
-INLINE __m512i add_products(__m512i s, __m512i u, const int8_t *four) {
+/* Adds the products of the codes in each word of u and in the word at c. Written out, because GCC 12 copies every accumulator in a loop of the intrinsics, at
+ * half the speed. */
+INLINE __m512i add_products(const size_t bytes, __m512i s, __m512i u, const int32_t *c) {
 #ifdef __GNUC__
-    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(s) : "v"(u), "m"(*(const int8_t(*)[4])four));
+    if (bytes == 1)
+        __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(s) : "v"(u), "m"(*c));
+    else
+        __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(s) : "v"(u), "m"(*c));
     return s;
 #else
-    int32_t t;
-    memcpy(&t, four, sizeof t);
-    return _mm512_dpbusd_epi32(s, u, _mm512_set1_epi32(t));
+    return bytes == 1 ? _mm512_dpbusd_epi32(s, u, _mm512_set1_epi32(*c)) : _mm512_dpwssd_epi32(s, u, _mm512_set1_epi32(*c));
 #endif
 }
 
-/* g is a constant wherever this is inlined. */
-INLINE void score_group(const int g, const uint8_t *panel, size_t quads, const int8_t *packed, const int32_t *bias, int32_t *greatest) {
+/* The greatest and the second greatest scores of two times 16 points, and whose the greatest is. */
+typedef struct front {
+    __m512i first[2], second[2], index[2];
+} front;
+
+/* g and bytes are constants wherever this is inlined. */
+INLINE void score_group(const int g, const size_t bytes, const int32_t *panel, size_t words, const int32_t *packed, const int32_t *bias, front *out) {
     __m512i a[GROUP], b[GROUP];
     for (int c = 0; c < g; c++) a[c] = b[c] = _mm512_set1_epi32(bias[c]);
-    for (size_t q = 0; q < quads; q++, panel += 4 * ROWS, packed += 4 * g) {
-        __m512i u = _mm512_loadu_si512(panel), v = _mm512_loadu_si512(panel + 64);
+    for (size_t w = 0; w < words; w++, panel += ROWS, packed += g) {
+        __m512i u = _mm512_loadu_si512(panel), v = _mm512_loadu_si512(panel + 16);
 #pragma GCC unroll 16
         for (int c = 0; c < g; c++) {
-            a[c] = add_products(a[c], u, packed + 4 * c);
-            b[c] = add_products(b[c], v, packed + 4 * c);
+            a[c] = add_products(bytes, a[c], u, packed + c);
+            b[c] = add_products(bytes, b[c], v, packed + c);
         }
     }
+    __m512i a2 = _mm512_set1_epi32(INT32_MIN), b2 = a2, ai = _mm512_setzero_si512(), bi = ai;
 #pragma GCC unroll 16
     for (int c = 1; c < g; c++) {
+        __m512i at = _mm512_set1_epi32(c);
+        ai = _mm512_mask_mov_epi32(ai, _mm512_cmpgt_epi32_mask(a[c], a[0]), at);
+        bi = _mm512_mask_mov_epi32(bi, _mm512_cmpgt_epi32_mask(b[c], b[0]), at);
+        a2 = _mm512_max_epi32(a2, _mm512_min_epi32(a[0], a[c]));
+        b2 = _mm512_max_epi32(b2, _mm512_min_epi32(b[0], b[c]));
         a[0] = _mm512_max_epi32(a[0], a[c]);
         b[0] = _mm512_max_epi32(b[0], b[c]);
     }
-    _mm512_storeu_si512(greatest, a[0]);
-    _mm512_storeu_si512(greatest + 16, b[0]);
+    *out = (front){{a[0], b[0]}, {a2, b2}, {ai, bi}};
 }
 
 /* One function for each size of a group, as in nearest.h. */
-typedef void score_fn(const uint8_t *panel, size_t quads, const int8_t *packed, const int32_t *bias, int32_t *greatest);
-#define SCORE(g)                                                                                                                                               \
-    static __attribute__((noinline)) void score_##g(const uint8_t *panel, size_t quads, const int8_t *packed, const int32_t *bias, int32_t *greatest) {        \
-        score_group(g, panel, quads, packed, bias, greatest);                                                                                                  \
+typedef void score_fn(const int32_t *panel, size_t words, const int32_t *packed, const int32_t *bias, front *out);
+#define SCORE(bytes, g)                                                                                                                                        \
+    static __attribute__((noinline)) void score_##bytes##_##g(const int32_t *panel, size_t words, const int32_t *packed, const int32_t *bias, front *out) {    \
+        score_group(g, bytes, panel, words, packed, bias, out);                                                                                                \
     }
-SCORE(1)
-SCORE(2)
-SCORE(3)
-SCORE(4)
-SCORE(5)
-SCORE(6)
-SCORE(7)
-SCORE(8)
-SCORE(9)
-SCORE(10)
-SCORE(11)
-SCORE(12)
-static score_fn *const scores[GROUP + 1] = {0, score_1, score_2, score_3, score_4, score_5, score_6, score_7, score_8, score_9, score_10, score_11, score_12};
+#define SIZES(X, b) X(b, 1) X(b, 2) X(b, 3) X(b, 4) X(b, 5) X(b, 6) X(b, 7) X(b, 8) X(b, 9) X(b, 10) X(b, 11) X(b, 12)
+SIZES(SCORE, 1)
+SIZES(SCORE, 2)
+#define NAME(bytes, g) score_##bytes##_##g,
+static score_fn *const scores[2][GROUP + 1] = {{0, SIZES(NAME, 1)}, {0, SIZES(NAME, 2)}};
 
-static void groups(const uint8_t *panel, size_t quads, const int8_t *packed, const int32_t *bias, size_t k, int32_t *greatest, int32_t *best, const char *ahead,
-                   size_t lines) {
+INLINE void groups(score_fn *const *score, const int32_t *panel, size_t words, const int32_t *packed, const int32_t *bias, size_t k, int32_t *greatest,
+                   setun_standing *out, const char *ahead, size_t lines) {
     size_t share = lines / ((k - 1) / GROUP + 1) + 1;
-    __m512i m0 = _mm512_set1_epi32(INT32_MIN), m1 = m0;
+    __m512i none = _mm512_set1_epi32(INT32_MIN);
+    front all = {{none, none}, {none, none}, {none, none}}, one;
     for (size_t j = 0, g; j < k; j += g, greatest += ROWS) {
         for (size_t l = 0; l < share && lines > 0; l++, lines--, ahead += 64) __builtin_prefetch(ahead, 0, 2);
         g = setun_group(k, GROUP, j);
-        scores[g](panel, quads, packed + j * 4 * quads, bias + j, greatest);
-        m0 = _mm512_max_epi32(m0, _mm512_loadu_si512(greatest));
-        m1 = _mm512_max_epi32(m1, _mm512_loadu_si512(greatest + 16));
+        score[g](panel, words, packed + j * words, bias + j, &one);
+        for (int h = 0; h < 2; h++) {
+            _mm512_storeu_si512(greatest + 16 * h, one.first[h]);
+            __mmask16 gt = _mm512_cmpgt_epi32_mask(one.first[h], all.first[h]);
+            all.second[h] = _mm512_max_epi32(_mm512_max_epi32(all.second[h], one.second[h]), _mm512_min_epi32(all.first[h], one.first[h]));
+            all.index[h] = _mm512_mask_add_epi32(all.index[h], gt, one.index[h], _mm512_set1_epi32((int)j));
+            all.first[h] = _mm512_max_epi32(all.first[h], one.first[h]);
+        }
     }
-    _mm512_storeu_si512(best, m0);
-    _mm512_storeu_si512(best + 16, m1);
+    memcpy(out->first, all.first, sizeof all.first);
+    memcpy(out->second, all.second, sizeof all.second);
+    memcpy(out->index, all.index, sizeof all.index);
+}
+
+static void groups8(const int32_t *panel, size_t words, const int32_t *packed, const int32_t *bias, size_t k, int32_t *greatest, setun_standing *out,
+                    const char *ahead, size_t lines) {
+    groups(scores[0], panel, words, packed, bias, k, greatest, out, ahead, lines);
+}
+
+static void groups16(const int32_t *panel, size_t words, const int32_t *packed, const int32_t *bias, size_t k, int32_t *greatest, setun_standing *out,
+                     const char *ahead, size_t lines) {
+    groups(scores[1], panel, words, packed, bias, k, greatest, out, ahead, lines);
 }
 
 /* The rows, one a bit, for which a group is to be scored again. */
@@ -181,4 +209,4 @@ static void settle(const float *x, size_t n, size_t d, const float *packed, cons
     if (q.length > 0) flush(&q);
 }
 
-const setun_screen setun_screen_vnni = {encode, biases, groups, count, settle};
+const setun_screen setun_screen_vnni = {{encode8, encode16}, biases, {groups8, groups16}, count, settle};

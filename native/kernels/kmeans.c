@@ -31,7 +31,7 @@ typedef struct job {
     float *packed;
     int64_t seats, block, blocks;
     int screens;
-    setun_coded coded;
+    setun_coded coded[SETUN_WIDTHS];
     int64_t next, changed, exact; /* shared: claimed with SETUN_CLAIM */
     int32_t status;
     double scale; /* POTENTIAL */
@@ -66,7 +66,7 @@ static size_t lay_out(const job *j, int64_t number, size_t each, seat *s) {
         if (a->weights) s->weight = take(&here, &at, k * sizeof(int64_t));
     }
     if (j->screens) {
-        size_t codes = j->isa->rows * 4 * j->coded.quads;
+        size_t codes = j->isa->rows * setun_words((size_t)a->d, SETUN_WIDE) * sizeof(int32_t);
         s->sieve.codes = take(&here, &at, codes);
         s->sieve.panel = take(&here, &at, codes);
         s->sieve.bias = take(&here, &at, (size_t)a->k * sizeof(int32_t));
@@ -164,7 +164,7 @@ static int32_t assign_block(job *j, seat *s, int64_t row, int64_t end, int64_t n
         const char *ahead = (const char *)(a->x + (size_t)(after < a->n ? after : 0) * d);
         int centred = a->unit || all || j->screens;
         if (centred) centre(j, s, row, n, 0);
-        int64_t scored = j->screens ? setun_screened(isa, &j->coded, &s->sieve, s->rows, n, d, j->packed, a->bias, (size_t)a->k, label, ahead, lines) : -1;
+        int64_t scored = j->screens ? setun_screened(isa, j->coded, &s->sieve, s->rows, n, d, j->packed, a->bias, (size_t)a->k, label, ahead, lines) : -1;
         if (scored < 0) {
             isa->panel(s->panel, centred ? s->rows : a->x + row * a->d, n, d, centred ? 0 : a->mean);
             isa->nearest(s->panel, d, j->packed, a->bias, (size_t)a->k, label, ahead, lines);
@@ -345,10 +345,9 @@ int32_t setun_op_kmeans(const setun_isa *isa, const setun_team *team, setun_kmea
         j.packed = take(&j, &at, (size_t)(a->k * a->d) * sizeof(float));
         j.screens = setun_screens(isa, (size_t)a->k, (size_t)a->d);
     }
-    if (j.screens) {
-        j.coded.quads = ((size_t)a->d + 3) / 4;
-        j.coded.packed = take(&j, &at, (size_t)a->k * 4 * j.coded.quads);
-        j.coded.offset = take(&j, &at, (size_t)a->k * sizeof(int32_t));
+    for (int w = 0; j.screens && w < SETUN_WIDTHS; w++) {
+        j.coded[w].packed = take(&j, &at, (size_t)a->k * setun_words((size_t)a->d, w) * sizeof(int32_t));
+        j.coded[w].offset = take(&j, &at, (size_t)a->k * sizeof(int32_t));
     }
     each = lay_out(&j, 0, 0, &s);
     if (!a->workspace) {
@@ -360,7 +359,8 @@ int32_t setun_op_kmeans(const setun_isa *isa, const setun_team *team, setun_kmea
     if (j.packed) pack(isa, a, j.packed);
     j.base += at;
     lay_out(&j, 0, each, &s);
-    if (j.screens) setun_code_centroids(isa, &j.coded, a->centroids, a->bias, (size_t)a->k, (size_t)a->d, s.sieve.codes);
+    for (int w = 0; j.screens && w < SETUN_WIDTHS; w++)
+        setun_code_centroids(isa, w, &j.coded[w], a->centroids, a->bias, (size_t)a->k, (size_t)a->d, s.sieve.codes);
 
     static int32_t (*const blocks[])(job *, seat *, int64_t, int64_t, int64_t) = {
         [SETUN_KMEANS_RANGE] = range_block,       [SETUN_KMEANS_MEAN] = mean_block,           [SETUN_KMEANS_ASSIGN] = assign_block,
