@@ -68,8 +68,8 @@ static void run_assign(const setun_kernel *k, int side, void *state) {
     expect(rc == SETUN_OK && a.changed == j->want_changed && same(a.labels, j->want_labels, j->n * sizeof *a.labels) &&
                same(sums, j->want_sums, all * sizeof *sums),
            k, REPORT " changed %ld, not %ld", REPORTED, (long)a.changed, (long)j->want_changed);
-    int screens = strncmp(k->name, "avx512vnni", 10) == 0 && j->k >= 72;
-    expect(screens ? a.exact <= (int64_t)(j->n * j->k) && (j->kind != NEAR || j->d < 64 || a.exact < (int64_t)(j->n * j->k))
+    int screens = strncmp(k->name, "avx512vnni", 10) == 0;
+    expect(screens ? a.exact <= (int64_t)(j->n * j->k) && (j->kind != NEAR || j->d < 64 || j->k < 100 || a.exact < (int64_t)(j->n * j->k))
                    : a.exact == (int64_t)(j->n * j->k),
            k, REPORT " %ld scores were exact", REPORTED, (long)a.exact);
     release(a.labels);
@@ -279,6 +279,33 @@ static void scores(void) {
             }
 }
 
+/* Rows that a screen in integers misjudges by nearly all that its bound allows: the first value makes the quantum 1, every other is .49 beside an integer, on
+ * the side of the centroid of signs. Its mirror image gains as much as it loses, and is behind by half a unit in truth. */
+static void doubt(size_t d, float reach) {
+    enum { N = 70, K = 100, WINNER = 80, RIVAL = 40 };
+    float *x = guarded(N * d * sizeof *x, 0), *mean = guarded(d * sizeof *mean, 0), *c = guarded(K * d * sizeof *c, 0), *bias = guarded(K * sizeof *bias, 0);
+    int32_t *labels = guarded(2 * N * sizeof *labels, 0);
+    int64_t *sums = guarded((K * d + 2 * K) * sizeof *sums, 0);
+    memset(sums, 0, (K * d + 2 * K) * sizeof *sums);
+    memset(mean, 0, d * sizeof *mean);
+    memset(c, 0, K * d * sizeof *c);
+    for (size_t p = 0; p < d; p++) {
+        c[WINNER * d + p] = p > 0 && next() % 4 ? -1 : 1;
+        c[RIVAL * d + p] = -c[WINNER * d + p];
+        for (size_t i = 0; i < N; i++) /* from one odd p to the next even one the integers cancel */
+            x[i * d + p] = p == 0 ? reach : c[WINNER * d + p] * ((p == d - 1 ? 0 : p % 2 ? 3.0f : -3.0f) + 0.49f);
+    }
+    for (size_t q = 0; q < K; q++) bias[q] = -4 * reach;
+    bias[WINNER] = 0;
+    bias[RIVAL] = 2 * naive_chain(0, x, c + WINNER * d, d) - 0.5f;
+    for (size_t i = 0; i < N; i++) labels[i] = 0, labels[N + i] = WINNER;
+    job j = {
+        .n = N, .d = d, .k = K, .kind = -3, .mode = LABELS, .labels = labels, .want_labels = labels + N, .sums = sums, .want_sums = sums, .want_changed = N};
+    j.a = (setun_kmeans){.step = SETUN_KMEANS_ASSIGN, .x = x, .n = N, .d = (int64_t)d, .k = K, .mean = mean, .centroids = c, .bias = bias};
+    each(SETUN_OP_KMEANS, run_assign, &j);
+    release(x), release(mean), release(c), release(bias), release(labels), release(sums);
+}
+
 /* ---- Failures ------------------------------------------------------------------------------------------------------ */
 
 static void run_refused(const setun_kernel *k, int side, void *state) {
@@ -410,6 +437,10 @@ void test_kmeans(void) {
     for (int kind = 0; kind < KMEANS_KINDS; kind++)
         for (size_t n = 1; n <= 40; n++) shape(n, 1 + n * 3 % 19, 1 + n * 5 % 37, kind, (int)(n % MODES));
     scores();
+    for (size_t d = 64; d <= 1024; d *= 2) { /* at the reach of either width */
+        doubt(d, 126.5f);
+        doubt(d, sqrtf(0x1p29f / (float)d) - 1);
+    }
     each(SETUN_OP_KMEANS, run_refused, NULL);
     float *x = vector(PLAIN, 1 << 20, 0);
     each(SETUN_OP_KMEANS, run_cancelled, x);
