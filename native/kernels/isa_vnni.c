@@ -15,15 +15,25 @@ enum { ROWS = 32, GROUP = 12 }; /* those of setun_isa_avx512vnni */
 
 INLINE __mmask16 first16(size_t n) { return (__mmask16)((1u << n) - 1); }
 
+static void lengths(float *out, const float *x, size_t n, size_t d) {
+    for (size_t r = 0; r < n; r++, x += d) {
+        __m512 sum = _mm512_setzero_ps();
+        for (size_t p = 0; p < d; p += 16) {
+            __m512 v = _mm512_maskz_loadu_ps(first16(d - p < 16 ? d - p : 16), x + p);
+            sum = _mm512_fmadd_ps(v, v, sum);
+        }
+        out[r] = _mm512_reduce_add_ps(sum);
+    }
+}
+
 /* Codes of `bytes` bytes each. */
-INLINE void encode(const size_t bytes, void *codes, const float *x, size_t d, float inverse, float quantum, float norms[2]) {
-    __m512 scale = _mm512_set1_ps(inverse), unit = _mm512_set1_ps(quantum), squares = _mm512_setzero_ps(), errors = squares;
+INLINE float encode(const size_t bytes, void *codes, const float *x, size_t d, float inverse, float quantum) {
+    __m512 scale = _mm512_set1_ps(inverse), unit = _mm512_set1_ps(quantum), errors = _mm512_setzero_ps();
     for (size_t p = 0; p < d; p += 16) {
         size_t left = d - p < 16 ? d - p : 16;
         __m512 v = _mm512_maskz_loadu_ps(first16(left), x + p);
         __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(v, scale));
         __m512 e = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(q), unit, v);
-        squares = _mm512_fmadd_ps(v, v, squares);
         errors = _mm512_fmadd_ps(e, e, errors);
         __mmask16 whole = first16((left + 4 / bytes - 1) & ~(4 / bytes - 1)); /* to the end of a word */
         if (bytes == 1)
@@ -31,12 +41,11 @@ INLINE void encode(const size_t bytes, void *codes, const float *x, size_t d, fl
         else
             _mm256_mask_storeu_epi16((int16_t *)codes + p, whole, _mm512_cvtepi32_epi16(q));
     }
-    norms[0] += _mm512_reduce_add_ps(squares);
-    norms[1] += _mm512_reduce_add_ps(errors);
+    return _mm512_reduce_add_ps(errors);
 }
 
-static void encode8(void *codes, const float *x, size_t d, float inverse, float quantum, float norms[2]) { encode(1, codes, x, d, inverse, quantum, norms); }
-static void encode16(void *codes, const float *x, size_t d, float inverse, float quantum, float norms[2]) { encode(2, codes, x, d, inverse, quantum, norms); }
+static float encode8(void *codes, const float *x, size_t d, float inverse, float quantum) { return encode(1, codes, x, d, inverse, quantum); }
+static float encode16(void *codes, const float *x, size_t d, float inverse, float quantum) { return encode(2, codes, x, d, inverse, quantum); }
 
 static void biases(int32_t *out, const float *bias, const int32_t *offset, size_t k, float inverse) {
     for (size_t j = 0; j < k; j += 16) {
@@ -209,4 +218,4 @@ static void settle(const float *x, size_t n, size_t d, const float *packed, cons
     if (q.length > 0) flush(&q);
 }
 
-const setun_screen setun_screen_vnni = {{encode8, encode16}, biases, {groups8, groups16}, count, settle};
+const setun_screen setun_screen_vnni = {lengths, {encode8, encode16}, biases, {groups8, groups16}, count, settle};

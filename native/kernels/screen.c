@@ -16,20 +16,26 @@ static double greater(double a, double b) { return a > b ? a : b; }
 /* An upper bound of the root of a sum of n squares added in float32, each term with at most n + 3 roundings of 2^-24. */
 static double root(float sum, size_t n) { return sqrt((double)sum * (1 + (double)(n + 32) * 0x1p-23)) + (double)n * TINY_SQUARES; }
 
+/* The quantum of n rows whose greatest norm is given: 8 bits hold the greatest value, a sum of products of 16 bits the product of the norms. */
+static float quantum_of(const setun_isa *isa, int width, const float *x, size_t n, double norm) {
+    return width == SETUN_NARROW ? setun_float(isa->abs_max(x, n)) / 126.5f : (float)(norm / 23000); /* (23000 + sqrt(2^14)/2)^2 < 2^29 */
+}
+
 void setun_code_centroids(const setun_isa *isa, int width, setun_coded *out, const float *centroids, const float *bias, size_t k, size_t d, int32_t *scratch) {
-    float reach = setun_float(isa->abs_max(centroids, k * d)), most = (float)sqrt(BIAS_ROOM / (double)d) - 1;
     out->words = setun_words(d, width);
-    out->top = width == SETUN_NARROW ? 126.5f : most < 32766 ? most : 32766;
-    out->quantum = reach > 0x1p-100f ? reach / out->top : 0x1p-120f;
     out->norm = out->error = 0;
     out->bias = (double)setun_float(isa->abs_max(bias, k));
+    for (size_t j = 0; j < k; j++) {
+        float square;
+        isa->screen->lengths(&square, centroids + j * d, 1, d);
+        out->norm = greater(out->norm, root(square, d));
+    }
+    out->quantum = quantum_of(isa, width, centroids, k * d, out->norm);
+    if (!(out->quantum > 0x1p-100f)) out->quantum = 0x1p-100f;
     for (size_t j = 0, g; j < k; j += g) {
         g = setun_group(k, isa->group, j);
         for (size_t c = 0; c < g; c++) {
-            float norms[2] = {0, 0};
-            isa->screen->encode[width](scratch, centroids + (j + c) * d, d, 1 / out->quantum, out->quantum, norms);
-            out->norm = greater(out->norm, root(norms[0], d));
-            out->error = greater(out->error, root(norms[1], d));
+            out->error = greater(out->error, root(isa->screen->encode[width](scratch, centroids + (j + c) * d, d, 1 / out->quantum, out->quantum), d));
             int32_t sum = 0, *to = out->packed + j * out->words + c;
             int8_t *code = (int8_t *)scratch;
             for (size_t i = 0; width == SETUN_NARROW && i < 4 * out->words; i++) sum += code[i] = (int8_t)(code[i] ^ -128);
@@ -39,9 +45,9 @@ void setun_code_centroids(const setun_isa *isa, int width, setun_coded *out, con
     }
 }
 
-/* The score, in units of the two quanta, below which a centroid cannot be the nearest one of a row whose greatest score is best. */
-static int32_t least_score(const setun_coded *coded, double unit, int32_t best, const float norms[2], size_t d) {
-    double x = root(norms[0], d), error = root(norms[1], d);
+/* The score, in units of the two quanta, below which a centroid cannot be the nearest one of a row whose greatest score is best; x and error are at least its
+ * norm and that of what its codes leave. */
+static int32_t least_score(const setun_coded *coded, double unit, int32_t best, double x, double error, size_t d) {
     double codes = error * coded->norm + (x + error) * coded->error;                                      /* (x - x^).c + x^.(c - c^) */
     double chain = (double)(d + 2) * 0x1.04p-24 * (coded->bias + x * coded->norm) + (double)d * 0x1p-149; /* the canonical chain's roundings */
     double width = 2 * ((codes + chain + coded->bias * 0x1p-22) / unit + 0.51) * (1 + 0x1p-40);           /* and the bias's */
@@ -54,20 +60,21 @@ static int32_t least_score(const setun_coded *coded, double unit, int32_t best, 
 static int64_t score(const setun_isa *isa, int width, const setun_coded *coded, setun_sieve *s, const float *x, size_t n, size_t d, const float *bias, size_t k,
                      int32_t *label, int32_t *least, const char *ahead, size_t lines) {
     const setun_screen *screen = isa->screen;
-    float reach = setun_float(isa->abs_max(x, n * d));
+    float squares[SETUN_MAX_ROWS];
+    double norm[SETUN_MAX_ROWS], error[SETUN_MAX_ROWS], longest = 0;
+    screen->lengths(squares, x, n, d);
+    for (size_t r = 0; r < n; r++) longest = greater(longest, norm[r] = root(squares[r], d));
     double room = coded->bias / (BIAS_ROOM * (double)coded->quantum); /* rows much shorter than the centroids: the bias still has to fit */
-    float quantum = (float)greater((double)(reach / coded->top), room * (1 + 0x1p-20));
+    float quantum = (float)greater((double)quantum_of(isa, width, x, n * d, longest), room * (1 + 0x1p-20));
     double unit = (double)quantum * (double)coded->quantum;
     if (!(quantum > 0x1p-100f && unit > 0x1p-100 && unit < 0x1p100)) return -1;
-
-    float norms[SETUN_MAX_ROWS][2] = {{0}};
-    for (size_t r = 0; r < n; r++) screen->encode[width](s->codes + r * coded->words, x + r * d, d, 1 / quantum, quantum, norms[r]);
+    for (size_t r = 0; r < n; r++) error[r] = root(screen->encode[width](s->codes + r * coded->words, x + r * d, d, 1 / quantum, quantum), d);
     isa->panel((float *)s->panel, (const float *)s->codes, n, coded->words, 0); /* words move like floats */
     screen->biases(s->bias, bias, coded->offset, k, (float)(1 / unit));
     setun_standing now;
     screen->groups[width](s->panel, coded->words, coded->packed, s->bias, k, s->greatest, &now, ahead, lines);
     for (size_t r = 0; r < isa->rows; r++) {
-        least[r] = r < n ? least_score(coded, unit, now.first[r], norms[r], d) : INT32_MAX;
+        least[r] = r < n ? least_score(coded, unit, now.first[r], norm[r], error[r], d) : INT32_MAX;
         if (r < n) label[r] = now.index[r];
         if (now.second[r] < least[r]) least[r] = INT32_MAX; /* there is one candidate */
     }

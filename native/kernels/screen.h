@@ -21,9 +21,11 @@ typedef struct setun_standing {
 
 /* What an instruction set has to provide. Rows of a panel and groups of centroids are those of the setun_isa that it belongs to. */
 struct setun_screen {
-    /* q = rint(x[p] * inverse); the code is q + 128 if narrow, q if wide, for p < d, and that of 0 from there to the end of the word. norms[0] += x[p]^2,
-     * norms[1] += (x[p] - q*quantum)^2, in float32 and in any order. */
-    void (*encode[SETUN_WIDTHS])(void *codes, const float *x, size_t d, float inverse, float quantum, float norms[2]);
+    /* out[r] = the sum of x[r*d + p]^2, in float32 and in any order. */
+    void (*lengths)(float *out, const float *x, size_t n, size_t d);
+    /* q = rint(x[p] * inverse); the code is q + 128 if narrow, q if wide, for p < d, and that of 0 from there to the end of the word. Returns the sum of
+     * (x[p] - q*quantum)^2, in float32 and in any order. */
+    float (*encode[SETUN_WIDTHS])(void *codes, const float *x, size_t d, float inverse, float quantum);
     /* out[j] = rint(bias[j] * inverse) - offset[j]. */
     void (*biases)(int32_t *out, const float *bias, const int32_t *offset, size_t k, float inverse);
     /* greatest[g*rows + r] = the greatest over the centroids j of group g of bias[j] + the sum over w < words of the products of the codes in panel[w*rows + r]
@@ -46,7 +48,6 @@ typedef struct setun_coded {
     size_t words;       /* of a row */
     int32_t *packed;    /* k*words */
     int32_t *offset;    /* k: what the points' offset adds to a score */
-    float top;          /* no value times its quantum's inverse exceeds it */
     float quantum;      /* of every centroid */
     double norm, error; /* the greatest ||c||, ||c - its codes||, at least */
     double bias;        /* the greatest |bias| */
