@@ -4,6 +4,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/setun-compute/setun/backends"
@@ -20,6 +21,9 @@ type KMeansOptions struct {
 	Weights   []float32 // one a point, finite and >= 0; nil: all 1
 	Distance  Distance  // L2 unless said
 	Batch     int       // points of a mini-batch, drawn by Seed; 0: every iteration takes all points
+	// SkipNonFinite leaves points with a NaN or an infinity out, instead of refusing them: they get label −1 and count nowhere, and the others are clustered as if they were all
+	// there is, bit for bit. When there are such points the others are copied, with their weights.
+	SkipNonFinite bool
 	// Progress is called after each iteration with the number of points that changed their cluster.
 	Progress func(iteration int, changed int64)
 }
@@ -36,12 +40,13 @@ const (
 // Clustering is the result of KMeans.
 type Clustering struct {
 	K, Dim     int
-	Labels     []int32   // the cluster of each point
+	Labels     []int32   // the cluster of each point; −1 for one that was left out
 	Centroids  []float32 // K rows of Dim values
 	Counts     []int64   // points of each cluster
 	Inertia    float64   // Σ weight·‖point − centroid‖²
 	Iterations int
 	Converged  bool // stopped by Tol or because no label changed
+	Skipped    int  // points left out by SkipNonFinite
 }
 
 // KMeans clusters len(points)/dim points of dim values by Lloyd's algorithm, from k-means++ or given centroids, under squared Euclidean distance or cosine. dst is used
@@ -50,14 +55,68 @@ type Clustering struct {
 // With Batch every iteration labels a sample of the points, drawn with replacement, and each centroid is the mean of all that it was ever given (Sculley, WWW 2010): a
 // fraction of the work for nearly the same inertia. It stops when ten batches in a row move the centroids less than Tol says. Empty clusters stay where they are.
 //
-// Labels, inertia and counts belong to the centroids returned. Errors: ErrArgument, ErrShape, ErrNonFinite naming row and column, ErrRange for
+// Labels, inertia and counts belong to the centroids returned. Errors: ErrArgument, ErrShape, ErrNonFinite naming row and column (see SkipNonFinite), ErrRange for
 // values whose scores could overflow, or ctx's error within one iteration of its end. Deterministic for a seed: the same bits on every kernel.
 func (rt *Runtime) KMeans(ctx context.Context, dst *Clustering, points []float32, dim int, o KMeansOptions) (*Clustering, error) {
 	return rt.kmeans(given(ctx), 0, dst, points, dim, o)
 }
 
 // kmeans is KMeans without the arms of a bit mask.
+// kmeans clusters with the arms that without does not name, and leaves points out when it may.
 func (rt *Runtime) kmeans(ctx context.Context, without uint64, dst *Clustering, points []float32, dim int, o KMeansOptions) (*Clustering, error) {
+	dst, err := rt.kmeansAll(ctx, without, dst, points, dim, o)
+	if !o.SkipNonFinite || !errors.Is(err, ErrNonFinite) {
+		return dst, err
+	}
+	n := len(points) / dim
+	good := make([]float32, 0, len(points))
+	weights := o.Weights
+	if weights != nil {
+		weights = make([]float32, 0, n)
+	}
+	for i := range n {
+		if !finite(points[i*dim:][:dim]) {
+			continue
+		}
+		good = append(good, points[i*dim:][:dim]...)
+		if weights != nil {
+			weights = append(weights, o.Weights[i])
+		}
+	}
+	left := len(good) / dim
+	if left == n {
+		return dst, err // it was something else
+	}
+	if left < o.K {
+		return dst, backends.Fail(ErrArgument, backends.OpKMeans, fmt.Sprintf("%dx%d k=%d", n, dim, o.K), "only %d points have no NaN and no infinity", left)
+	}
+	o.Weights = weights
+	if dst, err = rt.kmeansAll(ctx, without, dst, good, dim, o); err != nil {
+		return dst, err
+	}
+	dst.Skipped = n - left
+	dst.Labels = append(dst.Labels, make([]int32, dst.Skipped)...)
+	for i := n - 1; i >= 0; i-- { // from behind: no label moves down
+		if !finite(points[i*dim:][:dim]) {
+			dst.Labels[i] = -1
+			continue
+		}
+		left--
+		dst.Labels[i] = dst.Labels[left]
+	}
+	return dst, nil
+}
+
+func finite(x []float32) bool {
+	for _, v := range x {
+		if v-v != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (rt *Runtime) kmeansAll(ctx context.Context, without uint64, dst *Clustering, points []float32, dim int, o KMeansOptions) (*Clustering, error) {
 	if o.MaxIter == 0 {
 		o.MaxIter = 300 // scikit-learn's default
 	}
@@ -77,7 +136,7 @@ func (rt *Runtime) kmeans(ctx context.Context, without uint64, dst *Clustering, 
 	if dst == nil {
 		dst = new(Clustering)
 	}
-	dst.K, dst.Dim = a.K, a.D
+	dst.K, dst.Dim, dst.Skipped = a.K, a.D, 0
 	dst.Labels, dst.Centroids, dst.Counts = sized(dst.Labels, a.N), sized(dst.Centroids, a.K*a.D), sized(dst.Counts, a.K)
 	a.Labels, a.Centroids, a.Counts = dst.Labels, dst.Centroids, dst.Counts
 	s := dispatch.KMeans(a.N, a.D, a.K)

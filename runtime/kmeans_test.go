@@ -194,3 +194,65 @@ func TestTwentyMillionEqualRowsCountRight(t *testing.T) {
 		t.Errorf("counts %v, centroids %v, inertia %v, %v", c.Counts, c.Centroids, c.Inertia, err)
 	}
 }
+
+func TestSkippedPointsCountNowhere(t *testing.T) {
+	const n, dim, k = 3000, 5, 9
+	x := blobs(rand.New(rand.NewPCG(20, 21)), n, dim, k, 2, 10)
+	weights := make([]float32, n)
+	var good, goodWeights []float32
+	bad := map[int]float32{0: float32(math.NaN()), 7: float32(math.Inf(1)), 8: float32(math.Inf(-1)), 1500: float32(math.NaN()), n - 1: float32(math.NaN())}
+	for i := range n {
+		weights[i] = float32(i%7) + 0.5
+		if v, is := bad[i]; is {
+			x[i*dim+i%dim] = v
+			continue
+		}
+		good, goodWeights = append(good, x[i*dim:][:dim]...), append(goodWeights, weights[i])
+	}
+	for _, option := range []Option{WithoutNative(), libraries(t)} {
+		rt := open(t, option)
+		for _, o := range []KMeansOptions{{K: k}, {K: k, Weights: weights}, {K: k, Batch: 200, MaxIter: 30}, {K: k, Distance: Cosine}, {K: k, Centroids: good[:k*dim]}} {
+			clean := o
+			if o.Weights != nil {
+				clean.Weights = goodWeights
+			}
+			want, err := rt.KMeans(context.Background(), nil, good, dim, clean)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := rt.KMeans(context.Background(), nil, x, dim, o); !errors.Is(err, ErrNonFinite) {
+				t.Fatalf("%+v: %v", o, err)
+			}
+			o.SkipNonFinite = true
+			got, err := rt.KMeans(context.Background(), nil, x, dim, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Skipped != len(bad) || want.Skipped != 0 || len(got.Labels) != n {
+				t.Fatalf("%d skipped, %d labels", got.Skipped, len(got.Labels))
+			}
+			var labels []int32
+			for i, l := range got.Labels {
+				if _, is := bad[i]; is != (l == -1) {
+					t.Fatalf("point %d has label %d", i, l)
+				} else if !is {
+					labels = append(labels, l)
+				}
+			}
+			if !slices.Equal(labels, want.Labels) || !slices.Equal(got.Centroids, want.Centroids) || !slices.Equal(got.Counts, want.Counts) || got.Inertia != want.Inertia || got.Iterations != want.Iterations {
+				t.Errorf("%+v: not the clustering of the other points", o)
+			}
+			if again, err := rt.KMeans(context.Background(), got, good, dim, clean); err != nil || again.Skipped != 0 || len(again.Labels) != n-len(bad) {
+				t.Errorf("used again: %v, %d skipped, %d labels", err, again.Skipped, len(again.Labels))
+			}
+		}
+		o := KMeansOptions{K: 2, SkipNonFinite: true}
+		if _, err := rt.KMeans(context.Background(), nil, []float32{1, float32(math.NaN()), float32(math.NaN())}, 1, o); !errors.Is(err, ErrArgument) {
+			t.Errorf("one point is left for two clusters: %v", err)
+		}
+		o.Centroids = []float32{float32(math.NaN()), 1}
+		if _, err := rt.KMeans(context.Background(), nil, []float32{1, 2, 3}, 1, o); !errors.Is(err, ErrNonFinite) {
+			t.Errorf("a centroid that is NaN: %v", err)
+		}
+	}
+}
