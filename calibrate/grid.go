@@ -58,7 +58,8 @@ func grid(op backends.Op, quick bool) []job {
 		for _, n := range sizes(4, top, step) {
 			add(n, quant.Options{})
 		}
-		for _, n := range sizes(8, top-2, 4*step) {
+		for e := top - 2; e >= 8; e -= 4 * step { // the largest of all: groups pay for threads later than one scale, and a profile that has not seen it has to guess
+			n := 1 << e
 			add(n, quant.Options{Format: quant.Bits2})
 			add(n, quant.Options{Group: 128})
 			add(n, quant.Options{Rule: quant.LeastSquares})
