@@ -3,14 +3,19 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/quant"
 )
 
 // KMeansMany clusters many problems in one call: problems[i] holds points of dim values, and all have the same options. Small problems do not pay for threads
@@ -31,15 +36,140 @@ func (rt *Runtime) KMeansMany(ctx context.Context, dst []*Clustering, problems [
 		dst = make([]*Clustering, len(problems))
 	}
 	o.Progress = nil
-	ctx, cancel := context.WithCancel(given(ctx))
+	err := shared(given(ctx), len(problems), func(ctx context.Context, i int) (err error) {
+		if dst[i], err = rt.kmeans(ctx, rt.threaded[backends.OpKMeans], dst[i], problems[i], dim, o); err != nil {
+			err = fmt.Errorf("problem %d: %w", i, err)
+		}
+		return err
+	})
+	return dst, err
+}
+
+// QuantizeMany quantizes a list of tensors in one call, all with the same options: dst[i], allocated when nil, is what Quantize would make of tensors[i], bit for bit; dst itself is
+// allocated when nil, or must be as long as tensors. Tensors of up to a million values have a thread each, as many at once as Go may use processors, larger ones
+// all threads one after the other.
+//
+// When a tensor fails the others stop; the error names it, and results are unspecified then. Errors otherwise as for Quantize.
+func (rt *Runtime) QuantizeMany(ctx context.Context, dst []*quant.Tensor, tensors [][]float32, opts quant.Options) ([]*quant.Tensor, error) {
+	if dst != nil && len(dst) != len(tensors) {
+		return dst, backends.Fail(ErrShape, backends.OpQuantize, fmt.Sprintf("%d tensors", len(tensors)), "dst has %d results", len(dst))
+	}
+	if dst == nil {
+		dst = make([]*quant.Tensor, len(tensors))
+	}
+	err := rt.list(given(ctx), backends.OpQuantize, tensors, func(ctx context.Context, without uint64, i int) (err error) {
+		dst[i], err = rt.quantize(ctx, without, dst[i], tensors[i], opts)
+		return err
+	})
+	return dst, err
+}
+
+// ConstrainMany projects each step of a list on the ball of its own radius in one call: dst[i] and norms[i] are what Constrain would return for steps[i] and radii[i], bit for bit.
+// dst is allocated when nil, or must be as long as steps, as radii must; its slices are allocated when nil and may be the steps themselves. Steps share the threads as
+// tensors do in QuantizeMany.
+//
+// A list that does not fit, a radius that is negative or NaN, or a dst that overlaps another step is refused before anything is written. When a step turns out to hold a NaN or an
+// infinity, or ctx ends, the others stop: each has been constrained completely or not at all, and norms[i] is NaN where it has not. Errors name the step; otherwise as for Constrain.
+func (rt *Runtime) ConstrainMany(ctx context.Context, dst, steps [][]float32, radii []float64) (out [][]float32, norms []float64, err error) {
+	shape := fmt.Sprintf("%d steps", len(steps))
+	switch {
+	case dst != nil && len(dst) != len(steps):
+		return dst, nil, backends.Fail(ErrShape, backends.OpConstrain, shape, "dst has %d results", len(dst))
+	case len(radii) != len(steps):
+		return dst, nil, backends.Fail(ErrShape, backends.OpConstrain, shape, "%d radii", len(radii))
+	}
+	if dst == nil {
+		dst = make([][]float32, len(steps))
+	}
+	norms = make([]float64, len(steps))
+	for i, x := range steps {
+		if dst[i] == nil {
+			dst[i] = make([]float32, len(x))
+		}
+		if err := (&backends.Constrain{X: x, Dst: dst[i], Radius: radii[i]}).Check(); err != nil {
+			return dst, nil, fmt.Errorf("tensor %d: %w", i, err)
+		}
+		norms[i] = math.NaN()
+	}
+	if overlap(dst, steps) {
+		return dst, nil, backends.Fail(ErrAlias, backends.OpConstrain, shape, "a dst overlaps another one or another's step")
+	}
+	err = rt.list(given(ctx), backends.OpConstrain, steps, func(ctx context.Context, without uint64, i int) error {
+		_, norm, err := rt.constrain(ctx, without, dst[i], steps[i], radii[i])
+		if err == nil {
+			norms[i] = norm
+		}
+		return err
+	})
+	return dst, norms, err
+}
+
+// overlap says whether a dst shares memory with another dst or with another's step.
+func overlap(dst, steps [][]float32) bool {
+	type span struct {
+		from, to uintptr
+		written  bool
+	}
+	var spans []span
+	add := func(x []float32, written bool) {
+		if len(x) > 0 {
+			from := uintptr(unsafe.Pointer(unsafe.SliceData(x)))
+			spans = append(spans, span{from, from + 4*uintptr(len(x)), written})
+		}
+	}
+	for i, x := range steps {
+		if add(dst[i], true); unsafe.SliceData(x) != unsafe.SliceData(dst[i]) { // in place they are one
+			add(x, false)
+		}
+	}
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	var read, written uintptr // the ends of those before
+	for _, s := range spans {
+		switch {
+		case s.from < written || s.written && s.from < read:
+			return true
+		case s.written:
+			written = s.to
+		default:
+			read = max(read, s.to)
+		}
+	}
+	return false
+}
+
+// whole is the length from which a tensor of a list has all threads to itself.
+const whole = 1 << 20
+
+// list does work for every tensor of a list: for large ones one after the other, for the rest side by side without the arms that have threads of their own.
+func (rt *Runtime) list(ctx context.Context, op backends.Op, tensors [][]float32, work func(ctx context.Context, without uint64, i int) error) error {
+	named := func(ctx context.Context, without uint64, i int) error {
+		if err := work(ctx, without, i); err != nil {
+			return fmt.Errorf("tensor %d: %w", i, err)
+		}
+		return nil
+	}
+	small := make([]int, 0, len(tensors))
+	for i, x := range tensors {
+		if len(x) <= whole {
+			small = append(small, i)
+		} else if err := named(ctx, 0, i); err != nil {
+			return err
+		}
+	}
+	return shared(ctx, len(small), func(_ context.Context, i int) error { return named(ctx, rt.threaded[op], small[i]) })
+}
+
+// shared does work for 0 to n−1 on as many goroutines as Go may use processors. When one fails the others stop; the error is that of the first that failed by itself.
+func shared(outer context.Context, n int, work func(ctx context.Context, i int) error) error {
+	ctx, cancel := context.WithCancel(outer)
 	defer cancel()
-	errs := make([]error, len(problems))
+	errs := make([]error, n)
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(problems)) {
+	for range min(runtime.GOMAXPROCS(0), n) {
 		workers.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(problems); i = int(next.Add(1)) - 1 {
-				if dst[i], errs[i] = rt.kmeans(ctx, rt.threaded[backends.OpKMeans], dst[i], problems[i], dim, o); errs[i] != nil {
+			for i := int(next.Add(1)) - 1; i < n && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				if errs[i] = work(ctx, i); errs[i] != nil {
 					cancel()
 					return
 				}
@@ -48,10 +178,13 @@ func (rt *Runtime) KMeansMany(ctx context.Context, dst []*Clustering, problems [
 	}
 	workers.Wait()
 	var first error
-	for i, err := range errs {
+	for _, err := range errs {
 		if err != nil && (first == nil || errors.Is(first, context.Canceled)) { // one that was only told to stop is not the cause
-			first = fmt.Errorf("problem %d: %w", i, err)
+			first = err
 		}
 	}
-	return dst, first
+	if first == nil {
+		first = outer.Err()
+	}
+	return first
 }

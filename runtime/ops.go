@@ -33,7 +33,11 @@ func (rt *Runtime) Quantize(dst *quant.Tensor, x []float32, opts quant.Options) 
 
 // QuantizeContext is Quantize that stops with ctx's error when ctx ends; dst is unspecified then. It looks about once a million values.
 func (rt *Runtime) QuantizeContext(ctx context.Context, dst *quant.Tensor, x []float32, opts quant.Options) (*quant.Tensor, error) {
-	ctx = given(ctx)
+	return rt.quantize(given(ctx), 0, dst, x, opts)
+}
+
+// quantize is QuantizeContext without the arms of a bit mask.
+func (rt *Runtime) quantize(ctx context.Context, without uint64, dst *quant.Tensor, x []float32, opts quant.Options) (*quant.Tensor, error) {
 	o, err := backends.CheckQuantize(x, opts)
 	if err == nil {
 		err = ctx.Err() // an ended context stops the shortest call too
@@ -49,7 +53,7 @@ func (rt *Runtime) QuantizeContext(ctx context.Context, dst *quant.Tensor, x []f
 	a := quantizeArgs.Get().(*backends.Quantize)
 	*a = backends.Quantize{X: x, Rule: o.Rule, Seed: o.Seed, Dst: dst, Cancel: flag}
 	s := dispatch.Quantize(len(x), o)
-	err = run(rt, &s, a, doQuantize, once)
+	err = runWithout(rt, without, &s, a, doQuantize, once)
 	stop()
 	*a = backends.Quantize{}
 	quantizeArgs.Put(a)
@@ -68,7 +72,11 @@ func (rt *Runtime) Constrain(dst, x []float32, radius float64) (out []float32, n
 
 // ConstrainContext is Constrain that stops with ctx's error when ctx ends while the norm is summed; nothing has been written then.
 func (rt *Runtime) ConstrainContext(ctx context.Context, dst, x []float32, radius float64) (out []float32, norm float64, err error) {
-	ctx = given(ctx)
+	return rt.constrain(given(ctx), 0, dst, x, radius)
+}
+
+// constrain is ConstrainContext without the arms of a bit mask.
+func (rt *Runtime) constrain(ctx context.Context, without uint64, dst, x []float32, radius float64) (out []float32, norm float64, err error) {
 	if dst == nil {
 		dst = make([]float32, len(x))
 	}
@@ -81,7 +89,7 @@ func (rt *Runtime) ConstrainContext(ctx context.Context, dst, x []float32, radiu
 		flag, stop := watch(ctx)
 		a.Cancel = flag
 		s := dispatch.Vector(backends.OpConstrain, len(x))
-		err = finished(ctx, run(rt, &s, a, doConstrain, once))
+		err = finished(ctx, runWithout(rt, without, &s, a, doConstrain, once))
 		norm = a.Norm
 		stop()
 	}
