@@ -22,7 +22,8 @@ type KMeansOptions struct {
 	Distance  Distance  // L2 unless said
 	Batch     int       // points of a mini-batch, drawn by Seed; 0: every iteration takes all points
 	// SkipNonFinite leaves points with a NaN or an infinity out, instead of refusing them: they get label −1 and count nowhere, and the others are clustered as if they were all
-	// there is, bit for bit. When there are such points the others are copied, with their weights.
+	// there is, bit for bit. When there are such points the others are copied, with their weights:
+	// 4·n·(dim+1) bytes more. An error that names a row counts the others alone.
 	SkipNonFinite bool
 	// Progress is called after each iteration with the number of points that changed their cluster.
 	Progress func(iteration int, changed int64)
@@ -61,8 +62,7 @@ func (rt *Runtime) KMeans(ctx context.Context, dst *Clustering, points []float32
 	return rt.kmeans(given(ctx), 0, dst, points, dim, o)
 }
 
-// kmeans is KMeans without the arms of a bit mask.
-// kmeans clusters with the arms that without does not name, and leaves points out when it may.
+// kmeans clusters without the arms of a bit mask, and leaves points out when it may.
 func (rt *Runtime) kmeans(ctx context.Context, without uint64, dst *Clustering, points []float32, dim int, o KMeansOptions) (*Clustering, error) {
 	dst, err := rt.kmeansAll(ctx, without, dst, points, dim, o)
 	if !o.SkipNonFinite || !errors.Is(err, ErrNonFinite) {
@@ -92,7 +92,7 @@ func (rt *Runtime) kmeans(ctx context.Context, without uint64, dst *Clustering, 
 	}
 	o.Weights = weights
 	if dst, err = rt.kmeansAll(ctx, without, dst, good, dim, o); err != nil {
-		return dst, err
+		return dst, fmt.Errorf("rows counted without the %d that were left out: %w", n-left, err)
 	}
 	dst.Skipped = n - left
 	dst.Labels = append(dst.Labels, make([]int32, dst.Skipped)...)

@@ -35,6 +35,9 @@ func (rt *Runtime) KMeansMany(ctx context.Context, dst []*Clustering, problems [
 	if dst == nil {
 		dst = make([]*Clustering, len(problems))
 	}
+	if twice(dst) {
+		return dst, backends.Fail(ErrAlias, backends.OpKMeans, shape, "a result is in dst twice")
+	}
 	o.Progress = nil
 	err := shared(given(ctx), len(problems), func(ctx context.Context, i int) (err error) {
 		if dst[i], err = rt.kmeans(ctx, rt.threaded[backends.OpKMeans], dst[i], problems[i], dim, o); err != nil {
@@ -56,6 +59,9 @@ func (rt *Runtime) QuantizeMany(ctx context.Context, dst []*quant.Tensor, tensor
 	}
 	if dst == nil {
 		dst = make([]*quant.Tensor, len(tensors))
+	}
+	if twice(dst) {
+		return dst, backends.Fail(ErrAlias, backends.OpQuantize, fmt.Sprintf("%d tensors", len(tensors)), "a result is in dst twice")
 	}
 	err := rt.list(given(ctx), backends.OpQuantize, tensors, func(ctx context.Context, without uint64, i int) (err error) {
 		dst[i], err = rt.quantize(ctx, without, dst[i], tensors[i], opts)
@@ -102,6 +108,18 @@ func (rt *Runtime) ConstrainMany(ctx context.Context, dst, steps [][]float32, ra
 		return err
 	})
 	return dst, norms, err
+}
+
+// twice says whether a pointer other than nil is in the list more than once.
+func twice[T any](list []*T) bool {
+	seen := make(map[*T]bool, len(list))
+	for _, p := range list {
+		if p != nil && seen[p] {
+			return true
+		}
+		seen[p] = true
+	}
+	return false
 }
 
 // overlap says whether a dst shares memory with another dst or with another's step.

@@ -89,6 +89,10 @@ func TestListsRefuseWhatDoesNotFit(t *testing.T) {
 	if _, err := rt.QuantizeMany(ctx, make([]*quant.Tensor, 1), [][]float32{x, x}, quant.Options{}); !errors.Is(err, ErrShape) {
 		t.Errorf("a short dst: %v", err)
 	}
+	q := new(quant.Tensor)
+	if _, err := rt.QuantizeMany(ctx, []*quant.Tensor{q, nil, q}, [][]float32{x, x, x}, quant.Options{}); !errors.Is(err, ErrAlias) {
+		t.Errorf("a result twice: %v", err)
+	}
 	for name, c := range map[string]struct {
 		dst, steps [][]float32
 		radii      []float64

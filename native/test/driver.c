@@ -140,6 +140,29 @@ float *vector(int kind, size_t n, size_t offset) {
     return x;
 }
 
+/* ---- No memory ---------------------------------------------------------------------------------------------------- */
+
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+/* The library takes this one: symbols of the program come first. */
+extern void *__libc_malloc(size_t bytes);
+static int no_memory;
+__attribute__((visibility("default"))) void *malloc(size_t bytes) { return no_memory ? NULL : __libc_malloc(bytes); }
+
+/* A library that gets no memory says so, and works once there is some. */
+static int opens_without_memory(void) {
+    char text[100] = "";
+    setun_ctx *opened = NULL;
+    no_memory = 1;
+    int32_t rc = table->open(&opened, text, sizeof text);
+    no_memory = 0;
+    if (rc == SETUN_ENOMEM && !opened && text[0]) return 1;
+    printf("MISMATCH open without memory: rc=%d, %s\n", rc, text);
+    return 0;
+}
+#else
+static int opens_without_memory(void) { return 1; } /* the sanitizer's malloc is not ours to replace */
+#endif
+
 /* ---- Main --------------------------------------------------------------------------------------------------------- */
 
 int main(int argc, char **argv) {
@@ -153,6 +176,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     char message[100] = "";
+    if (table->open && !opens_without_memory()) return 1;
     if (table->open && table->open(&context, message, sizeof message) != SETUN_OK) {
         printf("open failed: %s\n", message);
         return 1;
