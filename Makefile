@@ -6,13 +6,14 @@ BUILD := native/build/release
 # Shows what ran and what was skipped; the whole output is in build/.
 SHOW := { grep -E '^(ok|FAIL|panic|\?|---|    --- (FAIL|SKIP)|.*(_test\.go|conform\.go):[0-9]+:|[0-9]+ cases)' || test $$? -eq 1; }
 
-.PHONY: usage setup native run test lint test-native test-go test-pure test-race test-variants bench clean
+.PHONY: usage setup native run test lint test-native test-go test-pure test-race test-variants test-asan test-ubsan test-tsan bench clean
 usage:
 	@echo "make run      set up, build, calibrate, take the tour"
 	@echo "make test     everything: lint, C tests, Go tests with and without native code, race detector, every ISA level"
 	@echo "make native   build the native libraries and install them to $(DATA)"
 	@echo "make bench    measure the call path, compare with other software (build/bench/)"
 	@echo "make lint | test-native | test-go | test-pure | test-race | test-variants   parts of make test"
+	@echo "make test-asan | test-ubsan | test-tsan   the C tests under a sanitizer, some minutes each"
 
 setup:
 	@native/setup.sh
@@ -71,6 +72,15 @@ bench: native
 	go test -run '^$$' -bench . ./backends/cpu
 	@if [ "$$(go env GOARCH)" = amd64 ]; then echo "with GOEXPERIMENT=simd:"; GOEXPERIMENT=simd go test -run '^$$' -bench Assign ./backends/cpu; fi
 	go run ./bench
+
+# The C tests under a sanitizer; minutes each, so not part of `make test`.
+test-asan: SANITIZE = address
+test-ubsan: SANITIZE = undefined
+test-tsan: SANITIZE = thread
+test-asan test-ubsan test-tsan: | build
+	cmake -S . -B build/$@ -DSETUN_SANITIZE=$(SANITIZE) -DCMAKE_BUILD_TYPE=Release >build/$@.log && cmake --build build/$@ >>build/$@.log || { cat build/$@.log; exit 1; }
+	@build/$@/test_simd_c | tail -1
+	@build/$@/test_cpp | tail -1
 
 build:
 	@mkdir -p build

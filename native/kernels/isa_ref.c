@@ -137,9 +137,13 @@ static void squares(const float *panel, size_t d, float *out) {
 }
 
 static void add_rows(int64_t *sums, const int32_t *label, const float *x, size_t n, size_t d, const double *scale, const float *weights) {
-    for (size_t r = 0; r < n; r++)
-        for (size_t p = 0; p < d; p++)
-            sums[(label ? (size_t)label[r] * d : 0) + p] += setun_rint((double)(weights ? weights[r] : 1) * (double)x[r * d + p] * scale[p]) + SETUN_RINT_BITS;
+    for (size_t r = 0; r < n; r++) {
+        int64_t *to = sums + (label ? (size_t)label[r] * d : 0);
+        for (size_t p = 0; p < d; p++) {
+            int64_t q = setun_rint((double)(weights ? weights[r] : 1) * (double)x[r * d + p] * scale[p]);
+            to[p] = (int64_t)((uint64_t)to[p] + (uint64_t)q + (uint64_t)SETUN_RINT_BITS); /* wraps, and is taken off again */
+        }
+    }
 }
 
 enum { GEMM_ROWS = 4, GEMM_COLS = 4 };
