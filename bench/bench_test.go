@@ -152,14 +152,23 @@ func TestCompare(t *testing.T) {
 
 func TestDiffer(t *testing.T) {
 	found := func(who string, inertia float64) *contender {
-		return &contender{who: who, turns: []times{{figureInertia: inertia}}}
+		return &contender{who: who, less: sameWork, turns: []times{{figureInertia: inertia}}}
 	}
+	strict, own := found("strict", 1000), found("own", 1000)
+	strict.less, own.own = 1e-6, true
 	silent := &contender{who: "silent", turns: []times{{figureCall: 1}}}
-	if err := differ([]*contender{silent, found("a", 1000), found("b", 1000.5)}); err != nil {
-		t.Error(err)
-	}
-	if err := differ([]*contender{found("a", 1000), silent, found("b", 1002)}); err == nil {
-		t.Error("two parts in a thousand were accepted")
+	for _, c := range []struct {
+		inertia float64
+		other   *contender
+		ok      bool
+	}{
+		{1000.5, found("lax", 1000), true}, {1002, found("lax", 1000), false}, {998, found("lax", 1000), false},
+		{1000.0005, strict, true}, {999.5, strict, true}, {1000.002, strict, false},
+		{1000, own, true}, {1000.0000001, own, false},
+	} {
+		if err := differ([]*contender{silent, found(ours, c.inertia), silent, c.other}); (err == nil) != c.ok {
+			t.Errorf("%v beside %s: %v", c.inertia, c.other.who, err)
+		}
 	}
 }
 
@@ -211,7 +220,7 @@ func TestMarkdown(t *testing.T) {
 
 func TestSaveWritesTablesAndPlots(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new")
-	if err := sample().save(dir); err != nil {
+	if err := errors.Join(sample().save(dir), sample().plots(dir)); err != nil {
 		t.Fatal(err)
 	}
 	for name, begin := range map[string]string{"results.md": "# Setun", "results.json": "{", "kmeans-ratio.png": "\x89PNG", "kmeans-ratio.svg": "<?xml",

@@ -19,6 +19,7 @@ import (
 type env struct {
 	threads                      int
 	arms                         bool
+	least                        int       // threads that an arm has to use to be listed
 	x                            []float32 // the data, the same for all
 	rt                           *setun.Runtime
 	kernel                       string // that ran last in rt
@@ -110,7 +111,7 @@ func (e *env) ours(op backends.Op, prepare func(*setun.Runtime) (func() (times, 
 	if err != nil {
 		return nil, nil, err
 	}
-	c := &contender{who: ours}
+	c := &contender{who: ours, own: true}
 	c.turn = func() (times, error) {
 		t, err := turn()
 		c.note = e.kernel
@@ -118,7 +119,7 @@ func (e *env) ours(op backends.Op, prepare func(*setun.Runtime) (func() (times, 
 	}
 	cs = append(cs, c)
 	for _, arm := range e.rt.Arms(op) {
-		if !e.arms || arm.Threads > e.threads {
+		if !e.arms || arm.Threads > e.threads || max(1, arm.Threads) < e.least {
 			continue
 		}
 		rt, err := setun.Open(setun.WithForce(arm.String()), setun.WithProfile(""))
@@ -132,14 +133,14 @@ func (e *env) ours(op backends.Op, prepare func(*setun.Runtime) (func() (times, 
 			done()
 			return nil, nil, err
 		}
-		cs = append(cs, &contender{who: arm.String(), turn: turn})
+		cs = append(cs, &contender{who: arm.String(), own: true, turn: turn})
 	}
 	return cs, done, nil
 }
 
 // asks is a contender that is one request to a peer.
 func (e *env) asks(who string, p *peer, request string, args ...any) *contender {
-	return &contender{who: who, turn: func() (times, error) { return p.ask(request, args...) }}
+	return &contender{who: who, less: sameWork, turn: func() (times, error) { return p.ask(request, args...) }}
 }
 
 // loop is the plain C loop with the memory traffic of an op; none when the loops are not there.

@@ -69,15 +69,20 @@ func grid(op backends.Op, quick bool) []job {
 			add(n, quant.Options{Rule: quant.Stochastic})
 		}
 	case backends.OpKMeans:
-		points := []int{100, 1000, 10_000, 100_000}
-		for _, n := range points {
-			for _, d := range []int{4, 32, 256} {
-				for _, k := range []int{4, 32, 256} {
-					if k < n && n*d <= largest(quick) && (!quick || n*d*k <= 1<<28) {
+		add := func(n int, dims, clusters []int) {
+			for _, d := range dims {
+				for _, k := range clusters {
+					if k < n && n*d <= largest(quick) && (!quick || n*d*k <= 1<<29) {
 						jobs = append(jobs, job{shape: dispatch.KMeans(n, d, k)})
 					}
 				}
 			}
+		}
+		for _, n := range []int{100, 1000, 10_000, 100_000} {
+			add(n, []int{4, 32, 256}, []int{4, 32, 256})
+		}
+		for _, n := range sizes(10, 16, step) { // where kernels screen
+			add(n, []int{96}, []int{128, 1024})
 		}
 	case backends.OpMatMul:
 		add := func(m, n, k, batch int) { jobs = append(jobs, matmul(m, n, k, batch)) }

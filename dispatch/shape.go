@@ -28,6 +28,13 @@ const (
 	numVariant         = 12
 )
 
+// Broad is the variant of k-means whose centroids are so many and so long that kernels screen the scores in integers: what that saves is not in
+// the four features.
+const Broad Variant = 1
+
+// broad says where the native kernels screen: setun_screens in native/kernels/screen.h has the same limits.
+func broad(d, k int64) bool { return k >= 64 && d >= 24 && d <= 1<<14 && k >= (6144+d-1)/d }
+
 // typicalRounds is how often the least-squares rules read a group, beside the reads of the other rules.
 const typicalRounds = 8
 
@@ -49,7 +56,11 @@ func Vector(op backends.Op, n int) Shape { return Shape{Op: op, N: int64(n)} }
 
 // KMeans returns the shape of an iteration over n points of d values with k clusters.
 func KMeans(n, d, k int) Shape {
-	return Shape{Op: backends.OpKMeans, N: int64(n), D: int64(d), K: int64(k)}
+	s := Shape{Op: backends.OpKMeans, N: int64(n), D: int64(d), K: int64(k)}
+	if broad(s.D, s.K) {
+		s.Variant = Broad
+	}
+	return s
 }
 
 // Clusters returns the shape of constrain over n values in k clusters.

@@ -61,8 +61,9 @@ typedef struct setun_sieve {
     size_t rest[SETUN_WIDTHS], patience[SETUN_WIDTHS]; /* panels that a width is left out for; for how many after the next one that was no use */
 } setun_sieve;
 
-/* Whether a call is screened: longer rows leave the codes too few bits, and less work is done sooner the plain way. */
-static inline int setun_screens(const setun_isa *isa, size_t k, size_t d) { return isa->screen && d >= 24 && d <= 1 << 14 && k >= 64; }
+/* Whether a call is screened: longer rows leave the codes too few bits, and fewer or shorter centroids are scored sooner the plain way. The host's cost model
+ * has the same limits (`broad` in dispatch/shape.go). */
+static inline int setun_screens(const setun_isa *isa, size_t k, size_t d) { return isa->screen && d >= 24 && d <= 1 << 14 && k >= 64 && k * d >= 6144; }
 
 /* The words of a row in codes of a width. */
 static inline size_t setun_words(size_t d, int width) { return width == SETUN_NARROW ? (d + 3) / 4 : (d + 1) / 2; }

@@ -436,6 +436,10 @@ void test_kmeans(void) {
         }
     for (int kind = 0; kind < KMEANS_KINDS; kind++)
         for (size_t n = 1; n <= 40; n++) shape(n, 1 + n * 3 % 19, 1 + n * 5 % 37, kind, (int)(n % MODES));
+    const size_t screened[][2] = {{24, 256}, {25, 250}, {31, 199}, {32, 192}, {33, 187}, {47, 131}, {61, 101}}; /* short rows, just enough centroids */
+    for (size_t i = 0; i < sizeof screened / sizeof *screened; i++)
+        for (int kind = 0; kind < KMEANS_KINDS; kind++, turn++)
+            shape(kind % 2 ? 100 : 1 + turn % 40, screened[i][0], screened[i][1], kind, (int)(turn % MODES));
     scores();
     for (size_t d = 64; d <= 1024; d *= 2) { /* at the reach of either width */
         doubt(d, 126.5f);
