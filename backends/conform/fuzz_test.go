@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conform_test
+
+import (
+	"testing"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/backends/conform"
+	"github.com/setun-compute/setun/internal/every"
+)
+
+func fuzz(f *testing.F, op backends.Op) {
+	all := every.Open(libraries(), "", "none") // a BLAS has no bits to compare
+	f.Cleanup(all.Close)
+	conform.Fuzz(f, op, all.Arms)
+}
+
+func FuzzQuantize(f *testing.F)  { fuzz(f, backends.OpQuantize) }
+func FuzzConstrain(f *testing.F) { fuzz(f, backends.OpConstrain) }
+func FuzzDot(f *testing.F)       { fuzz(f, backends.OpDot) }
+func FuzzNorm2(f *testing.F)     { fuzz(f, backends.OpNorm2) }
+func FuzzKMeans(f *testing.F)    { fuzz(f, backends.OpKMeans) }
+func FuzzMatMul(f *testing.F)    { fuzz(f, backends.OpMatMul) }
+func FuzzClusters(f *testing.F)  { fuzz(f, backends.OpClusters) }
+func FuzzStep(f *testing.F)      { fuzz(f, backends.OpStep) }
