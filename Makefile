@@ -6,13 +6,14 @@ BUILD := native/build/release
 # Shows what ran and what was skipped; the whole output is in build/.
 SHOW := { grep -E '^(ok|FAIL|panic|\?|---|    --- (FAIL|SKIP)|.*(_test\.go|conform\.go):[0-9]+:|[0-9]+ cases)' || test $$? -eq 1; }
 
-.PHONY: usage setup native run test lint test-native test-go test-pure test-race test-variants test-asan test-ubsan test-tsan bench clean
+.PHONY: usage setup native run test lint test-native test-go test-pure test-race test-variants test-asan test-ubsan test-tsan fuzz bench clean
 usage:
 	@echo "make run      set up, build, calibrate, take the tour"
 	@echo "make test     everything: lint, C tests, Go tests with and without native code, race detector, every ISA level"
 	@echo "make native   build the native libraries and install them to $(DATA)"
 	@echo "make bench    measure the call path, compare with other software (build/bench/)"
 	@echo "make lint | test-native | test-go | test-pure | test-race | test-variants   parts of make test"
+	@echo "make fuzz FUZZTIME=1m   each op against pure Go on drawn shapes, options and values, for so long"
 	@echo "make test-asan | test-ubsan | test-tsan   the C tests under a sanitizer, some minutes each"
 
 setup:
@@ -41,7 +42,7 @@ lint: | build
 
 test-native: native
 	@echo "== C tests"
-	@if native/setup.sh --check; then ctest --preset release --no-tests=error | tee build/ctest.log; native/check_symbols.sh $(BUILD)/libsetun_simd_c.so; native/check_symbols.sh $(BUILD)/libsetun_cpp.so threads; else echo "SKIP: C tests need a compiler and cmake"; fi
+	@if native/setup.sh --check; then ctest --preset release --no-tests=error | tee build/ctest.log; native/check_symbols.sh $(BUILD)/libsetun_simd_c.so; native/check_symbols.sh $(BUILD)/libsetun_cpp.so threads; native/check_flags.sh $(BUILD); else echo "SKIP: C tests need a compiler and cmake"; fi
 
 # Tests with the libraries of this checkout, which must be there when they can be built.
 test-go: native
@@ -60,8 +61,8 @@ test-race: native
 test-variants: native
 	@echo "== GOAMD64=v3, GOEXPERIMENT=simd, forced levels"
 	@case "$$(go env GOARCH)" in amd64) \
-	  if grep -qw fma /proc/cpuinfo 2>/dev/null; then GOAMD64=v3 go test -count=1 -timeout 5m ./internal/... ./backends/cpu | $(SHOW); else echo "SKIP: GOAMD64=v3 needs FMA"; fi; \
-	  GOEXPERIMENT=simd go vet ./backends/cpu && GOEXPERIMENT=simd go test -count=1 -timeout 5m ./backends/cpu | $(SHOW);; \
+	  if grep -qw fma /proc/cpuinfo 2>/dev/null; then SETUN_TEST_LIBRARIES=/nowhere GOAMD64=v3 go test -count=1 -timeout 5m ./internal/... ./backends/cpu ./backends/conform | $(SHOW); else echo "SKIP: GOAMD64=v3 needs FMA"; fi; \
+	  GOEXPERIMENT=simd go vet ./backends/cpu && SETUN_TEST_LIBRARIES=/nowhere GOEXPERIMENT=simd go test -count=1 -timeout 5m ./backends/cpu ./backends/conform | $(SHOW);; \
 	esac
 	@for isa in avx512 avx2 sse42 neon scalar; do echo "SETUN_FORCE_ISA=$$isa"; SETUN_FORCE_ISA=$$isa go test -count=1 -timeout 5m -short ./runtime ./examples/... | $(SHOW); done
 	@for os in linux/arm64 darwin/arm64 windows/amd64; do echo "vet $$os"; CGO_ENABLED=0 GOOS=$${os%/*} GOARCH=$${os#*/} go vet ./...; done
@@ -72,6 +73,10 @@ bench: native
 	go test -run '^$$' -bench . ./backends/cpu
 	@if [ "$$(go env GOARCH)" = amd64 ]; then echo "with GOEXPERIMENT=simd:"; GOEXPERIMENT=simd go test -run '^$$' -bench Assign ./backends/cpu; fi
 	go run ./bench
+
+FUZZTIME ?= 1m
+fuzz: native
+	@for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' backends/conform/fuzz_test.go); do echo "== $$f"; go test ./backends/conform -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME); done
 
 # The C tests under a sanitizer; minutes each, so not part of `make test`.
 test-asan: SANITIZE = address

@@ -12,6 +12,7 @@ import (
 	"github.com/ebitengine/purego"
 
 	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/internal/fenv"
 )
 
 // State says what became of a candidate.
@@ -81,7 +82,10 @@ func open(path string) (*Backend, Attempt) {
 	if err != nil {
 		return fail(Refused, err)
 	}
-	b, err := handshake(entry)
+	var b *Backend
+	if changed := fenv.Guard(func() { b, err = handshake(entry) }); changed != "" {
+		return fail(Failed, refuse("it changed the processor's %s when it was opened", changed))
+	}
 	if err != nil {
 		return fail(Failed, err)
 	}

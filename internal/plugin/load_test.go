@@ -39,6 +39,11 @@ const setun_table *ENTRY(uint32_t abi) { return abi == SETUN_ABI ? TABLE : (cons
 // library builds tiny with some macros changed and returns its path.
 func library(t testing.TB, change ...string) string {
 	t.Helper()
+	return build(t, tiny, arguments(change...)...)
+}
+
+// arguments are those of the compiler for tiny.
+func arguments(change ...string) []string {
 	macros := map[string]string{"MAGIC": "SETUN_MAGIC", "SIZE": "sizeof(setun_table)", "ABI": "SETUN_ABI", "KERNELS": "kernels", "TABLE": "&table", "ENTRY": "setun_backend", "FAILURE": "SETUN_ENOMEM"}
 	for i := 0; i < len(change); i += 2 {
 		macros[change[i]] = change[i+1]
@@ -47,7 +52,7 @@ func library(t testing.TB, change ...string) string {
 	for k, v := range macros {
 		args = append(args, "-D"+k+"="+v)
 	}
-	return build(t, tiny, args...)
+	return args
 }
 
 func TestLoadAndCall(t *testing.T) {
