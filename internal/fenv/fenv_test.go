@@ -17,7 +17,11 @@ func TestGuardNoticesAndPutsBack(t *testing.T) {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if changed := Guard(func() { sum(1e-40, 1e-41) }); changed != "" {
+	if changed := Guard(func() {
+		if sum(0x1p-126, -0x1.8p-126) != -0x1p-127 {
+			t.Error("subnormal values are not computed with")
+		}
+	}); changed != "" {
 		t.Errorf("an addition changed %s", changed)
 	}
 	for _, f := range fields[:3] {
