@@ -12,9 +12,9 @@
 #define SETUN_POOL_H
 
 #include "team.h"
+#include "threads.h"
 
 #include <atomic>
-#include <pthread.h>
 
 namespace setun {
 
@@ -46,19 +46,19 @@ class Pool {
         void work();
     };
 
-    static void *enter(void *pool);
+    static void enter(void *pool);
     void serve();
     Job *find() const;
     void start(int wanted);
 
-    pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
-    pthread_cond_t wake_ = PTHREAD_COND_INITIALIZER; /* work has come, or the end */
-    pthread_cond_t done_ = PTHREAD_COND_INITIALIZER; /* a helper has left a job */
+    Mutex mutex_;
+    Condition wake_; /* work has come, or the end */
+    Condition done_; /* a helper has left a job */
     Job *oldest_ = nullptr, *newest_ = nullptr;
     int workers_ = 0, asleep_ = 0;
     bool ending_ = false;
     std::atomic<uint32_t> posted_{0}; /* jobs so far: what a worker that looks around watches */
-    pthread_t threads_[kMaxWorkers];
+    Thread threads_[kMaxWorkers];
 };
 
 } // namespace setun
