@@ -12,6 +12,9 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#if defined(_WIN32)
+#include <malloc.h>
+#endif
 
 #if defined(__SANITIZE_ADDRESS__)
 enum { TAIL = 0 }; /* the sanitizer watches the end itself */
@@ -55,6 +58,17 @@ void each(uint32_t op, each_fn *body, void *state) {
 
 /* ---- Memory ------------------------------------------------------------------------------------------------------- */
 
+#if defined(_WIN32)
+static void *aligned(size_t bytes) { return _aligned_malloc(bytes, 64); }
+static void discard(void *p) { _aligned_free(p); }
+#else
+static void *aligned(size_t bytes) {
+    void *p;
+    return posix_memalign(&p, 64, bytes) ? NULL : p;
+}
+static void discard(void *p) { free(p); }
+#endif
+
 static struct buffer {
     unsigned char *base, *p;
     size_t bytes;
@@ -63,8 +77,8 @@ static struct buffer {
 void *guarded(size_t bytes, size_t offset) {
     struct buffer *b = buffers;
     while (b < buffers + BUFFERS && b->p) b++;
-    void *base;
-    if (b == buffers + BUFFERS || posix_memalign(&base, 64, HEAD + offset + bytes + TAIL)) {
+    void *base = b < buffers + BUFFERS ? aligned(HEAD + offset + bytes + TAIL) : NULL;
+    if (!base) {
         fprintf(stderr, "out of memory\n");
         exit(2);
     }
@@ -82,7 +96,7 @@ void release(void *p) {
     for (unsigned char *q = b->base; q < b->p; q++) intact &= *q == CANARY;
     for (int i = 0; i < TAIL; i++) intact &= b->p[b->bytes + (size_t)i] == CANARY;
     if (!intact && mismatches++ < 20) printf("MISMATCH: something wrote outside of %zu bytes\n", b->bytes);
-    free(b->base);
+    discard(b->base);
     b->p = NULL;
 }
 
@@ -160,7 +174,7 @@ static int opens_without_memory(void) {
     return 0;
 }
 #else
-static int opens_without_memory(void) { return 1; } /* the sanitizer's malloc is not ours to replace */
+static int opens_without_memory(void) { return 1; } /* malloc is not ours to replace: a sanitizer's, or another system's */
 #endif
 
 /* ---- Main --------------------------------------------------------------------------------------------------------- */

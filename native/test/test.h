@@ -14,7 +14,12 @@
 /* ---- Bookkeeping -------------------------------------------------------------------------------------------------- */
 
 /* Counts a case of the kernel; on failure prints the text, which has to be enough to find the case again. */
-__attribute__((format(printf, 3, 4))) void expect(int ok, const setun_kernel *k, const char *text, ...);
+#if defined(__MINGW32__)
+__attribute__((format(gnu_printf, 3, 4)))
+#else
+__attribute__((format(printf, 3, 4)))
+#endif
+void expect(int ok, const setun_kernel *k, const char *text, ...);
 /* The library's own state, what every kernel is called with. */
 extern setun_ctx *context;
 /* The first kernel of an op whose name begins with "scalar". */
