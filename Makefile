@@ -6,7 +6,7 @@ BUILD := native/build/release
 # Shows what ran and what was skipped; the whole output is in build/.
 SHOW := { grep -E '^(ok|FAIL|panic|\?|---|    --- (FAIL|SKIP)|.*(_test\.go|conform\.go):[0-9]+:|[0-9]+ cases)' || test $$? -eq 1; }
 
-.PHONY: usage setup native run test lint test-native test-go test-pure test-race test-variants test-asan test-ubsan test-tsan fuzz bench clean
+.PHONY: usage setup native run test lint test-native test-go test-pure test-race test-variants test-asan test-ubsan test-tsan test-arm64 test-windows fuzz bench clean
 usage:
 	@echo "make run      set up, build, calibrate, take the tour"
 	@echo "make test     everything: lint, C tests, Go tests with and without native code, race detector, every ISA level"
@@ -14,6 +14,7 @@ usage:
 	@echo "make bench    measure the call path, compare with other software (build/bench/)"
 	@echo "make lint | test-native | test-go | test-pure | test-race | test-variants   parts of make test"
 	@echo "make fuzz FUZZTIME=1m   each op against pure Go on drawn shapes, options and values, for so long"
+	@echo "make test-arm64 | test-windows   libraries and Go tests of the other platform, under qemu or wine, some minutes"
 	@echo "make test-asan | test-ubsan | test-tsan   the C tests under a sanitizer, some minutes each"
 
 setup:
@@ -86,6 +87,35 @@ test-asan test-ubsan test-tsan: | build
 	cmake -S . -B build/$@ -DSETUN_SANITIZE=$(SANITIZE) -DCMAKE_BUILD_TYPE=Release >build/$@.log && cmake --build build/$@ >>build/$@.log || { cat build/$@.log; exit 1; }
 	@build/$@/test_simd_c | tail -1
 	@build/$@/test_cpp | tail -1
+
+# Another platform: its libraries, their C tests, the Go tests that need nothing else of the system, and the digest.
+NEEDS = { for tool in $(1); do command -v $$tool >/dev/null || { echo "$@ needs $$tool ($(2))"; exit 1; }; done; }
+PORTABLE = ./internal/canon ./internal/fenv ./backends/conform ./backends/cpu ./backends/simd_c ./backends/cpp ./dispatch ./quant ./runtime
+
+test-arm64: QEMU = qemu-aarch64 -L /usr/aarch64-linux-gnu
+test-arm64: export SETUN_TEST_LIBRARIES = $(CURDIR)/native/build/arm64
+test-arm64: | build
+	@$(call NEEDS,cmake aarch64-linux-gnu-gcc aarch64-linux-gnu-g++ qemu-aarch64,Debian: gcc-aarch64-linux-gnu g++-aarch64-linux-gnu qemu-user)
+	@cmake --preset arm64 >build/arm64.log && cmake --build --preset arm64 >>build/arm64.log || { cat build/arm64.log; exit 1; }
+	@OBJDUMP=aarch64-linux-gnu-objdump CC=aarch64-linux-gnu-gcc native/check_flags.sh native/build/arm64
+	@for library in simd_c cpp; do $(QEMU) native/build/arm64/test_$$library | tail -1; done
+	@GOARCH=arm64 CGO_ENABLED=0 SETUN_TEST_NATIVE=require go test -count=1 -short -timeout 30m -exec "$(QEMU)" -v $(PORTABLE) 2>&1 | tee build/arm64-go.log | $(SHOW)
+	@GOARCH=arm64 CGO_ENABLED=0 go build -o build/calibrate-arm64 ./calibrate
+	@SETUN_FORCE_ISA=neon SETUN_BACKEND_PATH=$(SETUN_TEST_LIBRARIES) $(QEMU) build/calibrate-arm64 verify 2>build/verify.log | tail -2
+
+# Older versions of wine lack a library that Go needs, and a way to delete files: one is built here, and tests that clean a folder up are left out.
+test-windows: export WINEDEBUG = -all
+test-windows: export WINEPREFIX = $(CURDIR)/build/wine
+test-windows: export SETUN_TEST_LIBRARIES = Z:$(subst /,\,$(CURDIR)/native/build/mingw)
+test-windows: | build
+	@$(call NEEDS,cmake x86_64-w64-mingw32-gcc-posix x86_64-w64-mingw32-g++-posix wine,Debian: mingw-w64 wine64 wine)
+	@cmake --preset mingw >build/mingw.log && cmake --build --preset mingw >>build/mingw.log || { cat build/mingw.log; exit 1; }
+	@wineboot --init >/dev/null 2>&1; x86_64-w64-mingw32-gcc-posix -shared -O1 -o $(WINEPREFIX)/drive_c/windows/system32/bcryptprimitives.dll native/test/bcryptprimitives.c -ladvapi32
+	@for library in simd_c cpp; do wine native/build/mingw/test_$$library.exe | tail -1; done
+	@echo "left out, because wine cannot clean up their folders: TestBrokenLibraryIsReported, TestDamagedProfileIsReported"
+	@GOOS=windows CGO_ENABLED=0 SETUN_TEST_NATIVE=require go test -count=1 -short -timeout 30m -exec wine -skip 'BrokenLibraryIsReported|DamagedProfileIsReported' -v $(PORTABLE) 2>&1 | tee build/windows-go.log | $(SHOW)
+	@GOOS=windows CGO_ENABLED=0 go build -o build/calibrate.exe ./calibrate
+	@SETUN_BACKEND_PATH='$(SETUN_TEST_LIBRARIES)' wine build/calibrate.exe verify 2>build/verify.log | tail -2
 
 build:
 	@mkdir -p build

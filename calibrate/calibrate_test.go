@@ -13,6 +13,7 @@ import (
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/dispatch"
+	"github.com/setun-compute/setun/internal/plugin"
 )
 
 // calibrate runs a command as the shell would and returns its exit code and outputs.
@@ -57,7 +58,7 @@ func TestDoctor(t *testing.T) {
 	}
 	// A library that is there and cannot be loaded is a degraded state, named with its path.
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "libsetun_simd_c.so"), []byte("junk"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, plugin.FileName("simd_c")), []byte("junk"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("SETUN_BACKEND_PATH", dir)
