@@ -4,6 +4,7 @@ package blas
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -83,15 +84,20 @@ func open(path, origin string) (*Backend, plugin.Attempt) {
 	}
 	entry, err := plugin.Symbol(path, "cblas_sgemm")
 	switch {
-	case err != nil && origin == "system":
+	case err != nil && origin == "system" && !errors.Is(err, plugin.ErrFloatEnvironment):
 		return fail(plugin.Missing, err)
 	case err != nil:
 		return fail(plugin.Refused, err)
 	}
 	b := &Backend{kernel: backends.Kernel{Op: backends.OpMatMul, Name: "blas", Threads: runtime.NumCPU(), Fast: true}}
 	purego.RegisterFunc(&b.sgemm, entry)
-	a.Version = b.identify(path)
-	if err := selfTest(b); err != nil {
+	if failed := plugin.Undisturbed("in its self-test", func() {
+		a.Version = b.identify(path)
+		err = selfTest(b)
+	}); failed != nil {
+		err = failed
+	}
+	if err != nil {
 		return fail(plugin.Failed, err)
 	}
 	a.State, a.Kernels = plugin.Loaded, []string{b.kernel.Op.String() + "/" + b.kernel.Name}

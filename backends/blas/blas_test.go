@@ -5,7 +5,9 @@ package blas
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -37,6 +39,39 @@ func TestChoices(t *testing.T) {
 		b, tried := Open(path)
 		if b != nil || len(tried) != 1 || tried[0].State != plugin.Refused || !errors.Is(tried[0].Err, backends.ErrLibrary) || tried[0].Reason == "" {
 			t.Errorf("%s: %v, %+v", path, b, tried)
+		}
+	}
+}
+
+// TestFloatEnvironmentIsGuarded loads a library that flushes subnormal values from the time it is loaded, and one that does it when it multiplies.
+func TestFloatEnvironmentIsGuarded(t *testing.T) {
+	cc, err := exec.LookPath("cc")
+	if err != nil || runtime.GOARCH != "amd64" {
+		t.Skipf("needs a C compiler and amd64: %s, %v", runtime.GOARCH, err)
+	}
+	const source = `#include <xmmintrin.h>
+static void flush(void) { _mm_setcsr(_mm_getcsr() | 0x8040); }
+static void nothing(void) {}
+__attribute__((constructor)) static void loaded(void) { (void)flush, (void)nothing, ON_LOAD(); }
+void cblas_sgemm(void) { ON_CALL(); }`
+	for _, c := range []struct {
+		load, call, when string
+		state            plugin.State
+	}{{"flush", "nothing", "when it was loaded", plugin.Refused}, {"nothing", "flush", "in its self-test", plugin.Failed}} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "libblas.so")
+		if err := os.WriteFile(filepath.Join(dir, "blas.c"), []byte(source), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if msg, err := exec.Command(cc, "-shared", "-fPIC", "-DON_LOAD="+c.load, "-DON_CALL="+c.call, filepath.Join(dir, "blas.c"), "-o", path).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, msg)
+		}
+		b, tried := Open(path)
+		if b != nil || tried[0].State != c.state || !errors.Is(tried[0].Err, plugin.ErrFloatEnvironment) || !strings.Contains(tried[0].Reason, c.when) || !strings.Contains(tried[0].Reason, "flush to zero") {
+			t.Errorf("%+v: %+v", c, tried)
+		}
+		if !environment(1, 0x1p-53, 0x1p-1060) {
+			t.Errorf("%+v: the environment is not what it was", c)
 		}
 	}
 }

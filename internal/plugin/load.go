@@ -12,7 +12,6 @@ import (
 	"github.com/ebitengine/purego"
 
 	"github.com/setun-compute/setun/backends"
-	"github.com/setun-compute/setun/internal/fenv"
 )
 
 // State says what became of a candidate.
@@ -83,8 +82,8 @@ func open(path string) (*Backend, Attempt) {
 		return fail(Refused, err)
 	}
 	var b *Backend
-	if changed := fenv.Guard(func() { b, err = handshake(entry) }); changed != "" {
-		return fail(Failed, refuse("it changed the processor's %s when it was opened", changed))
+	if failed := Undisturbed("when it was opened", func() { b, err = handshake(entry) }); failed != nil {
+		err = failed
 	}
 	if err != nil {
 		return fail(Failed, err)
