@@ -21,8 +21,8 @@ fused='v?fn?m(add|sub)(sub)?[0-9]*[sp][sd]|fn?m(add|sub)|fml[as]'
 scan() { ${OBJDUMP:-objdump} -d --no-show-raw-insn "$1" | awk '{print $2}' | grep -cE "^($fused)\$" || :; }
 
 # The scan must find what it looks for.
-case $(uname -m)${CROSS:-} in
-x86_64) probe="${CC:-cc} -O2 -mfma -ffp-contract=fast" ;;
+case $(${CC:-cc} -dumpmachine) in
+x86_64*) probe="${CC:-cc} -O2 -mfma -ffp-contract=fast" ;;
 *) probe="${CC:-cc} -O2 -ffp-contract=fast" ;;
 esac
 dir=$(mktemp -d)
