@@ -93,11 +93,12 @@ NEEDS = { for tool in $(1); do command -v $$tool >/dev/null || { echo "$@ needs 
 PORTABLE = ./internal/canon ./internal/fenv ./backends/conform ./backends/cpu ./backends/simd_c ./backends/cpp ./dispatch ./quant ./runtime
 
 test-arm64: QEMU = qemu-aarch64 -L /usr/aarch64-linux-gnu
+test-arm64: export CC = aarch64-linux-gnu-gcc
 test-arm64: export SETUN_TEST_LIBRARIES = $(CURDIR)/native/build/arm64
 test-arm64: | build
 	@$(call NEEDS,cmake aarch64-linux-gnu-gcc aarch64-linux-gnu-g++ qemu-aarch64,Debian: gcc-aarch64-linux-gnu g++-aarch64-linux-gnu qemu-user)
 	@cmake --preset arm64 >build/arm64.log && cmake --build --preset arm64 >>build/arm64.log || { cat build/arm64.log; exit 1; }
-	@OBJDUMP=aarch64-linux-gnu-objdump CC=aarch64-linux-gnu-gcc native/check_flags.sh native/build/arm64
+	@OBJDUMP=aarch64-linux-gnu-objdump native/check_flags.sh native/build/arm64
 	@for library in simd_c cpp; do $(QEMU) native/build/arm64/test_$$library | tail -1; done
 	@GOARCH=arm64 CGO_ENABLED=0 SETUN_TEST_NATIVE=require go test -count=1 -short -timeout 30m -exec "$(QEMU)" -v $(PORTABLE) 2>&1 | tee build/arm64-go.log | $(SHOW)
 	@GOARCH=arm64 CGO_ENABLED=0 go build -o build/calibrate-arm64 ./calibrate
@@ -110,6 +111,8 @@ test-windows: export SETUN_TEST_LIBRARIES = Z:$(subst /,\,$(CURDIR)/native/build
 test-windows: | build
 	@$(call NEEDS,cmake x86_64-w64-mingw32-gcc-posix x86_64-w64-mingw32-g++-posix wine,Debian: mingw-w64 wine64 wine)
 	@cmake --preset mingw >build/mingw.log && cmake --build --preset mingw >>build/mingw.log || { cat build/mingw.log; exit 1; }
+	@for library in simd_c cpp; do if x86_64-w64-mingw32-objdump -d --no-show-raw-insn native/build/mingw/setun_$$library.dll | grep -E 'vmov(ap[sd]|dqa(32|64)?) .*\(.*%[yz]mm|vmov(ap[sd]|dqa(32|64)?) .*%[yz]mm.*\(' | head -3 | grep .; then \
+	  echo "setun_$$library.dll has aligned moves of more than the stack is aligned to (GCC bug 54412)"; exit 1; fi; done
 	@wineboot --init >/dev/null 2>&1; x86_64-w64-mingw32-gcc-posix -shared -O1 -o $(WINEPREFIX)/drive_c/windows/system32/bcryptprimitives.dll native/test/bcryptprimitives.c -ladvapi32
 	@for library in simd_c cpp; do wine native/build/mingw/test_$$library.exe | tail -1; done
 	@echo "left out, because wine cannot clean up their folders: TestBrokenLibraryIsReported, TestDamagedProfileIsReported"

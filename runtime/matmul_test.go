@@ -130,7 +130,8 @@ func TestFastNumericsAreAskedFor(t *testing.T) {
 	}
 	for _, fast := range []bool{false, true} {
 		got, err := rt.MatMul(nil, a, b, n, n, n, MatMulOptions{Fast: fast})
-		if err != nil || slices.Equal(got, want) == fast {
+		// The fast kernel may come to the same bits, as gonum's loops do on arm64, where Go fuses them; the calls below tell which one ran.
+		if err != nil || !fast && !slices.Equal(got, want) {
 			t.Errorf("fast %v: the bits of pure Go: %v (%v)", fast, slices.Equal(got, want), err)
 		}
 	}
