@@ -103,10 +103,10 @@ func (m *Model) measured(v Variant) (cells []Cell, own bool) {
 }
 
 // distance orders variants by how badly one stands for another: how the scale is found matters more than how codes are
-// packed, and that more than the number of scales, which is a feature of the roofline already.
+// packed, and that more than the number of scales, which is a feature of the roofline already. Calls beside others are stood for by calls alone.
 func (v Variant) distance(u Variant) int {
 	x := uint(v ^ u)
-	return bits.OnesCount(x&uint(Grouped)) + 2*bits.OnesCount(x&uint(Packed)) + 8*bits.OnesCount(x&uint(Iterative|Random))
+	return bits.OnesCount(x&uint(Grouped)) + 2*bits.OnesCount(x&uint(Packed)) + 4*bits.OnesCount(x&uint(Beside)) + 8*bits.OnesCount(x&uint(Iterative|Random))
 }
 
 // correction is a cell, or what lies between two.

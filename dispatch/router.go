@@ -79,6 +79,15 @@ func (h Hardware) NewRouter(arms map[backends.Op][]Arm, profile *Profile, policy
 	return r, nil
 }
 
+// with is r with another model for one arm.
+func (r *Router) with(op backends.Op, arm int, m Model) *Router {
+	c := *r
+	c.models[op], c.entries[op] = slices.Clone(r.models[op]), slices.Clone(r.entries[op])
+	c.models[op][arm] = m
+	c.entries[op][arm] = r.entries[op][arm].renewed(&r.models[op][arm], &m)
+	return &c
+}
+
 func names(arms map[backends.Op][]Arm) string {
 	var all []string
 	for _, op := range backends.Ops() {

@@ -25,8 +25,11 @@ const (
 	Grouped    Variant = 2 // more than one scale
 	Iterative  Variant = 4 // least-squares and magnitude-preserving rules
 	Random     Variant = 8 // stochastic rounding
-	numVariant         = 12
+	numVariant         = 32
 )
+
+// Beside is added to any op's variant when other calls are in flight: threads are worth less then.
+const Beside Variant = 16
 
 // Broad is the variant of k-means whose centroids are so many and so long that kernels screen the scores in integers: what that saves is not in
 // the four features.

@@ -2,7 +2,10 @@
 
 package dispatch
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 const (
 	stepsPerOctave = 16
@@ -21,11 +24,16 @@ type entry struct {
 }
 
 func newEntry(m *Model, from float64) entry {
+	return newEntryWhere(m, from, func(Variant) bool { return true })
+}
+
+// newEntryWhere makes the rows of some variants.
+func newEntryWhere(m *Model, from float64, wanted func(Variant) bool) entry {
 	e := entry{coef: m.Coef, from: from}
 	made := map[*Cell]*row{}
 	for v := range e.rows {
 		cells, _ := m.measured(Variant(v))
-		if len(cells) == 0 {
+		if len(cells) == 0 || !wanted(Variant(v)) {
 			continue
 		}
 		r := made[&cells[0]]
@@ -39,6 +47,21 @@ func newEntry(m *Model, from float64) entry {
 		e.rows[v] = r
 	}
 	return e
+}
+
+// renewed is e with a model of which only what stands for some variants has changed.
+func (e entry) renewed(old, m *Model) entry {
+	fresh := newEntryWhere(m, e.from, func(v Variant) bool {
+		a, _ := old.measured(v)
+		b, _ := m.measured(v)
+		return !slices.Equal(a, b)
+	})
+	for v, r := range fresh.rows {
+		if r == nil {
+			fresh.rows[v] = e.rows[v]
+		}
+	}
+	return fresh
 }
 
 // place is where a size lies in a row: between two steps, the second with a weight.

@@ -21,7 +21,7 @@ func BenchmarkCall(b *testing.B) {
 	b.Run("decision", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			rt.router.Decide(&shape, 0)
+			rt.router.Load().Decide(&shape, 0)
 		}
 	})
 	kernels := map[string]*arm{}

@@ -35,7 +35,9 @@ func run[A any](rt *Runtime, s *dispatch.Shape, a A, do func(*arm, A) error, par
 
 // runWithout is run without the arms of a bit mask.
 func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A) int) error {
-	rt.inFlight.Add(1)
+	if rt.inFlight.Add(1) > 1 {
+		s.Variant |= dispatch.Beside
+	}
 	defer rt.inFlight.Add(-1)
 	if rt.closed.Load() {
 		return backends.Fail(ErrClosed, s.Op, s.String(), "Close was called")
@@ -43,10 +45,15 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 	excluded := rt.resting(s.Op) | without
 	var first error
 	for {
-		d := rt.router.Decide(s, excluded)
+		router := rt.router.Load()
+		d := router.Decide(s, excluded)
 		if d.Arm < 0 && excluded != without && first == nil {
 			excluded = without // everything is resting: rather try again than refuse
-			d = rt.router.Decide(s, without)
+			d = router.Decide(s, without)
+		}
+		trial := rt.probe(s, excluded)
+		if trial >= 0 && d.Arm >= 0 {
+			d.Arm = trial
 		}
 		if d.Arm < 0 {
 			if first != nil {
@@ -57,7 +64,7 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 		m := rt.arms[s.Op][d.Arm]
 		calls := m.stats.calls.Add(1)
 		weight := int64(0) // how many calls the timing of this one stands for
-		if d.Nanos >= timedNanos || rt.observer != nil {
+		if d.Nanos >= timedNanos || rt.observer != nil || trial >= 0 {
 			weight = 1
 		} else if calls%sampleEvery == 0 {
 			weight = sampleEvery
@@ -70,8 +77,12 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 		if weight > 0 {
 			took := time.Since(begin)
 			m.stats.nanos.Add(weight * int64(took))
+			each := float64(took) / float64(max(1, parts(a)))
 			if rt.observer != nil {
-				rt.observer(Event{Op: s.Op.String(), Shape: s.String(), Kernel: m.name, Predicted: d.Nanos, Measured: float64(took) / float64(max(1, parts(a))), Err: err})
+				rt.observer(Event{Op: s.Op.String(), Shape: s.String(), Kernel: m.name, Predicted: d.Nanos, Measured: each, Err: err})
+			}
+			if err == nil {
+				rt.learn(dispatch.Observation{Shape: *s, Arm: d.Arm, Nanos: each, Parts: float64(parts(a)), Weight: float64(weight), Probe: trial >= 0})
 			}
 		}
 		if err == nil {

@@ -94,7 +94,7 @@ func TestMatMulAllocatesNothing(t *testing.T) {
 		t.Skip("the race detector makes pools forget")
 	}
 	needsFused(t)
-	for name, rt := range map[string]*Runtime{"pure Go": open(t, WithoutNative()), "native": open(t, libraries(t), WithForce("simd_c"))} {
+	for name, rt := range map[string]*Runtime{"pure Go": queueOnly(open(t, WithoutNative())), "native": open(t, libraries(t), WithForce("simd_c"))} {
 		a, b, c := ramp(50*60), ramp(60*70), make([]float32, 50*70)
 		f := func() {
 			if _, err := rt.MatMul(c, a, b, 50, 70, 60, MatMulOptions{}); err != nil {
@@ -125,9 +125,11 @@ func TestFastNumericsAreAskedFor(t *testing.T) {
 	for i, arm := range arms[backends.OpMatMul] {
 		profile.Set(backends.OpMatMul, arm, dispatch.Model{Coef: dispatch.Coef{float64(1000 - 100*i)}}) // later ones are faster
 	}
-	if rt.router, err = dispatch.NewRouter(arms, profile, dispatch.Policy{}); err != nil {
+	router, err := dispatch.NewRouter(arms, profile, dispatch.Policy{})
+	if err != nil {
 		t.Fatal(err)
 	}
+	fix(rt, router)
 	for _, fast := range []bool{false, true} {
 		got, err := rt.MatMul(nil, a, b, n, n, n, MatMulOptions{Fast: fast})
 		// The fast kernel may come to the same bits, as gonum's loops do on arm64, where Go fuses them; the calls below tell which one ran.

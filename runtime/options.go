@@ -15,6 +15,7 @@ type Option func(*config) error
 // config is what the options fill in. The zero value, with what the environment says, is the default.
 type config struct {
 	native   bool
+	learn    bool
 	folders  []string
 	isa      string
 	force    string
@@ -83,6 +84,12 @@ func WithProfile(path string) Option {
 		c.profile = path
 		return nil
 	}
+}
+
+// WithoutLearning keeps the router as the profile made it: calls are not learned from, and none is run on a kernel that is not predicted to be fastest. By default the
+// runtime learns; SETUN_LEARN=off sets the same, and WithForce implies it.
+func WithoutLearning() Option {
+	return func(c *config) error { c.learn = false; return nil }
 }
 
 // WithStrict makes Open fail when a library that is there cannot be used, and calls fail instead of moving to another backend.

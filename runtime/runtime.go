@@ -24,13 +24,16 @@ import (
 const (
 	ForceVariable   = "SETUN_FORCE"   // as WithForce
 	ProfileVariable = "SETUN_PROFILE" // as WithProfile; "none" for no profile
+	LearnVariable   = "SETUN_LEARN"   // "off" as WithoutLearning
 )
 
 // Runtime routes calls to kernels. Make one with Open and share it.
 type Runtime struct {
-	router   *dispatch.Router
-	arms     [16][]*arm // by op, in the router's order
-	threaded [16]uint64 // by op, a bit mask of the arms that keep several threads busy
+	router   atomic.Pointer[dispatch.Router]
+	probes   [16]atomic.Pointer[dispatch.Probe] // by op: an arm to be tried with the next call that it fits
+	learning *learning                          // nil: the router stays as it is
+	arms     [16][]*arm                         // by op, in the router's order
+	threaded [16]uint64                         // by op, a bit mask of the arms that keep several threads busy
 	backends []backends.Backend
 	report   Report
 	strict   bool
@@ -53,7 +56,7 @@ type arm struct {
 
 // Open finds the backends, reads the profile and returns a runtime. With no libraries and no profile it works in pure Go.
 func Open(options ...Option) (*Runtime, error) {
-	c := config{native: true, isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: os.Getenv(ProfileVariable), blas: os.Getenv(blas.Variable)}
+	c := config{native: true, learn: os.Getenv(LearnVariable) != "off", isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: os.Getenv(ProfileVariable), blas: os.Getenv(blas.Variable)}
 	for _, o := range options {
 		if err := o(&c); err != nil {
 			return nil, fmt.Errorf("open: %w", err)
@@ -103,7 +106,10 @@ func Open(options ...Option) (*Runtime, error) {
 		rt.Close()
 		return nil, fmt.Errorf("open: %w", err)
 	}
-	rt.router = router
+	rt.router.Store(router)
+	if c.learn && c.force == "" {
+		rt.learning = &learning{queue: make(chan dispatch.Observation, pending), learner: dispatch.NewLearner(router)}
+	}
 	return rt, nil
 }
 
@@ -193,6 +199,9 @@ func (rt *Runtime) Close() error {
 		for rt.inFlight.Load() > 0 {
 			time.Sleep(50 * time.Microsecond)
 		}
+		for rt.learning != nil && rt.learning.busy.Load() {
+			time.Sleep(50 * time.Microsecond)
+		}
 		for _, b := range rt.backends {
 			if e := b.Close(); e != nil && err == nil {
 				err = e
@@ -204,11 +213,13 @@ func (rt *Runtime) Close() error {
 
 // Explain says which kernel a call of this shape would go to, and why.
 func (rt *Runtime) Explain(s dispatch.Shape) dispatch.Explanation {
-	return rt.router.Explain(s, rt.failed[s.Op&15].Load())
+	return rt.router.Load().Explain(s, rt.failed[s.Op&15].Load())
 }
 
 // Thresholds lists from which size each kernel of an op wins.
-func (rt *Runtime) Thresholds(op backends.Op) []dispatch.Threshold { return rt.router.Thresholds(op) }
+func (rt *Runtime) Thresholds(op backends.Op) []dispatch.Threshold {
+	return rt.router.Load().Thresholds(op)
+}
 
 // Arms lists the kernels that compete for an op.
-func (rt *Runtime) Arms(op backends.Op) []dispatch.Arm { return rt.router.Arms(op) }
+func (rt *Runtime) Arms(op backends.Op) []dispatch.Arm { return rt.router.Load().Arms(op) }

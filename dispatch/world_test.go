@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dispatch
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/setun-compute/setun/backends"
+)
+
+// world is a machine made of formulas: what each arm of norm2 truly takes, with noise, and now and then an interrupt.
+type world struct {
+	arms  []Arm
+	truth []func(n float64, call int) float64 // nanoseconds
+	r     *rand.Rand
+}
+
+// measured is what a clock would say of a call.
+func (w *world) measured(arm int, n float64, call int) float64 {
+	t := w.truth[arm](n, call) * math.Exp(0.05*w.r.NormFloat64())
+	if w.r.IntN(200) == 0 {
+		t += 50_000 + 5*t*w.r.Float64() // a thread was put aside
+	}
+	return t
+}
+
+// fourArms: pure Go, two levels of one thread, two threads that are expensive to wake.
+func fourArms(r *rand.Rand) *world {
+	memory := func(bytes, n float64) float64 { // slower beyond the caches
+		return 4 * n / bytes * (1 + 1/(1+math.Exp(-(math.Log2(n)-22))))
+	}
+	return &world{r: r,
+		arms: []Arm{{Backend: "cpu", Kernel: "go"}, {Backend: "simd_c", Kernel: "avx2"}, {Backend: "simd_c", Kernel: "avx512"}, {Backend: "cpp", Kernel: "avx512x2", Threads: 2}},
+		truth: []func(float64, int) float64{
+			func(n float64, _ int) float64 { return 40 + memory(3, n) },
+			func(n float64, _ int) float64 { return 180 + memory(33, n) },
+			func(n float64, _ int) float64 { return 200 + memory(48, n) },
+			func(n float64, _ int) float64 { return 4500 + memory(80, n) },
+		}}
+}
+
+// score is how a policy did in a workload.
+type score struct {
+	total, oracle float64
+	calls         int
+	worst         float64   // single best arm's total
+	recent        []float64 // ratio of each call's true times
+	explored      float64   // share of the time
+}
+
+func (s *score) ratio() float64 { return s.total / s.oracle }
+
+// live runs calls of log-uniform sizes through a learner. Times that count are the true ones, without noise.
+func (w *world) live(l *Learner, calls int, size func(call int) float64) score {
+	var s score
+	single := make([]float64, len(w.arms))
+	probes := map[backends.Op]*Probe{}
+	for c := range calls {
+		n := size(c)
+		shape := Vector(backends.OpNorm2, int(n))
+		arm, probe := l.Router().Decide(&shape, 0).Arm, false
+		if p := probes[shape.Op]; p != nil && p.Fits(&shape) {
+			arm, probe = p.Arm, true
+			delete(probes, shape.Op)
+		}
+		best := math.Inf(1)
+		for i, f := range w.truth {
+			t := f(n, c)
+			single[i] += t
+			best = min(best, t)
+		}
+		t := w.truth[arm](n, c)
+		s.total += t
+		s.oracle += best
+		s.recent = append(s.recent, t/best)
+		if p := l.Observe(Observation{Shape: shape, Arm: arm, Nanos: w.measured(arm, n, c), Probe: probe}); p != nil && probes[p.Op] == nil {
+			probes[p.Op] = p
+		}
+	}
+	s.calls, s.worst = calls, single[0]
+	for _, t := range single {
+		s.worst = min(s.worst, t)
+	}
+	cost, all := l.Exploration()
+	s.explored = cost / all
+	return s
+}
+
+// profiled measures every arm at some sizes, as calibrate does.
+func (w *world) profiled() *Profile {
+	p := &Profile{}
+	for i, a := range w.arms {
+		var samples []Sample
+		for e := 4; e <= 24; e += 2 {
+			for range 5 {
+				n := 1 << e
+				samples = append(samples, Sample{Vector(backends.OpNorm2, n), w.measured(i, float64(n), 0)})
+			}
+		}
+		p.Set(backends.OpNorm2, a, Fit(Prior(backends.OpNorm2, a), samples))
+	}
+	return p
+}
+
+func (w *world) learner(t testing.TB, p *Profile) *Learner {
+	r, err := NewRouter(map[backends.Op][]Arm{backends.OpNorm2: w.arms}, p, Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return NewLearner(r)
+}
+
+func uniform(r *rand.Rand, from, to float64) func(int) float64 {
+	return func(int) float64 { return math.Floor(math.Exp2(from + (to-from)*r.Float64())) }
+}
+
+// geometric is the geometric mean of the calls' ratios from one call on.
+func (s *score) geometric(from, to int) float64 {
+	sum := 0.0
+	for _, x := range s.recent[from:to] {
+		sum += math.Log(x)
+	}
+	return math.Exp(sum / float64(to-from))
+}
+
+// TestWorlds holds what is lost against an oracle that knows each call's fastest arm, over all time and as a geometric mean of calls, so that large calls do not hide small ones.
+func TestWorlds(t *testing.T) {
+	for seed := range uint64(6) {
+		for _, c := range []struct {
+			name     string
+			profile  bool
+			single   bool // never above the best single arm by more than a hundredth: what a profile, or a prior that is about right, makes sure of
+			change   func(w *world)
+			size     func(r *rand.Rand) func(int) float64
+			atMost   float64
+			geometry float64
+		}{
+			{name: "cold", single: true, atMost: 1.10, geometry: 1.25},
+			{name: "cold, with priors that are wrong by six either way", atMost: 1.10, geometry: 1.25, change: func(w *world) {
+				// Of the two kernels whose prior is unknown one is the fastest and one the slowest.
+				w.arms = append(w.arms, Arm{Backend: "third", Kernel: "quick"}, Arm{Backend: "third", Kernel: "slow"})
+				w.truth = append(w.truth, func(n float64, c int) float64 { return 30 + w.truth[2](n, c)/2 }, func(n float64, c int) float64 { return 9000 + 6*w.truth[0](n, c) })
+			}},
+			{name: "with a profile", profile: true, single: true, atMost: 1.03, geometry: 1.04},
+			{name: "bursts of one size", profile: true, single: true, atMost: 1.03, geometry: 1.04, size: func(r *rand.Rand) func(int) float64 {
+				draw, n := uniform(r, 4, 24), 0.0
+				return func(c int) float64 {
+					if c%100 == 0 {
+						n = draw(c)
+					}
+					return n
+				}
+			}},
+			{name: "five times slower half-way", profile: true, single: true, atMost: 1.06, geometry: 1.10, change: func(w *world) {
+				f := w.truth[2]
+				w.truth[2] = func(n float64, c int) float64 {
+					if c >= 2500 {
+						return 5 * f(n, c)
+					}
+					return f(n, c)
+				}
+			}},
+			{name: "five times slower, then well again", profile: true, single: true, atMost: 1.10, geometry: 1.15, change: func(w *world) {
+				f := w.truth[2]
+				w.truth[2] = func(n float64, c int) float64 {
+					if c >= 500 && c < 1500 {
+						return 5 * f(n, c)
+					}
+					return f(n, c)
+				}
+			}},
+		} {
+			r := rand.New(rand.NewPCG(seed, 77))
+			w := fourArms(r)
+			var p *Profile
+			if c.profile {
+				p = w.profiled()
+			}
+			if c.change != nil {
+				c.change(w)
+			}
+			size := uniform(r, 4, 24)
+			if c.size != nil {
+				size = c.size(r)
+			}
+			l := w.learner(t, p)
+			s := w.live(l, 5000, size)
+			text := fmt.Sprintf("%s, seed %d: %.4f of the oracle's time, %.4f a call, explored %.4f", c.name, seed, s.ratio(), s.geometric(0, s.calls), s.explored)
+			t.Log(text)
+			if cost, all := l.Exploration(); cost > 1.5*(allowance+Share*all) { // a probe may surprise
+				t.Errorf("%s: exploration took %.0f of %.0f ns", text, cost, all)
+			}
+			if c.name == "five times slower half-way" {
+				if after := s.geometric(2700, 3200); after > 1.05 {
+					t.Errorf("%s: 200 calls after the change still %.4f a call", text, after)
+				}
+			}
+			if s.ratio() > c.atMost || s.geometric(0, s.calls) > c.geometry || c.single && s.total > 1.01*s.worst {
+				t.Errorf("%s; single best arm %.4f", text, s.worst/s.oracle)
+			}
+		}
+	}
+}
