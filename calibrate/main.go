@@ -54,6 +54,7 @@ var commands = []command{
 	{"run", "[--quick] [--out FILE]", "measure every kernel and save the profile", runCommand},
 	{"explain", "OP SHAPE", "say which kernel a call goes to, and why", explainCommand},
 	{"bench", "[--op OP] [--quick]", "compare all kernels", benchCommand},
+	{"regret", "[--calls N]", "what the dispatcher's choices lose against the best kernel for each call, over made-up workloads", regretCommand},
 	{"verify", "[--seed N] [--pure]", "hold every kernel against pure Go, bit for bit, and print a digest that is the same on every machine", verifyCommand},
 	{"doctor", "", "say what was found and check every kernel", doctorCommand},
 }

@@ -216,6 +216,12 @@ func (rt *Runtime) Explain(s dispatch.Shape) dispatch.Explanation {
 	return rt.router.Load().Explain(s, rt.failed[s.Op&15].Load())
 }
 
+// Decide chooses the kernel for a call of this shape as a call would, without making it: an index into Arms(op), −1 for none, and the predicted time. No
+// allocation, some tens of nanoseconds.
+func (rt *Runtime) Decide(s *dispatch.Shape) dispatch.Decision {
+	return rt.router.Load().Decide(s, rt.failed[s.Op&15].Load())
+}
+
 // Thresholds lists from which size each kernel of an op wins.
 func (rt *Runtime) Thresholds(op backends.Op) []dispatch.Threshold {
 	return rt.router.Load().Thresholds(op)
