@@ -36,6 +36,9 @@ type job struct {
 	opts  quant.Options // of quantize and step
 }
 
+// few calls in a sample: its first one counts.
+const few = 8
+
 // iterations of a measured k-means: enough that the work around them does not dominate.
 const iterations = 8
 
@@ -139,6 +142,11 @@ func (e effort) race(ctx context.Context, d *data, j job, rts []*runtime.Runtime
 			}
 			if err := ctx.Err(); err != nil {
 				return nil, err
+			}
+			if repeats[i] < few { // the arms before let this one's threads fall asleep, and waking them is no part of a call in a row of calls
+				if _, err := f(); err != nil {
+					return nil, err
+				}
 			}
 			t, err := sample(f, repeats[i])
 			if err != nil {

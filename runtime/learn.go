@@ -11,10 +11,12 @@ import (
 )
 
 const (
-	pending    = 32                    // timed calls that wait to be learned from; more than that in between are not
-	learnEvery = 25 * time.Millisecond // at most: so that learning takes a hundredth of a core or two
-	learnAfter = 8                     // timed calls that are waiting, or a long one
-	longNanos  = 1e6
+	pending    = 64 // timed calls that wait to be learned from; more than that in between are not
+	learnAfter = 4  // timed calls that are waiting, or a long one
+	longNanos  = 1e5
+	pause      = 50  // times what learning took are left until the next time: it takes a fiftieth of a core at most
+	haste      = 400 // calls at first between which only firstPause times that are left: a new runtime has most to learn
+	firstPause = 4
 )
 
 // learning is what a runtime learns with. Calls put what they took into a queue and go on; now and then one of them starts a goroutine that empties it.
@@ -73,8 +75,7 @@ func (rt *Runtime) learn(o dispatch.Observation) {
 	if len(l.queue) < learnAfter && o.Nanos < longNanos && !o.Probe {
 		return
 	}
-	if now := time.Now().UnixNano(); now >= l.next.Load() && l.busy.CompareAndSwap(false, true) {
-		l.next.Store(now + int64(learnEvery))
+	if time.Now().UnixNano() >= l.next.Load() && l.busy.CompareAndSwap(false, true) {
 		go rt.empty()
 	}
 }
@@ -85,17 +86,22 @@ func (rt *Runtime) empty() {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	defer l.busy.Store(false)
-	for range pending {
+	begin := time.Now()
+	for more := true; more; {
 		select {
 		case o := <-l.queue:
 			if p := l.learner.Observe(o); p != nil {
 				rt.probes[p.Op].CompareAndSwap(nil, p)
 			}
-			l.learned.Add(1)
+			more = l.learned.Add(1)%pending != 0
 		default:
-			rt.router.Store(l.learner.Router())
-			return
+			more = false
 		}
 	}
 	rt.router.Store(l.learner.Router())
+	rest := time.Since(begin) * pause
+	if l.learned.Load() < haste {
+		rest = time.Since(begin) * firstPause
+	}
+	l.next.Store(time.Now().Add(rest).UnixNano())
 }

@@ -75,7 +75,7 @@ func chosen(rt *Runtime, x []float32) string {
 func TestRuntimeLearns(t *testing.T) {
 	var mutex sync.Mutex
 	slow := 20 * time.Microsecond
-	rt := two(t, func() time.Duration { return 60 * time.Microsecond }, func() time.Duration { mutex.Lock(); defer mutex.Unlock(); return slow })
+	rt := two(t, func() time.Duration { return 60 * time.Microsecond }, func() time.Duration { mutex.Lock(); defer mutex.Unlock(); return slow }, WithLearning())
 	x := ramp(1000)
 	until(t, rt, x, func() bool { return chosen(rt, x) == "second/k" })
 	mutex.Lock()
@@ -87,9 +87,9 @@ func TestRuntimeLearns(t *testing.T) {
 	}
 }
 
-func TestLearningCanBeTurnedOff(t *testing.T) {
+func TestLearningIsAskedFor(t *testing.T) {
 	nap := func() time.Duration { return 40 * time.Microsecond }
-	rt := two(t, nap, func() time.Duration { return 0 }, WithoutLearning())
+	rt := two(t, nap, func() time.Duration { return 0 })
 	x := ramp(1000)
 	for range 500 {
 		if _, err := rt.Norm2(x); err != nil {
@@ -104,19 +104,18 @@ func TestLearningCanBeTurnedOff(t *testing.T) {
 	if rt.Learning().On {
 		t.Error("it learns")
 	}
-	t.Setenv(LearnVariable, "off")
-	if open(t, WithoutNative()).Learning().On {
-		t.Error("it learns although the environment says off")
+	t.Setenv(LearnVariable, "on")
+	if !open(t, WithoutNative()).Learning().On {
+		t.Error("it does not learn although the environment says on")
 	}
-	t.Setenv(LearnVariable, "")
-	if open(t, WithoutNative(), WithForce("cpu")).Learning().On {
+	if open(t, WithoutNative(), WithLearning(), WithForce("cpu")).Learning().On {
 		t.Error("it learns although a backend is forced")
 	}
 }
 
 // Eight goroutines learn beside each other: for the race detector, and calls that run beside others are cells of their own.
 func TestLearningBesideOthers(t *testing.T) {
-	rt := two(t, func() time.Duration { return 30 * time.Microsecond }, func() time.Duration { return 30 * time.Microsecond })
+	rt := two(t, func() time.Duration { return 30 * time.Microsecond }, func() time.Duration { return 30 * time.Microsecond }, WithLearning())
 	x := ramp(1000)
 	var all sync.WaitGroup
 	for range 8 {

@@ -86,10 +86,11 @@ func WithProfile(path string) Option {
 	}
 }
 
-// WithoutLearning keeps the router as the profile made it: calls are not learned from, and none is run on a kernel that is not predicted to be fastest. By default the
-// runtime learns; SETUN_LEARN=off sets the same, and WithForce implies it.
-func WithoutLearning() Option {
-	return func(c *config) error { c.learn = false; return nil }
+// WithLearning has the runtime learn from calls: what they took moves its predictions, and now and then one is run on a kernel that is not predicted to be fastest
+// (docs/dispatcher.md). It is off by default, until `calibrate regret` shows that it gains more than it costs; SETUN_LEARN=on sets the same, and WithForce leaves nothing
+// to learn.
+func WithLearning() Option {
+	return func(c *config) error { c.learn = true; return nil }
 }
 
 // WithStrict makes Open fail when a library that is there cannot be used, and calls fail instead of moving to another backend.

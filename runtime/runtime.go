@@ -24,7 +24,7 @@ import (
 const (
 	ForceVariable   = "SETUN_FORCE"   // as WithForce
 	ProfileVariable = "SETUN_PROFILE" // as WithProfile; "none" for no profile
-	LearnVariable   = "SETUN_LEARN"   // "off" as WithoutLearning
+	LearnVariable   = "SETUN_LEARN"   // "on" as WithLearning
 )
 
 // Runtime routes calls to kernels. Make one with Open and share it.
@@ -56,7 +56,7 @@ type arm struct {
 
 // Open finds the backends, reads the profile and returns a runtime. With no libraries and no profile it works in pure Go.
 func Open(options ...Option) (*Runtime, error) {
-	c := config{native: true, learn: os.Getenv(LearnVariable) != "off", isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: os.Getenv(ProfileVariable), blas: os.Getenv(blas.Variable)}
+	c := config{native: true, learn: os.Getenv(LearnVariable) == "on", isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: os.Getenv(ProfileVariable), blas: os.Getenv(blas.Variable)}
 	for _, o := range options {
 		if err := o(&c); err != nil {
 			return nil, fmt.Errorf("open: %w", err)

@@ -189,7 +189,7 @@ func TestNothingIsAllocated(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector makes pools forget")
 	}
-	t.Run("pure Go", func(t *testing.T) { nothingIsAllocated(t, open(t, WithoutNative())) })
+	t.Run("pure Go", func(t *testing.T) { nothingIsAllocated(t, open(t, WithoutNative(), WithLearning())) })
 	t.Run("native", func(t *testing.T) { nothingIsAllocated(t, open(t, libraries(t), WithForce("simd_c"))) })
 }
 

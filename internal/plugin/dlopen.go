@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/internal/fenv"
@@ -20,11 +21,22 @@ func Undisturbed(when string, f func()) error {
 	return nil
 }
 
-// dlopen opens a library and resolves its entry point. A library whose constructors change the float environment is refused: it stays loaded, but nothing in it
-// is called.
+// disturbing has the libraries that changed the float environment when they were loaded, by the address of their entry. Constructors run once in a process, so that the
+// next attempt would look clean: this has to be process-wide.
+var disturbing sync.Map
+
+// dlopen opens a library and resolves its entry point. A library whose constructors change the float environment is refused, however often it is tried: it stays loaded, but
+// nothing in it is called.
 func dlopen(path, symbol string) (entry uintptr, err error) {
-	if failed := Undisturbed("when it was loaded", func() { entry, err = openSymbol(path, symbol) }); failed != nil {
-		return 0, failed
+	failed := Undisturbed("when it was loaded", func() { entry, err = openSymbol(path, symbol) })
+	if err != nil {
+		return 0, err
 	}
-	return entry, err
+	if failed != nil {
+		disturbing.Store(entry, failed)
+	}
+	if known, refused := disturbing.Load(entry); refused {
+		return 0, known.(error)
+	}
+	return entry, nil
 }

@@ -36,6 +36,9 @@ func TestChangedFloatEnvironment(t *testing.T) {
 		if got := tried[0]; b != nil || got.State != c.state || !errors.Is(got.Err, backends.ErrLibrary) || !strings.Contains(got.Reason, c.reason) {
 			t.Errorf("%s: %+v", c.name, got)
 		}
+		if b, tried := Load("tiny", []Place{{Path: c.path, File: true}}); b != nil || tried[0].State != c.state {
+			t.Errorf("%s, tried again: %+v", c.name, tried[0])
+		}
 		if c.state == Refused && !strings.Contains(tried[0].Reason, "-ffast-math") {
 			t.Errorf("%s: %q does not say what to do", c.name, tried[0].Reason)
 		}
