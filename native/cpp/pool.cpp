@@ -11,6 +11,9 @@ namespace {
 // machine, and an iteration of k-means asks every few hundred.
 constexpr int64_t kSpinNanos = 100000;
 
+// What waking workers costs: the caller's time, and that until they are there.
+constexpr int64_t kWakeNanos = 60000;
+
 inline void pause() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -33,8 +36,12 @@ template <class Ready> bool spin(Ready ready) {
 
 } // namespace
 
-void Pool::Job::work() {
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < parts;) part(arg, i);
+// Does one part; false when there is none left.
+bool Pool::Job::step() {
+    int64_t i = next.fetch_add(1, std::memory_order_relaxed);
+    if (i >= parts) return false;
+    part(arg, i);
+    return true;
 }
 
 Pool::Job *Pool::find() const {
@@ -43,11 +50,35 @@ Pool::Job *Pool::find() const {
     return j;
 }
 
-// Starts workers until there are as many as wanted. The mutex is held.
-void Pool::start(int wanted) {
-    if (wanted > kMaxWorkers) wanted = kMaxWorkers;
-    if (workers_ >= wanted) return;
-    while (workers_ < wanted && threads_[workers_].start(enter, this)) workers_++;
+// Wakes so many workers, and starts what is missing of them. The mutex is held.
+void Pool::call(int wanted) {
+    int sleepers = asleep_ < wanted ? asleep_ : wanted;
+    for (int i = 0; i < sleepers; i++) wake_.wake_one();
+    for (int i = sleepers; i < wanted && workers_ < kMaxWorkers && threads_[workers_].start(enter, this); i++) workers_++;
+}
+
+// Does a job that lacks helpers, and calls them once that pays.
+void Pool::alone(Job &job, int missing, int64_t owed) {
+    int64_t begin = clock_nanos(), done = 0, check = 1, took = 0;
+    bool called = false;
+    while (job.step()) {
+        if (called || ++done < check) continue;
+        check *= 2;
+        took = clock_nanos() - begin;
+        int64_t left = job.parts - job.next.load(std::memory_order_relaxed);
+        double rest = double(took) / double(done) * double(left);
+        if (left > 0 && (rest > kWakeNanos || (owed >= kWakeNanos && rest > took))) {
+            Lock lock(mutex_);
+            call(missing);
+            owed_ = 0;
+            called = true;
+        }
+    }
+    if (called) return;
+    int64_t now = clock_nanos();
+    Lock lock(mutex_);
+    owed_ = (begin - last_ < kSpinNanos ? owed_ : 0) + (now - begin) * missing / (missing + 1);
+    last_ = now;
 }
 
 void Pool::run(int threads, void (*part)(void *, int64_t), void *arg, int64_t parts) {
@@ -56,18 +87,23 @@ void Pool::run(int threads, void (*part)(void *, int64_t), void *arg, int64_t pa
     job.arg = arg;
     job.parts = parts;
     job.seats = int(threads - 1 < parts - 1 ? threads - 1 : parts - 1);
-    int sleepers;
+    int missing;
+    int64_t owed;
     {
         Lock lock(mutex_);
-        start(threads - 1);
         (newest_ ? newest_->newer : oldest_) = &job;
         job.older = newest_;
         newest_ = &job;
         posted_.fetch_add(1, std::memory_order_release);
-        sleepers = asleep_ < job.seats ? asleep_ : job.seats;
+        int busy = workers_ - asleep_ - looking_;
+        missing = job.seats - looking_ - busy;
+        owed = owed_;
     }
-    for (int i = 0; i < sleepers; i++) wake_.wake_one();
-    job.work();
+    if (missing > 0)
+        alone(job, missing, owed);
+    else
+        while (job.step()) {
+        }
     {
         Lock lock(mutex_);
         job.seats = 0; // whoever is not in it now stays out
@@ -88,7 +124,8 @@ void Pool::serve() {
             j->seats--;
             j->helpers.fetch_add(1, std::memory_order_relaxed);
             mutex_.unlock();
-            j->work();
+            while (j->step()) {
+            }
             mutex_.lock();
             // The caller may be gone with the job as soon as it sees no helper: this is the last touch.
             if (j->helpers.fetch_sub(1, std::memory_order_release) == 1) done_.wake_all();
@@ -96,13 +133,15 @@ void Pool::serve() {
         }
         if (ending_) break;
         uint32_t seen = posted_.load(std::memory_order_relaxed);
+        looking_++;
         mutex_.unlock();
         bool posted = spin([&] { return posted_.load(std::memory_order_acquire) != seen; });
         mutex_.lock();
+        looking_--;
         if (posted || ending_ || find()) continue;
         asleep_++;
-        while (!ending_ && !find()) wake_.wait(mutex_);
-        asleep_--;
+        wake_.wait(mutex_);
+        asleep_--; // the job may be over, and the next one about to come: it looks around again
     }
     mutex_.unlock();
 }
