@@ -130,7 +130,7 @@ func benchAll(ctx context.Context, env *environment, f *field, ops []backends.Op
 	for _, op := range ops {
 		for _, j := range benchJobs(op, quick) {
 			rts, predicted := f.runtimes(j.shape)
-			times, err := e.race(ctx, d, j, rts, predicted)
+			times, _, err := e.race(ctx, d, j, rts, predicted)
 			if err != nil {
 				return nil, err
 			}

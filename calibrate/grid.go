@@ -65,7 +65,7 @@ func grid(op backends.Op, quick bool) []job {
 			add(n, quant.Options{Rule: quant.LeastSquares})
 			add(n, quant.Options{Rule: quant.LeastSquares, Group: 128})
 		}
-		for _, n := range sizes(8, top-6, 4*step) {
+		for _, n := range sizes(4, top-6, 4) {
 			add(n, quant.Options{Rule: quant.Stochastic})
 		}
 	case backends.OpKMeans:
@@ -80,6 +80,9 @@ func grid(op backends.Op, quick bool) []job {
 		}
 		for _, n := range []int{100, 1000, 10_000, 100_000} {
 			add(n, []int{4, 32, 256}, []int{4, 32, 256})
+		}
+		for _, n := range []int{300, 3000, 30_000} { // as large as those in all, but of another form
+			add(n, []int{12, 100}, []int{10, 60})
 		}
 		for _, n := range sizes(10, 16, step) { // where kernels screen
 			add(n, []int{96}, []int{128, 1024})
@@ -99,6 +102,13 @@ func grid(op backends.Op, quick bool) []job {
 	default:
 		for _, n := range sizes(4, top, step) {
 			jobs = append(jobs, job{shape: dispatch.Vector(op, n)})
+		}
+		if op == backends.OpConstrain { // inside the ball, in place
+			for _, n := range sizes(4, top, 2*step) {
+				s := dispatch.Vector(op, n)
+				s.Variant = dispatch.Inside
+				jobs = append(jobs, job{shape: s})
+			}
 		}
 	}
 	return jobs

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	gort "runtime"
 	"slices"
@@ -18,10 +19,11 @@ import (
 // data is what calls are measured on: normal values, as weights and steps are.
 type data struct {
 	x, y, dst []float32
+	pulse     pulse
 }
 
 func newData(n int) *data {
-	d := &data{make([]float32, n), make([]float32, n), make([]float32, n)}
+	d := &data{x: make([]float32, n), y: make([]float32, n), dst: make([]float32, n)}
 	r := rand.New(rand.NewPCG(1, 2))
 	for i := range d.x {
 		d.x[i] = float32(r.NormFloat64())
@@ -36,8 +38,12 @@ type job struct {
 	opts  quant.Options // of quantize and step
 }
 
-// few calls in a sample: its first one counts.
-const few = 8
+// awake is how long an arm's own calls go before its sample: the arms before let its threads fall asleep, and the library wakes them once they have been missed for a while, which
+// is no part of a call in a row of calls.
+const awake = 250 * time.Microsecond
+
+// long is from how many nanoseconds on a call is measured half as often and needs no calls before.
+const long = 2e6
 
 // iterations of a measured k-means: enough that the work around them does not dominate.
 const iterations = 8
@@ -50,6 +56,9 @@ func (d *data) call(rt *runtime.Runtime, j job) func() (parts int, err error) {
 		q := new(quant.Tensor)
 		return func() (int, error) { _, err := rt.Quantize(q, d.x[:n], j.opts); return 1, err }
 	case backends.OpConstrain:
+		if j.shape.Variant&dispatch.Inside != 0 {
+			return func() (int, error) { _, _, err := rt.Constrain(d.x[:n], d.x[:n], math.MaxFloat64); return 1, err }
+		}
 		return func() (int, error) { _, _, err := rt.Constrain(d.dst[:n], d.x[:n], 1); return 1, err } // outside the ball
 	case backends.OpDot:
 		return func() (int, error) { _, err := rt.Dot(d.x[:n], d.y[:n]); return 1, err }
@@ -101,16 +110,20 @@ type effort struct {
 	samples int           // of each call
 	least   time.Duration // that a sample lasts
 	longest time.Duration // a call predicted or seen to take longer is left out
+
+	patience time.Duration // after which a grid is not measured again where the core was another's too
 }
 
 var (
-	quickEffort = effort{samples: 5, least: 60 * time.Microsecond, longest: 60 * time.Millisecond}
-	fullEffort  = effort{samples: 9, least: 500 * time.Microsecond, longest: 500 * time.Millisecond}
+	quickEffort = effort{samples: 2, least: 60 * time.Microsecond, longest: 40 * time.Millisecond, patience: 16 * time.Second} // of a pass
+	fullEffort  = effort{samples: 4, least: 300 * time.Microsecond, longest: 300 * time.Millisecond, patience: 150 * time.Second}
+	checkEffort = effort{samples: 1, least: 60 * time.Microsecond, longest: 60 * time.Millisecond} // of a pass of regret's
 )
 
-// race measures a job on several runtimes in turn, so that they share what else goes on on the machine. A result is nil where the call is too slow for the effort.
-func (e effort) race(ctx context.Context, d *data, j job, rts []*runtime.Runtime, predicted []float64) ([][]float64, error) {
-	results := make([][]float64, len(rts))
+// race measures a job on several runtimes (nil ones are left out) in turn, so that they share what else goes on on the machine. A result is nil where the call is too slow for the effort.
+// quiet is the share of the turns in which the core was not another's too.
+func (e effort) race(ctx context.Context, d *data, j job, rts []*runtime.Runtime, predicted []float64) (results [][]float64, quiet float64, err error) {
+	results = make([][]float64, len(rts))
 	calls := make([]func() (int, error), len(rts))
 	repeats := make([]int, len(rts))
 	parts := 1.0
@@ -118,44 +131,53 @@ func (e effort) race(ctx context.Context, d *data, j job, rts []*runtime.Runtime
 		parts = iterations
 	}
 	for i, rt := range rts {
-		if parts*predicted[i] > 3*float64(e.longest) {
+		if rt == nil || parts*predicted[i] > 3*float64(e.longest) {
 			continue
 		}
 		f := d.call(rt, j)
-		if _, err := f(); err != nil { // the first call is not counted: buffers, pages, caches
-			return nil, err
+		t, err := sample(f, 1) // the first call is not counted: buffers, pages, caches
+		if err == nil && t*parts < long {
+			t, err = sample(f, 1)
 		}
-		t, err := sample(f, 1)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if t*parts > float64(e.longest) {
 			results[i] = []float64{t}
 			continue
 		}
 		calls[i], repeats[i] = f, max(1, int(float64(e.least)/(t*parts)))
+		if t*parts >= long {
+			repeats[i] = 0
+		}
 	}
-	for range e.samples {
+	before := d.pulse.quiet()
+	for turn := range e.samples {
 		for i, f := range calls {
-			if f == nil {
+			if f == nil || repeats[i] == 0 && turn%2 == 1 {
 				continue
 			}
 			if err := ctx.Err(); err != nil {
-				return nil, err
+				return nil, 0, err
 			}
-			if repeats[i] < few { // the arms before let this one's threads fall asleep, and waking them is no part of a call in a row of calls
+			for begin := time.Now(); repeats[i] > 0 && time.Since(begin) < awake; {
 				if _, err := f(); err != nil {
-					return nil, err
+					return nil, 0, err
 				}
 			}
-			t, err := sample(f, repeats[i])
+			t, err := sample(f, max(1, repeats[i]))
 			if err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 			results[i] = append(results[i], t)
 		}
+		after := d.pulse.quiet()
+		if before && after {
+			quiet += 1 / float64(e.samples)
+		}
+		before = after
 	}
-	return results, nil
+	return results, quiet, nil
 }
 
 // allocated returns the bytes that a call allocates once its destination is there.

@@ -30,7 +30,7 @@ func measureRoofline(ctx context.Context, f *field, d *data, e effort, quick boo
 		for _, op := range []backends.Op{backends.OpNorm2, backends.OpDot} {
 			s := dispatch.Vector(op, int(j.shape.N))
 			rts, predicted := f.runtimes(s)
-			times, err := e.race(ctx, d, job{shape: s}, rts, predicted)
+			times, _, err := e.race(ctx, d, job{shape: s}, rts, predicted)
 			if err != nil {
 				return r, err
 			}

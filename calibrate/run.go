@@ -6,6 +6,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"math"
 	"path/filepath"
 	"time"
 
@@ -66,41 +67,59 @@ func measureAll(ctx context.Context, env *environment, f *field, quick bool) (*d
 	report := f.all.Report()
 	p := &dispatch.Profile{Fingerprint: report.Profile.Fingerprint, Machine: fmt.Sprintf("%s, %d cores", report.Machine.CPU, report.Machine.Cores), Created: time.Now().UTC().Format(time.RFC3339)}
 	d := newData(largest(quick))
-	jobs := map[backends.Op][]job{}
+	var jobs []job
 	total := 0.0
-	weight := func(j job) float64 { // a guess of the time: the setting up, and what pure Go needs
-		return 3e6 + min(float64(e.longest), f.all.Explain(j.shape).Arms[0].PredictedNs)*float64(e.samples)
+	weight := func(j job) float64 { // a guess of the time: the setting up, and what the slower arms need
+		return 4e6 + min(float64(e.longest), f.all.Explain(j.shape).Arms[0].PredictedNs/4)*float64(e.samples)
 	}
 	for _, op := range backends.Ops() {
-		jobs[op] = grid(op, quick)
-		for _, j := range jobs[op] {
-			total += weight(j)
+		for _, j := range grid(op, quick) {
+			jobs = append(jobs, j)
+			total += passes * weight(j)
 		}
 	}
 	bar := newProgress(env.err, total)
 	defer bar.end()
+	t := newTable(jobs)
+	step := func(j job) { bar.step(weight(j), j.shape.Op.String()+" "+j.shape.String()) }
+	begin := time.Now()
+	for pass := 0; pass < passes || pass < 2*passes && time.Since(begin) < e.patience; pass++ {
+		wanted := func(i int) bool { return pass < passes || t.quiet[i] < 1 && time.Since(begin) < e.patience }
+		if err := t.add(ctx, d, f, e, wanted, step); err != nil {
+			return nil, 0, err
+		}
+	}
 	count := 0
 	for _, op := range backends.Ops() {
-		samples := make([][]dispatch.Sample, len(f.all.Arms(op)))
-		for _, j := range jobs[op] {
-			rts, predicted := f.runtimes(j.shape)
-			times, err := e.race(ctx, d, j, rts, predicted)
-			if err != nil {
-				return nil, 0, err
-			}
-			for i, list := range times {
-				for _, t := range list {
-					samples[i] = append(samples[i], dispatch.Sample{Shape: j.shape, Nanos: t})
-					count++
+		for k, a := range f.all.Arms(op) {
+			var samples []dispatch.Sample
+			for i, j := range jobs {
+				if j.shape.Op != op {
+					continue
+				}
+				for _, ns := range t.times[i][k] {
+					samples = append(samples, dispatch.Sample{Shape: j.shape, Nanos: ns})
 				}
 			}
-			bar.step(weight(j), op.String()+" "+j.shape.String())
-		}
-		for i, a := range f.all.Arms(op) {
-			p.Set(op, a, dispatch.Fit(dispatch.Prior(op, a), samples[i]))
+			count += len(samples)
+			p.Set(op, a, dispatch.Fit(dispatch.Prior(op, a), samples))
 		}
 	}
 	return p, count, nil
+}
+
+// passes over the grid: what else goes on on the machine lasts for seconds, and must not fall on all samples of a shape. Shapes on which it did are measured again, while there is time.
+const passes = 3
+
+// hopeless says whether an arm needs no more samples: it takes milliseconds where another takes a sixth of that.
+func hopeless(list []float64, all [][]float64) bool {
+	least := math.Inf(1)
+	for _, other := range all {
+		if len(other) > 0 {
+			least = min(least, median(other))
+		}
+	}
+	return len(list) > 0 && median(list) > max(1e6, 6*least)
 }
 
 // printThresholds prints from which size each kernel wins.

@@ -169,17 +169,21 @@ func (x *cell) finish() Cell {
 
 // centre returns the median and a standard deviation made from the median absolute deviation: half of the values may be wild.
 func centre(v []float64) (middle, spread float64) {
-	middle = median(v)
-	off := make([]float64, len(v))
-	for i, x := range v {
-		off[i] = math.Abs(x - middle)
+	var small [remembered]float64 // a learner's cell allocates nothing
+	s := append(small[:0], v...)
+	middle = sorted(s)
+	for i, x := range s {
+		s[i] = math.Abs(x - middle)
 	}
 	// 1.4826 turns a median absolute deviation into a standard deviation of normal errors.
-	return middle, 1.4826 * median(off)
+	return middle, 1.4826 * sorted(s)
 }
 
-func median(v []float64) float64 {
-	s := slices.Sorted(slices.Values(v))
+func median(v []float64) float64 { return sorted(slices.Clone(v)) }
+
+// sorted sorts and returns the median.
+func sorted(s []float64) float64 {
+	slices.Sort(s)
 	if n := len(s); n%2 == 0 {
 		return s[n/2-1]/2 + s[n/2]/2
 	}

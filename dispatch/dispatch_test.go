@@ -83,7 +83,7 @@ func TestCorrectionFollowsACacheStep(t *testing.T) {
 func TestPredictionsAreSane(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 2))
 	for range 2000 {
-		m := Model{Coef: Coef{r.Float64() * maxCoef, r.ExpFloat64(), r.ExpFloat64(), r.ExpFloat64()}}
+		m := Model{Coef: Coef{r.Float64() * maxCoef, r.ExpFloat64(), r.ExpFloat64(), r.ExpFloat64(), r.ExpFloat64()}}
 		bare := m
 		for c := r.IntN(20); c < numClasses; c += 1 + r.IntN(30) {
 			m.Cells = append(m.Cells, Cell{0, c, (r.Float64()*2 - 1) * maxLog, r.Float64(), 1 + r.IntN(1000)})
@@ -186,26 +186,26 @@ func TestProfileSurvivesItsFile(t *testing.T) {
 
 func TestLyingProfilesAreRefused(t *testing.T) {
 	entry := func(s string) string {
-		return `{"schema":1,"fingerprint":"f","models":[{"op":"dot","backend":"b","kernel":"k",` + s + `}]}`
+		return `{"schema":2,"fingerprint":"f","models":[{"op":"dot","backend":"b","kernel":"k",` + s + `}]}`
 	}
 	for text, want := range map[string]error{
-		``:                              ErrProfileDamaged,
-		`null`:                          ErrProfileVersion,
-		`[]`:                            ErrProfileDamaged,
-		`{"schema":2}`:                  ErrProfileVersion,
-		`{"schema":1,"more":1}`:         ErrProfileDamaged,
-		entry(`"coef":[1,1,0,0]`) + `x`: ErrProfileDamaged,
-		entry(`"coef":[-1,1,0,0]`):      ErrProfileDamaged,
-		entry(`"coef":[0,0,0,0]`):       ErrProfileDamaged,
-		entry(`"coef":[1e308,0,0,0]`):   ErrProfileDamaged,
-		entry(`"coef":[1e999,0,0,0]`):   ErrProfileDamaged,
-		entry(`"coef":[NaN,0,0,0]`):     ErrProfileDamaged,
-		entry(`"coef":[1,0,0,0],"cells":[{"variant":0,"class":3,"log":99,"spread":0,"samples":1}]`):                                                                                                ErrProfileDamaged,
-		entry(`"coef":[1,0,0,0],"cells":[{"variant":0,"class":-1,"log":0,"spread":0,"samples":1}]`):                                                                                                ErrProfileDamaged,
-		entry(`"coef":[1,0,0,0],"cells":[{"variant":99,"class":1,"log":0,"spread":0,"samples":1}]`):                                                                                                ErrProfileDamaged,
-		entry(`"coef":[1,0,0,0],"cells":[{"variant":0,"class":1,"log":0,"spread":0,"samples":0}]`):                                                                                                 ErrProfileDamaged,
-		entry(`"coef":[1,0,0,0],"cells":[{"variant":0,"class":1,"log":0,"spread":0,"samples":1},{"variant":0,"class":1,"log":0,"spread":0,"samples":1}]`):                                          ErrProfileDamaged,
-		`{"schema":1,"fingerprint":"f","models":[` + strings.Repeat(`{"op":"dot","backend":"b","kernel":"k","coef":[1,0,0,0]},`, 1) + `{"op":"dot","backend":"b","kernel":"k","coef":[1,0,0,0]}]}`: ErrProfileDamaged,
+		``:                                  ErrProfileDamaged,
+		`null`:                              ErrProfileVersion,
+		`[]`:                                ErrProfileDamaged,
+		`{"schema":3}`:                      ErrProfileVersion,
+		`{"schema":2,"more":1}`:             ErrProfileDamaged,
+		entry(`"coef":[1,1,0,0,0,0]`) + `x`: ErrProfileDamaged,
+		entry(`"coef":[-1,1,0,0,0,0]`):      ErrProfileDamaged,
+		entry(`"coef":[0,0,0,0,0,0]`):       ErrProfileDamaged,
+		entry(`"coef":[1e308,0,0,0,0,0]`):   ErrProfileDamaged,
+		entry(`"coef":[1e999,0,0,0,0,0]`):   ErrProfileDamaged,
+		entry(`"coef":[NaN,0,0,0,0,0]`):     ErrProfileDamaged,
+		entry(`"coef":[1,0,0,0,0,0],"cells":[{"variant":0,"class":3,"log":99,"spread":0,"samples":1}]`):                                                                                                    ErrProfileDamaged,
+		entry(`"coef":[1,0,0,0,0,0],"cells":[{"variant":0,"class":-1,"log":0,"spread":0,"samples":1}]`):                                                                                                    ErrProfileDamaged,
+		entry(`"coef":[1,0,0,0,0,0],"cells":[{"variant":99,"class":1,"log":0,"spread":0,"samples":1}]`):                                                                                                    ErrProfileDamaged,
+		entry(`"coef":[1,0,0,0,0,0],"cells":[{"variant":0,"class":1,"log":0,"spread":0,"samples":0}]`):                                                                                                     ErrProfileDamaged,
+		entry(`"coef":[1,0,0,0,0,0],"cells":[{"variant":0,"class":1,"log":0,"spread":0,"samples":1},{"variant":0,"class":1,"log":0,"spread":0,"samples":1}]`):                                              ErrProfileDamaged,
+		`{"schema":2,"fingerprint":"f","models":[` + strings.Repeat(`{"op":"dot","backend":"b","kernel":"k","coef":[1,0,0,0,0,0]},`, 1) + `{"op":"dot","backend":"b","kernel":"k","coef":[1,0,0,0,0,0]}]}`: ErrProfileDamaged,
 		strings.Repeat(" ", maxProfileBytes+1): ErrProfileDamaged,
 	} {
 		if _, err := DecodeProfile([]byte(text), "f"); !errors.Is(err, want) {
@@ -215,7 +215,7 @@ func TestLyingProfilesAreRefused(t *testing.T) {
 }
 
 func FuzzDecodeProfile(f *testing.F) {
-	f.Add([]byte(`{"schema":1,"fingerprint":"f","models":[{"op":"dot","backend":"cpu","kernel":"go","coef":[1,0.1,0,0],"cells":[{"variant":0,"class":9,"log":0.1,"spread":0.1,"samples":5}]}]}`))
+	f.Add([]byte(`{"schema":2,"fingerprint":"f","models":[{"op":"dot","backend":"cpu","kernel":"go","coef":[1,0.1,0,0,0,0],"cells":[{"variant":0,"class":9,"log":0.1,"spread":0.1,"samples":5}]}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := DecodeProfile(data, "f")
 		if err != nil {

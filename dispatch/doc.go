@@ -8,13 +8,15 @@
 // An arm is one kernel of one backend for one op. Its time, in nanoseconds, is predicted in two levels:
 //
 //	time(shape) = roofline(shape) × correction(variant, size)
-//	roofline    = c0 + c1·f1 + c2·f2 + c3·f3,   every c ≥ 0
+//	roofline    = c0 + c1·f1 + c2·f2 + c3·f3 + …,   every c ≥ 0
 //
 // The features f say how much work a shape is:
 //
-//	quantize              bytes read, bytes written, scale groups
+//	quantize, step        bytes read, bytes written, scale groups
 //	constrain, dot, norm2 bytes
-//	kmeans (an iteration) n·k·d, n·d, k·d
+//	constrain-clusters    bytes, clusters
+//	kmeans (an iteration) n·k·d, n·d, k·d, n·k, n
+//	matmul                m·n·k, m·k + k·n + m·n
 //
 // c0 is what a call costs before any work: the crossing into native code, a wake-up. No coefficient is negative, so more
 // work is never predicted to be faster by the roofline.
@@ -32,13 +34,21 @@
 // roofline is trusted; many: history is. A class is half an octave because times rarely bend twice in one, and two classes
 // an octave are few enough for a quick calibration to fill.
 //
+// # Learning
+//
+// A [Learner] turns timed calls into better routers. What was measured of an op's arms at and near a size class is explained by how far all arms are from their models together (a busy machine,
+// a prior for another) and how far each is by itself, both shrunken by their variance; the calls near a class count 0.7 for each half octave away. Surprises in a row that are all slower, or all faster,
+// are drift: what was known moves, and counts for little. An arm that could be faster than the best, as far as is known, is tried now and then ([Probe]), within a hundredth of the time spent.
+// docs/dispatcher.md has the formulas.
+//
+// Calls that run beside others do not teach anything; for them an arm on several threads counts as that many times slower.
+//
 // # What is certain
 //
 // Predictions are finite and at least one nanosecond. Equal predictions go to the arm that is listed first. A forced kernel is obeyed whatever its
-// prediction and thresholds. The same router gives the same answer to the same question, in any goroutine.
+// prediction and thresholds. The same router gives the same answer to the same question, in any goroutine; a learner gives the same routers for the same calls in the same order.
 //
 // # What is not modelled yet
 //
-// Learning during use, exploration, drift, calls that run beside each other, the cost of moving data to a device, the first
-// touch of fresh memory, clock changes. The package takes its samples from `calibrate run`; a router never changes by itself.
+// The cost of moving data to a device, the first touch of fresh memory, clock changes, whether threads are asleep.
 package dispatch

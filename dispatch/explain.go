@@ -32,12 +32,11 @@ func (r *Router) Explain(s Shape, excluded uint64) Explanation {
 	d := r.Decide(&s, excluded)
 	x := Explanation{Op: s.Op.String(), Shape: s.String(), Reason: d.Reason.String(), Arms: []Candidate{}}
 	f := s.features()
-	step, weight := place(s.Work())
 	next, runnerUp := math.Inf(1), ""
 	for i, a := range r.Arms(s.Op) {
 		e := &r.entries[s.Op][i]
 		p := r.models[s.Op][i].Predict(s)
-		t := e.predict(&f, s.Variant%numVariant, step, weight)
+		t, _ := r.expects(&s, i, &f)
 		c := Candidate{Backend: a.Backend, Kernel: a.Kernel, PredictedNs: t, SpreadNs: t * p.Spread / p.Nanos, Samples: p.Samples}
 		switch {
 		case r.allowed[s.Op]&(1<<i) == 0:

@@ -19,7 +19,7 @@ type Sample struct {
 // measurement is the robust summary of all samples of one shape.
 type measurement struct {
 	shape   Shape
-	nanos   float64 // median
+	nanos   float64 // lower quartile
 	spread  float64 // relative, from the median absolute deviation
 	samples int
 }
@@ -33,7 +33,7 @@ const (
 	huber = 1.345
 )
 
-// Fit makes a model from samples of one op and arm. Samples of one shape count by their median, and shapes that fit the others badly count less, so a few wild
+// Fit makes a model from samples of one op and arm. Samples of one shape count by their lower quartile, since what else runs on a machine only ever makes calls slower, and shapes that fit the others badly count less, so a few wild
 // ones change little. Samples that are not positive and finite are left out; without samples the model is the prior. Deterministic, whatever the order of the samples.
 func Fit(prior Coef, samples []Sample) Model {
 	ms := summarise(samples)
@@ -55,8 +55,9 @@ func summarise(samples []Sample) []measurement {
 	}
 	var ms []measurement
 	for shape, v := range groups {
-		middle, spread := centre(v)
-		ms = append(ms, measurement{shape, middle, spread / middle, len(v)})
+		_, spread := centre(v)
+		low := Typical(v)
+		ms = append(ms, measurement{shape, low, spread / low, len(v)})
 	}
 	slices.SortFunc(ms, func(a, b measurement) int {
 		x, y := a.shape, b.shape
@@ -64,6 +65,14 @@ func summarise(samples []Sample) []measurement {
 			cmp.Compare(x.K, y.K), cmp.Compare(x.D, y.D), cmp.Compare(x.Groups, y.Groups), cmp.Compare(x.Out, y.Out))
 	})
 	return ms
+}
+
+// Typical is what samples of one shape count as, in nanoseconds: the lower quartile, interpolated between samples. There must be at least one.
+func Typical(v []float64) float64 {
+	s := slices.Sorted(slices.Values(v))
+	p := float64(len(s)-1) / 4
+	i := int(p)
+	return s[i] + (p-float64(i))*(s[min(i+1, len(s)-1)]-s[i])
 }
 
 // regress minimises Σ w·((c·f − t)/max(t, t'))² + Σ(pull·(c − prior)/max(prior, c'))² over c ≥ 0, where t' and c' are of the round before and w is Huber's
@@ -106,7 +115,7 @@ func scaled(prior Coef, ms []measurement) Coef {
 	return prior
 }
 
-// nonNegative solves the weighted problem. There are at most four coefficients, so each set of positive ones is solved in turn and the
+// nonNegative solves the weighted problem. There are at most six coefficients, so each set of positive ones is solved in turn and the
 // best feasible solution is the exact optimum: no active set has to be searched for.
 func nonNegative(prior, last Coef, ms []measurement, weight []float64) (best Coef, ok bool) {
 	lowest := math.Inf(1)

@@ -33,7 +33,7 @@ var planting = []struct {
 	{backends.OpConstrain, Coef{160, 0.02}},
 	{backends.OpDot, Coef{25, 0.2}},
 	{backends.OpNorm2, Coef{2500, 0.008}},
-	{backends.OpKMeans, Coef{4000, 0.02, 0.3, 2}},
+	{backends.OpKMeans, Coef{4000, 0.02, 0.3, 2, 0.05, 9}},
 	{backends.OpMatMul, Coef{400, 0.02, 0.3}},
 }
 

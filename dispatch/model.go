@@ -3,13 +3,14 @@
 package dispatch
 
 import (
+	"cmp"
 	"math"
 	"math/bits"
 	"slices"
 )
 
 const (
-	numFeatures = 4
+	numFeatures = 6
 	perOctave   = 2    // size classes an octave
 	numClasses  = 128  // of half octaves: up to 2^63
 	minNanos    = 1    // no call is predicted faster
@@ -54,7 +55,7 @@ type Prediction struct {
 // where times change by a factor of four in half an octave, and much closer elsewhere.
 func (m *Model) Predict(s Shape) Prediction {
 	f := s.features()
-	cells, own := m.measured(s.Variant)
+	cells, own := m.measured(s.Variant % numVariant)
 	c := at(cells, perOctave*octaves(s.Work()))
 	if !own && c.samples > 0 {
 		c.spread = min(unmeasured, math.Hypot(c.spread, borrowed))
@@ -64,7 +65,7 @@ func (m *Model) Predict(s Shape) Prediction {
 }
 
 func (c *Coef) roofline(f *[numFeatures]float64) float64 {
-	return c[0]*f[0] + c[1]*f[1] + c[2]*f[2] + c[3]*f[3]
+	return c[0]*f[0] + c[1]*f[1] + c[2]*f[2] + c[3]*f[3] + c[4]*f[4] + c[5]*f[5]
 }
 
 // clamp keeps a prediction finite and positive. What is not a number counts as the slowest, so that nothing prefers it.
@@ -102,11 +103,22 @@ func (m *Model) measured(v Variant) (cells []Cell, own bool) {
 	return cells, least == 0
 }
 
+// put inserts a cell in order; an old one of the same place is replaced if told so.
+func (m *Model) put(c Cell, replace bool) {
+	i, found := slices.BinarySearchFunc(m.Cells, c, func(a, b Cell) int { return cmp.Or(int(a.Variant)-int(b.Variant), a.Class-b.Class) })
+	switch {
+	case !found:
+		m.Cells = slices.Insert(m.Cells, i, c)
+	case replace:
+		m.Cells[i] = c
+	}
+}
+
 // distance orders variants by how badly one stands for another: how the scale is found matters more than how codes are
-// packed, and that more than the number of scales, which is a feature of the roofline already. Calls beside others are stood for by calls alone.
+// packed, and that more than the number of scales, which is a feature of the roofline already.
 func (v Variant) distance(u Variant) int {
 	x := uint(v ^ u)
-	return bits.OnesCount(x&uint(Grouped)) + 2*bits.OnesCount(x&uint(Packed)) + 4*bits.OnesCount(x&uint(Beside)) + 8*bits.OnesCount(x&uint(Iterative|Random))
+	return bits.OnesCount(x&uint(Grouped)) + 2*bits.OnesCount(x&uint(Packed)) + 4*bits.OnesCount(x&uint(Iterative|Random))
 }
 
 // correction is a cell, or what lies between two.

@@ -90,15 +90,25 @@ func (h Hardware) Prior(op backends.Op, a Arm) Model {
 	case backends.OpClusters:
 		return Model{Coef{s.launch, 1 / (s.bytes * t), 20 / t}, h.memory(s.bytes*t, t)}
 	case backends.OpKMeans:
-		m := Model{Coef: Coef{10 * s.launch, 2 / (s.flops * t), 4 / (s.bytes * t), 4 / s.bytes}}
+		m := Model{Coef: Coef{10 * s.launch, 2 / (s.flops * t), 4 / (s.bytes * t), 4 / s.bytes, 4 / (s.flops * t), 20 / t}}
 		if gain := screens[level(a)]; gain > 0 {
 			m.Cells = []Cell{{Spread: unmeasured}, {Variant: Broad, Log: -math.Log(gain), Spread: unmeasured}}
 		}
 		return m
 	case backends.OpMatMul:
-		return Model{Coef: Coef{2 * s.launch, 2 / (s.flops * t), 4 / (s.bytes * t), 0}}
+		return Model{Coef: Coef{2 * s.launch, 2 / (s.flops * t), 4 / (s.bytes * t)}}
 	}
 	return Model{Coef{s.launch, 1 / (s.bytes * t)}, h.memory(s.bytes*t, t)}
+}
+
+// beside is how many times as long a call takes when others are in flight, beside what it takes alone: threads are worth nothing then, since the others keep the cores busy. (Two callers
+// on two cores: an arm of two threads takes 1.05 to 1.15 times as long as the same kernel on one; with eight, single calls wait for milliseconds until a worker is given a core again.)
+func (h Hardware) beside(a Arm) float64 {
+	threads := max(1, a.Threads)
+	if h.Cores > 0 {
+		threads = min(threads, h.Cores)
+	}
+	return float64(threads)
 }
 
 // memory returns the corrections of a prior: none in cache, the ratio of speeds in memory.

@@ -22,7 +22,7 @@ var (
 )
 
 // Schema is the version of the profile's format.
-const Schema = 1
+const Schema = 2
 
 const (
 	maxProfileBytes = 1 << 20

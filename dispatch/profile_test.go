@@ -98,7 +98,7 @@ func TestProfileLimits(t *testing.T) {
 	if _, err := DecodeProfile(append(data, make([]byte, maxProfileBytes)...), ""); !errors.Is(err, ErrProfileDamaged) {
 		t.Errorf("a large file: %v", err)
 	}
-	deep := []byte(`{"schema":1,"x":` + strings.Repeat("[", 100_000))
+	deep := []byte(`{"schema":2,"x":` + strings.Repeat("[", 100_000))
 	if _, err := DecodeProfile(deep, ""); !errors.Is(err, ErrProfileDamaged) {
 		t.Errorf("a deep file: %v", err)
 	}
@@ -149,11 +149,11 @@ func FuzzProfileRoundTrip(f *testing.F) {
 	}
 	f.Add(data)
 	for _, seed := range []string{
-		``, `null`, `[]`, `{}`, `{"schema":1}`, `{"schema":1,"fingerprint":"abc"}`, `{"schema":1,"fingerprint":"abc","models":null}`,
-		`{"schema":1,"fingerprint":"abc","models":[{"op":"dot","backend":"b","kernel":"k","coef":[0,1e12,0,0],"cells":[{"variant":11,"class":127,"log":-8,"spread":10,"samples":1}]}]}`,
-		`{"schema":1,"fingerprint":"abc","models":[{"op":"dot","backend":"b","kernel":"k","coef":[5e-324,0,0,0]}]}`,
-		`{"schema":1,"fingerprint":"abc","models":[{"op":"dot","backend":"b","kernel":"k","coef":null}]}`,
-		`{"schema":1e0,"fingerprint":"\ud800"}`,
+		``, `null`, `[]`, `{}`, `{"schema":2}`, `{"schema":2,"fingerprint":"abc"}`, `{"schema":2,"fingerprint":"abc","models":null}`,
+		`{"schema":2,"fingerprint":"abc","models":[{"op":"dot","backend":"b","kernel":"k","coef":[0,1e12,0,0,0,0],"cells":[{"variant":11,"class":127,"log":-8,"spread":10,"samples":1}]}]}`,
+		`{"schema":2,"fingerprint":"abc","models":[{"op":"dot","backend":"b","kernel":"k","coef":[5e-324,0,0,0,0,0]}]}`,
+		`{"schema":2,"fingerprint":"abc","models":[{"op":"dot","backend":"b","kernel":"k","coef":null}]}`,
+		`{"schema":2e0,"fingerprint":"\ud800"}`,
 	} {
 		f.Add([]byte(seed))
 	}

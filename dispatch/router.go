@@ -21,8 +21,9 @@ type Router struct {
 	arms    [numOps][]Arm
 	models  [numOps][]Model
 	entries [numOps][]entry
-	allowed [numOps]uint64 // what the policy admits
-	fast    [numOps]uint64 // whose results are not canonical
+	allowed [numOps]uint64   // what the policy admits
+	fast    [numOps]uint64   // whose results are not canonical
+	common  [numOps][]common // by variant; nil: nothing
 	policy  Policy
 }
 
@@ -63,7 +64,7 @@ func (h Hardware) NewRouter(arms map[backends.Op][]Arm, profile *Profile, policy
 			}
 			m.Cells = slices.Clone(m.Cells) // the profile stays the caller's
 			r.models[op] = append(r.models[op], m)
-			r.entries[op] = append(r.entries[op], newEntry(&m, policy.from(op, a)))
+			r.entries[op] = append(r.entries[op], newEntry(&m, policy.from(op, a), h.beside(a)))
 			if a.Fast {
 				r.fast[op] |= 1 << i
 			}
@@ -79,13 +80,38 @@ func (h Hardware) NewRouter(arms map[backends.Op][]Arm, profile *Profile, policy
 	return r, nil
 }
 
-// with is r with another model for one arm.
-func (r *Router) with(op backends.Op, arm int, m Model) *Router {
-	c := *r
-	c.models[op], c.entries[op] = slices.Clone(r.models[op]), slices.Clone(r.entries[op])
-	c.models[op][arm] = m
-	c.entries[op][arm] = r.entries[op][arm].renewed(&r.models[op][arm], &m)
-	return &c
+// common is by how much all arms of an op differ from their models together. It changes no choice, and is kept apart so that not all models have to change with it.
+type common struct {
+	cells []Cell
+	row   *row
+}
+
+// together is what the arms of an op have in common at a cell's place.
+func (r *Router) together(op backends.Op, k key) float64 {
+	if r.common[op] == nil {
+		return 0
+	}
+	return at(r.common[op][k.variant].cells, float64(k.class)).log
+}
+
+// shared puts what the arms have in common to a prediction.
+func (r *Router) shared(op backends.Op, v Variant, step uint, weight, nanos float64) float64 {
+	if c := r.common[op]; c != nil && c[v].row != nil {
+		return clamp(nanos * c[v].row.at(step, weight))
+	}
+	return nanos
+}
+
+// expects is what is predicted for an arm, with the relative spread of a call.
+func (r *Router) expects(s *Shape, arm int, f *[numFeatures]float64) (nanos, spread float64) {
+	step, weight := place(s.Work())
+	v, e := s.Variant%numVariant, &r.entries[s.Op][arm]
+	nanos = e.predict(f, v, step, weight)
+	if s.Variant&Beside != 0 {
+		nanos = clamp(nanos * e.beside)
+	}
+	nanos = r.shared(s.Op, v, step, weight, nanos)
+	return nanos, lookup(&r.models[s.Op][arm], keyOf(s)).spread
 }
 
 func names(arms map[backends.Op][]Arm) string {
@@ -129,7 +155,7 @@ func (r *Router) Decide(s *Shape, excluded uint64) Decision {
 	f := s.features()
 	work := s.Work()
 	step, weight := place(work)
-	variant := s.Variant % numVariant
+	variant, beside := s.Variant%numVariant, s.Variant&Beside != 0
 	best, nanos := -1, math.Inf(1)
 	eligible, small := 0, false
 	for i := range r.entries[op] {
@@ -146,9 +172,15 @@ func (r *Router) Decide(s *Shape, excluded uint64) Decision {
 		if row := e.rows[variant]; row != nil {
 			t *= row.at(step, weight)
 		}
+		if beside {
+			t *= e.beside
+		}
 		if t = clamp(t); t < nanos {
 			best, nanos = i, t
 		}
+	}
+	if best >= 0 {
+		nanos = r.shared(op, variant, step, weight, nanos)
 	}
 	switch {
 	case best < 0:

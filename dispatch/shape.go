@@ -25,15 +25,19 @@ const (
 	Grouped    Variant = 2 // more than one scale
 	Iterative  Variant = 4 // least-squares and magnitude-preserving rules
 	Random     Variant = 8 // stochastic rounding
-	numVariant         = 32
+	numVariant         = 16
 )
 
-// Beside is added to any op's variant when other calls are in flight: threads are worth less then.
+// Beside is added to any op's variant when other calls are in flight. Threads are worth nothing then. Models do not tell such calls apart, and nothing is learned from them: what they take
+// says more of the others.
 const Beside Variant = 16
 
 // Broad is the variant of k-means whose centroids are so many and so long that kernels screen the scores in integers: what that saves is not in
 // the four features.
 const Broad Variant = 1
+
+// Inside is the variant of constrain for steps that lie inside the ball already, in place: only the norm is computed.
+const Inside Variant = 1
 
 // broad says where the native kernels screen: setun_screens in native/kernels/screen.h has the same limits.
 func broad(d, k int64) bool { return k >= 64 && d >= 24 && d <= 1<<14 && k >= (6144+d-1)/d }
@@ -130,10 +134,10 @@ func (s *Shape) features() [numFeatures]float64 {
 		return [numFeatures]float64{1, 4 * n * reads, float64(s.Out), float64(s.Groups)}
 	case backends.OpKMeans:
 		d, k := float64(s.D), float64(s.K)
-		return [numFeatures]float64{1, n * k * d, n * d, k * d}
+		return [numFeatures]float64{1, n * k * d, n * d, k * d, n * k, n}
 	case backends.OpMatMul:
 		b, m, k := float64(s.Batch), float64(s.M), float64(s.K)
-		return [numFeatures]float64{1, b * m * n * k, b * (m*k + k*n + m*n), 0}
+		return [numFeatures]float64{1, b * m * n * k, b * (m*k + k*n + m*n)}
 	case backends.OpDot:
 		return [numFeatures]float64{1, 8 * n}
 	case backends.OpClusters:

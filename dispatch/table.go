@@ -2,10 +2,7 @@
 
 package dispatch
 
-import (
-	"math"
-	"slices"
-)
+import "math"
 
 const (
 	stepsPerOctave = 16
@@ -18,30 +15,24 @@ type row [numSteps]float32
 
 // entry is an arm as Decide sees it.
 type entry struct {
-	coef Coef
-	from float64          // size from which the policy lets it run
-	rows [numVariant]*row // variants with the same cells share a row; nil: no correction
+	coef   Coef
+	from   float64          // size from which the policy lets it run
+	beside float64          // how many times as long a call takes when others are in flight
+	rows   [numVariant]*row // variants with the same cells share a row; nil: no correction
 }
 
-func newEntry(m *Model, from float64) entry {
-	return newEntryWhere(m, from, func(Variant) bool { return true })
-}
-
-// newEntryWhere makes the rows of some variants.
-func newEntryWhere(m *Model, from float64, wanted func(Variant) bool) entry {
-	e := entry{coef: m.Coef, from: from}
+func newEntry(m *Model, from, beside float64) entry {
+	e := entry{coef: m.Coef, from: from, beside: beside}
 	made := map[*Cell]*row{}
 	for v := range e.rows {
 		cells, _ := m.measured(Variant(v))
-		if len(cells) == 0 || !wanted(Variant(v)) {
+		if len(cells) == 0 {
 			continue
 		}
 		r := made[&cells[0]]
 		if r == nil {
 			r = new(row)
-			for i := range r {
-				r[i] = float32(math.Exp(at(cells, float64(i)*perOctave/stepsPerOctave).log))
-			}
+			r.fill(cells, 0, len(cells)-1)
 			made[&cells[0]] = r
 		}
 		e.rows[v] = r
@@ -49,19 +40,35 @@ func newEntryWhere(m *Model, from float64, wanted func(Variant) bool) entry {
 	return e
 }
 
-// renewed is e with a model of which only what stands for some variants has changed.
-func (e entry) renewed(old, m *Model) entry {
-	fresh := newEntryWhere(m, e.from, func(v Variant) bool {
-		a, _ := old.measured(v)
-		b, _ := m.measured(v)
-		return !slices.Equal(a, b)
-	})
-	for v, r := range fresh.rows {
-		if r == nil {
-			fresh.rows[v] = e.rows[v]
+// stepsPerClass lie between the middles of neighbouring size classes.
+const stepsPerClass = stepsPerOctave / perOctave
+
+// fill writes a row from one cell to another; beyond the outermost ones too, where they are among them. Between two cells the factors are a geometric progression, so that a row costs
+// few exponentials.
+func (r *row) fill(cells []Cell, first, last int) {
+	for i := first; i <= last; i++ {
+		c := &cells[i]
+		at, f := c.Class*stepsPerClass, math.Exp(c.Log)
+		r[at] = float32(f)
+		if i == 0 {
+			for j := range at {
+				r[j] = float32(f)
+			}
+		}
+		if i == len(cells)-1 {
+			for j := at; j < len(r); j++ {
+				r[j] = float32(f)
+			}
+		}
+		if i < last {
+			next := cells[i+1].Class * stepsPerClass
+			q := math.Exp((cells[i+1].Log - c.Log) / float64(next-at))
+			for j := at + 1; j < next; j++ {
+				f *= q
+				r[j] = float32(f)
+			}
 		}
 	}
-	return fresh
 }
 
 // place is where a size lies in a row: between two steps, the second with a weight.

@@ -16,11 +16,13 @@ type world struct {
 	arms  []Arm
 	truth []func(n float64, call int) float64 // nanoseconds
 	r     *rand.Rand
+	noise float64 // relative, of a call
+	awake int     // the latest call on threads: they fall asleep when they have not been needed for a while
 }
 
 // measured is what a clock would say of a call.
 func (w *world) measured(arm int, n float64, call int) float64 {
-	t := w.truth[arm](n, call) * math.Exp(0.05*w.r.NormFloat64())
+	t := w.truth[arm](n, call) * math.Exp(w.noise*w.r.NormFloat64())
 	if w.r.IntN(200) == 0 {
 		t += 50_000 + 5*t*w.r.Float64() // a thread was put aside
 	}
@@ -32,7 +34,7 @@ func fourArms(r *rand.Rand) *world {
 	memory := func(bytes, n float64) float64 { // slower beyond the caches
 		return 4 * n / bytes * (1 + 1/(1+math.Exp(-(math.Log2(n)-22))))
 	}
-	return &world{r: r,
+	return &world{r: r, noise: 0.05,
 		arms: []Arm{{Backend: "cpu", Kernel: "go"}, {Backend: "simd_c", Kernel: "avx2"}, {Backend: "simd_c", Kernel: "avx512"}, {Backend: "cpp", Kernel: "avx512x2", Threads: 2}},
 		truth: []func(float64, int) float64{
 			func(n float64, _ int) float64 { return 40 + memory(3, n) },
@@ -73,6 +75,9 @@ func (w *world) live(l *Learner, calls int, size func(call int) float64) score {
 			best = min(best, t)
 		}
 		t := w.truth[arm](n, c)
+		if w.arms[arm].Threads > 1 {
+			w.awake = c
+		}
 		s.total += t
 		s.oracle += best
 		s.recent = append(s.recent, t/best)
@@ -126,6 +131,32 @@ func (s *score) geometric(from, to int) float64 {
 	return math.Exp(sum / float64(to-from))
 }
 
+// busy makes a machine of one that is shared: a call's time varies by a quarter, and for some hundred calls at a time all arms are slower by up to 2.5.
+func busy(w *world) {
+	w.noise = 0.25
+	phases := make([]float64, 64)
+	for i := range phases {
+		if w.r.IntN(2) == 0 {
+			phases[i] = 1.5 * w.r.Float64()
+		}
+	}
+	for i, f := range w.truth {
+		w.truth[i] = func(n float64, c int) float64 { return f(n, c) * (1 + phases[c/200%len(phases)]) }
+	}
+}
+
+// sleepy lets a call on two threads that have not been needed for ten calls take as long as one on a single thread.
+func sleepy(w *world) {
+	w.noise = 0.15
+	awake, alone := w.truth[3], w.truth[2]
+	w.truth[3] = func(n float64, c int) float64 {
+		if c-w.awake > 10 {
+			return 300 + alone(n, c)
+		}
+		return awake(n, c)
+	}
+}
+
 // TestWorlds holds what is lost against an oracle that knows each call's fastest arm, over all time and as a geometric mean of calls, so that large calls do not hide small ones.
 func TestWorlds(t *testing.T) {
 	for seed := range uint64(6) {
@@ -172,6 +203,19 @@ func TestWorlds(t *testing.T) {
 					return f(n, c)
 				}
 			}},
+			{name: "threads five times slower half-way", profile: true, single: true, atMost: 1.06, geometry: 1.10, change: func(w *world) {
+				f := w.truth[3]
+				w.truth[3] = func(n float64, c int) float64 {
+					if c >= 2500 {
+						return 5 * f(n, c)
+					}
+					return f(n, c)
+				}
+			}},
+			{name: "busy neighbours, cold", atMost: 1.10, geometry: 1.10, change: busy},
+			{name: "busy neighbours, with a profile", profile: true, single: true, atMost: 1.03, geometry: 1.04, change: busy},
+			{name: "threads that fall asleep, cold", atMost: 1.10, geometry: 1.10, change: sleepy},
+			{name: "threads that fall asleep, with a profile", profile: true, single: true, atMost: 1.03, geometry: 1.06, change: sleepy},
 		} {
 			r := rand.New(rand.NewPCG(seed, 77))
 			w := fourArms(r)

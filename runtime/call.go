@@ -15,10 +15,11 @@ import (
 )
 
 const (
-	// A call predicted to take this long is always timed; of shorter ones one in sampleEvery, because reading the clock twice costs as
-	// much as a small call.
-	timedNanos  = 20_000
+	// Reading the clock twice costs as much as a small call does. So a call predicted to take timedNanos is always timed, of shorter ones as many as keep that below a
+	// hundredth of the time, but one in sampleEvery at least; and an arm's first calls more often: all of the first 16, then every second one, and so on.
+	timedNanos  = 8_000
 	sampleEvery = 64
+	alwaysFirst = 16
 
 	// A kernel that fails rests for firstRest, then twice as long each time, up to longestRest.
 	firstRest   = time.Second
@@ -26,15 +27,15 @@ const (
 )
 
 // run routes a call: it decides, calls do with the chosen arm, records, and moves on to the next best arm when the backend fails.
-// work tells how many equal parts do had (iterations of k-means), so that times compare with predictions.
+// parts tells how many equal parts do had (iterations of k-means), so that times compare with predictions, and which variant the call turned out to be.
 //
 // do is a plain function with its argument beside it, not a closure, so that a call allocates nothing.
-func run[A any](rt *Runtime, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A) int) error {
+func run[A any](rt *Runtime, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A, dispatch.Variant) (int, dispatch.Variant)) error {
 	return runWithout(rt, 0, s, a, do, parts)
 }
 
 // runWithout is run without the arms of a bit mask.
-func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A) int) error {
+func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A, dispatch.Variant) (int, dispatch.Variant)) error {
 	if rt.inFlight.Add(1) > 1 {
 		s.Variant |= dispatch.Beside
 	}
@@ -66,8 +67,8 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 		weight := int64(0) // how many calls the timing of this one stands for
 		if d.Nanos >= timedNanos || rt.observer != nil || trial >= 0 {
 			weight = 1
-		} else if calls%sampleEvery == 0 {
-			weight = sampleEvery
+		} else if every := sampled(calls, d.Nanos); calls&(every-1) == 0 {
+			weight = every
 		}
 		var begin time.Time
 		if weight > 0 {
@@ -77,12 +78,16 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 		if weight > 0 {
 			took := time.Since(begin)
 			m.stats.nanos.Add(weight * int64(took))
-			each := float64(took) / float64(max(1, parts(a)))
+			had, variant := parts(a, s.Variant)
+			had = max(1, had)
+			each := float64(took) / float64(had)
 			if rt.observer != nil {
 				rt.observer(Event{Op: s.Op.String(), Shape: s.String(), Kernel: m.name, Predicted: d.Nanos, Measured: each, Err: err})
 			}
-			if err == nil {
-				rt.learn(dispatch.Observation{Shape: *s, Arm: d.Arm, Nanos: each, Parts: float64(parts(a)), Weight: float64(weight), Probe: trial >= 0})
+			if err == nil && s.Variant&dispatch.Beside == 0 && rt.inFlight.Load() == 1 { // what others took part in says little of the kernel
+				was := *s
+				was.Variant = variant
+				rt.learn(dispatch.Observation{Shape: was, Arm: d.Arm, Nanos: each, Parts: float64(had), Weight: float64(weight), Probe: trial >= 0}, &m.stats, d.Nanos)
 			}
 		}
 		if err == nil {
@@ -105,7 +110,12 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 	}
 }
 
-func once[A any](A) int { return 1 }
+// sampled tells of how many short calls one is timed: a power of two.
+func sampled(calls int64, predicted float64) int64 {
+	return min(int64(1)<<bits.Len64(uint64(calls)/alwaysFirst), int64(1)<<bits.Len64(uint64(timedNanos/max(predicted, 1))), sampleEvery)
+}
+
+func once[A any](_ A, v dispatch.Variant) (int, dispatch.Variant) { return 1, v }
 
 // rest takes an arm out of the choice for a while after a failure.
 func (rt *Runtime) rest(op backends.Op, i int) {

@@ -143,7 +143,7 @@ func (rt *Runtime) kmeansAll(ctx context.Context, without uint64, dst *Clusterin
 	if a.Batch > 0 {
 		s.N = int64(a.Batch)
 	}
-	err := runWithout(rt, without, &s, a, func(m *arm, a *backends.KMeans) error { return m.backend.KMeans(ctx, m.kernel, a) }, func(a *backends.KMeans) int { return a.Iterations })
+	err := runWithout(rt, without, &s, a, func(m *arm, a *backends.KMeans) error { return m.backend.KMeans(ctx, m.kernel, a) }, func(a *backends.KMeans, v dispatch.Variant) (int, dispatch.Variant) { return a.Iterations, v })
 	dst.Inertia, dst.Iterations, dst.Converged = a.Inertia, a.Iterations, a.Converged
 	return dst, err
 }

@@ -11,24 +11,55 @@ import (
 )
 
 const (
-	pending    = 64 // timed calls that wait to be learned from; more than that in between are not
-	learnAfter = 4  // timed calls that are waiting, or a long one
-	longNanos  = 1e5
-	pause      = 50  // times what learning took are left until the next time: it takes a fiftieth of a core at most
-	haste      = 400 // calls at first between which only firstPause times that are left: a new runtime has most to learn
-	firstPause = 4
+	pending    = 64  // timed calls that wait to be learned from
+	batch      = 8   // so many are learned from at once: one alone costs three times as much, because nothing is in the caches
+	learnShare = 100 // learning takes one part in so many of the time of the calls
+	routine    = 4   // and one part in so many of that goes to calls that were as predicted
+	headStart  = time.Millisecond
+	hoard      = 5 * time.Millisecond // of time that may be saved up for learning
+	surprising = 2                    // a call that took so many times longer than predicted, or shorter
+	streak     = 3                    // surprises in a row of an arm for which learning may borrow what may be saved
 )
 
-// learning is what a runtime learns with. Calls put what they took into a queue and go on; now and then one of them starts a goroutine that empties it.
+// surprise counts the timed calls in a row that took much longer than predicted, or much shorter.
+func (s *stats) surprise(took, predicted float64) int64 {
+	row := s.surprises.Load()
+	switch {
+	case took > surprising*predicted:
+		row = max(row, 0) + 1
+	case predicted > surprising*took:
+		row = min(row, 0) - 1
+	default:
+		row = 0
+	}
+	s.surprises.Store(row)
+	return max(row, -row)
+}
+
+// learning is what a runtime learns with. Each call saves up a hundredth of its time. What that pays for is learned: some of the calls that took as long as predicted, each as likely as it is
+// long, and surprising ones as long as anything is saved, so that a change is learned from many calls in a row. They go into a queue, and the one that fills a batch learns from it before it
+// returns. There is no goroutine, because starting one costs as much as learning does, and takes the core that the next call's second thread wants.
 type learning struct {
 	queue   chan dispatch.Observation
-	busy    atomic.Bool
-	next    atomic.Int64 // when the queue may be emptied again, in Unix nanoseconds
+	saved   atomic.Int64 // nanoseconds that learning may take now
+	usual   atomic.Int64 // and from calls that were as predicted
+	price   atomic.Int64 // and what a call costs
 	dropped atomic.Int64
 	learned atomic.Int64
+	spent   atomic.Int64 // nanoseconds
+	unseen  atomic.Int64 // nanoseconds of the calls that the learner has not heard of
+	missed  atomic.Int64 // and how many they are
 
 	mutex   sync.Mutex // held while learning, and to read what was learned
 	learner *dispatch.Learner
+}
+
+func newLearning(r *dispatch.Router) *learning {
+	l := &learning{queue: make(chan dispatch.Observation, pending), learner: dispatch.NewLearner(r)}
+	l.saved.Store(int64(2 * headStart))
+	l.usual.Store(int64(headStart))
+	l.price.Store(1000)
+	return l
 }
 
 // Learning tells what a runtime learned from its calls since Open.
@@ -37,6 +68,7 @@ type Learning struct {
 	Learned  int64         `json:"learned"`     // timed calls that were learned from
 	Dropped  int64         `json:"dropped"`     // and that came too fast
 	Time     time.Duration `json:"time_ns"`     // of the calls learned from; one that stands for 64 short ones counts for them all
+	Spent    time.Duration `json:"spent_ns"`    // on learning, by the calls that did it
 	Explored time.Duration `json:"explored_ns"` // what probes took beyond the best prediction: at most a hundredth of Time and a millisecond, but for one probe's surprise
 }
 
@@ -49,59 +81,86 @@ func (rt *Runtime) Learning() Learning {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	cost, all := l.learner.Exploration()
-	return Learning{On: true, Learned: l.learned.Load(), Dropped: l.dropped.Load(), Time: time.Duration(all), Explored: time.Duration(cost)}
+	return Learning{On: true, Learned: l.learned.Load(), Dropped: l.dropped.Load(), Time: time.Duration(all), Spent: time.Duration(l.spent.Load()), Explored: time.Duration(cost)}
 }
 
 // probe returns the arm that is to be tried with this call, or −1.
 func (rt *Runtime) probe(s *dispatch.Shape, excluded uint64) int {
 	p := rt.probes[s.Op].Load()
-	if p == nil || excluded&(1<<p.Arm) != 0 || !p.Fits(s) || !rt.probes[s.Op].CompareAndSwap(p, nil) {
+	if p == nil || rt.learning.saved.Load() < -int64(hoard)/2 || s.Variant&dispatch.Beside != 0 || excluded&(1<<p.Arm) != 0 || !p.Fits(s) || !rt.probes[s.Op].CompareAndSwap(p, nil) {
 		return -1
 	}
 	return p.Arm
 }
 
-// learn hands a timed call to the learner, without waiting.
-func (rt *Runtime) learn(o dispatch.Observation) {
+// affords says whether there is time to learn from a call that took so long, and takes it. row is how many surprises in a row it is the last of.
+func (l *learning) affords(took float64, row int64, probe bool) bool {
+	price := l.price.Load()
+	saved := l.saved.Add(int64(min(took/learnShare, float64(hoard))))
+	usual := l.usual.Add(int64(min(took/(learnShare*routine), float64(hoard))))
+	switch {
+	case probe, row >= streak && saved > price-int64(hoard): // a change costs more than what learning borrows
+	case usual < price || saved < price:
+		return false
+	default:
+		l.usual.Add(min(0, int64(headStart)-usual) - price)
+	}
+	l.saved.Add(min(0, int64(hoard)-saved) - price)
+	return true
+}
+
+// miss counts calls that are not learned from.
+func (l *learning) miss(calls, took float64) {
+	l.missed.Add(int64(calls))
+	l.unseen.Add(int64(took))
+}
+
+// learn hands a timed call to the learner if there is time for that. It waits for nobody.
+func (rt *Runtime) learn(o dispatch.Observation, s *stats, predicted float64) {
 	l := rt.learning
 	if l == nil {
 		return
 	}
+	row := int64(0)
+	if !o.Probe { // the prediction is of the arm that would have run otherwise
+		row = s.surprise(o.Nanos, predicted)
+	}
+	took := o.Nanos * o.Parts * o.Weight
+	if !l.affords(took, row, o.Probe) {
+		if row == 0 {
+			s.calm.Store(true)
+		}
+		l.miss(o.Weight, took)
+		return
+	}
+	o.Calm = s.calm.Swap(false)
 	select {
 	case l.queue <- o:
 	default:
 		l.dropped.Add(1)
+		l.miss(o.Weight, took)
 	}
-	if len(l.queue) < learnAfter && o.Nanos < longNanos && !o.Probe {
+	if len(l.queue) < batch && !o.Probe || !l.mutex.TryLock() {
 		return
 	}
-	if time.Now().UnixNano() >= l.next.Load() && l.busy.CompareAndSwap(false, true) {
-		go rt.empty()
-	}
-}
-
-// empty learns from what is in the queue, and publishes the router and the probes that result.
-func (rt *Runtime) empty() {
-	l := rt.learning
-	l.mutex.Lock()
 	defer l.mutex.Unlock()
-	defer l.busy.Store(false)
-	begin := time.Now()
-	for more := true; more; {
+	begin, n := time.Now(), int64(0)
+	l.learner.Spend(l.missed.Swap(0), float64(l.unseen.Swap(0)))
+	for range batch {
 		select {
 		case o := <-l.queue:
 			if p := l.learner.Observe(o); p != nil {
 				rt.probes[p.Op].CompareAndSwap(nil, p)
 			}
-			more = l.learned.Add(1)%pending != 0
+			n++
 		default:
-			more = false
 		}
 	}
-	rt.router.Store(l.learner.Router())
-	rest := time.Since(begin) * pause
-	if l.learned.Load() < haste {
-		rest = time.Since(begin) * firstPause
+	spent := int64(time.Since(begin))
+	l.learned.Add(n)
+	l.spent.Add(spent)
+	if n > 0 {
+		l.price.Store((3*l.price.Load() + spent/n) / 4)
 	}
-	l.next.Store(time.Now().Add(rest).UnixNano())
+	rt.router.Store(l.learner.Router())
 }

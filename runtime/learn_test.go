@@ -3,8 +3,11 @@
 package runtime
 
 import (
+	"errors"
 	"math"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -75,7 +78,7 @@ func chosen(rt *Runtime, x []float32) string {
 func TestRuntimeLearns(t *testing.T) {
 	var mutex sync.Mutex
 	slow := 20 * time.Microsecond
-	rt := two(t, func() time.Duration { return 60 * time.Microsecond }, func() time.Duration { mutex.Lock(); defer mutex.Unlock(); return slow }, WithLearning())
+	rt := two(t, func() time.Duration { return 60 * time.Microsecond }, func() time.Duration { mutex.Lock(); defer mutex.Unlock(); return slow })
 	x := ramp(1000)
 	until(t, rt, x, func() bool { return chosen(rt, x) == "second/k" })
 	mutex.Lock()
@@ -87,9 +90,9 @@ func TestRuntimeLearns(t *testing.T) {
 	}
 }
 
-func TestLearningIsAskedFor(t *testing.T) {
+func TestWithoutLearning(t *testing.T) {
 	nap := func() time.Duration { return 40 * time.Microsecond }
-	rt := two(t, nap, func() time.Duration { return 0 })
+	rt := two(t, nap, func() time.Duration { return 0 }, WithoutLearning())
 	x := ramp(1000)
 	for range 500 {
 		if _, err := rt.Norm2(x); err != nil {
@@ -104,36 +107,59 @@ func TestLearningIsAskedFor(t *testing.T) {
 	if rt.Learning().On {
 		t.Error("it learns")
 	}
+	t.Setenv(LearnVariable, "off")
+	if open(t, WithoutNative()).Learning().On {
+		t.Error("it learns although the environment says off")
+	}
 	t.Setenv(LearnVariable, "on")
 	if !open(t, WithoutNative()).Learning().On {
 		t.Error("it does not learn although the environment says on")
 	}
-	if open(t, WithoutNative(), WithLearning(), WithForce("cpu")).Learning().On {
+	if open(t, WithoutNative(), WithForce("cpu")).Learning().On {
 		t.Error("it learns although a backend is forced")
+	}
+	t.Setenv(LearnVariable, "perhaps")
+	if _, err := Open(WithoutNative()); !errors.Is(err, ErrArgument) || !strings.Contains(err.Error(), "SETUN_LEARN=\"perhaps\"") {
+		t.Errorf("%v", err)
 	}
 }
 
-// Eight goroutines learn beside each other: for the race detector, and calls that run beside others are cells of their own.
-func TestLearningBesideOthers(t *testing.T) {
-	rt := two(t, func() time.Duration { return 30 * time.Microsecond }, func() time.Duration { return 30 * time.Microsecond }, WithLearning())
+// Calls that others run beside are not learned from: what they take says more of the others.
+func TestNothingIsLearnedBesideOthers(t *testing.T) {
+	inside, leave := make(chan bool), make(chan bool)
+	var first atomic.Bool
+	rt := two(t, func() time.Duration {
+		if first.CompareAndSwap(false, true) {
+			inside <- true
+			<-leave
+		}
+		return 30 * time.Microsecond
+	}, func() time.Duration { return 30 * time.Microsecond })
 	x := ramp(1000)
 	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() {
-			for range 200 {
-				if _, err := rt.Norm2(x); err != nil {
-					t.Error(err)
-				}
+	call := func(times int) {
+		for range times {
+			if _, err := rt.Norm2(x); err != nil {
+				t.Error(err)
 			}
-		})
+		}
 	}
+	all.Go(func() { call(1) })
+	<-inside
+	for range 8 { // for the race detector too
+		all.Go(func() { call(50) })
+	}
+	call(50)
+	if n := rt.Learning().Learned; n != 0 {
+		t.Errorf("%d calls were learned from", n)
+	}
+	leave <- true
 	all.Wait()
+	call(200)
+	if rt.Learning().Learned == 0 {
+		t.Error("nothing was learned alone")
+	}
 	if err := rt.Close(); err != nil {
 		t.Error(err)
-	}
-	beside := dispatch.Vector(backends.OpNorm2, len(x))
-	beside.Variant |= dispatch.Beside
-	if x := rt.Explain(beside); rt.Learning().Learned == 0 || x.Arms[0].Samples+x.Arms[1].Samples == 0 {
-		t.Errorf("%v, %+v", x, rt.Learning())
 	}
 }

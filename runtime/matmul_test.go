@@ -94,7 +94,7 @@ func TestMatMulAllocatesNothing(t *testing.T) {
 		t.Skip("the race detector makes pools forget")
 	}
 	needsFused(t)
-	for name, rt := range map[string]*Runtime{"pure Go": queueOnly(open(t, WithoutNative(), WithLearning())), "native": open(t, libraries(t), WithForce("simd_c"))} {
+	for name, rt := range map[string]*Runtime{"pure Go": queueOnly(open(t, WithoutNative())), "native": open(t, libraries(t), WithForce("simd_c"))} {
 		a, b, c := ramp(50*60), ramp(60*70), make([]float32, 50*70)
 		f := func() {
 			if _, err := rt.MatMul(c, a, b, 50, 70, 60, MatMulOptions{}); err != nil {

@@ -20,7 +20,16 @@ var (
 
 func doQuantize(m *arm, a *backends.Quantize) error   { return m.backend.Quantize(m.kernel, a) }
 func doConstrain(m *arm, a *backends.Constrain) error { return m.backend.Constrain(m.kernel, a) }
-func doReduce(m *arm, a *backends.Reduce) error       { return m.backend.Reduce(m.kernel, a) }
+
+// wasInside tells the variant of constrain that a call was.
+func wasInside(a *backends.Constrain, v dispatch.Variant) (int, dispatch.Variant) {
+	if a.Norm <= a.Radius && &a.X[0] == &a.Dst[0] {
+		return 1, v | dispatch.Inside
+	}
+	return 1, v &^ dispatch.Inside
+}
+
+func doReduce(m *arm, a *backends.Reduce) error { return m.backend.Reduce(m.kernel, a) }
 
 // Quantize turns x into ternary or quinary codes and scales. dst is used again when it is large enough, or allocated when nil; it is returned.
 //
@@ -89,8 +98,13 @@ func (rt *Runtime) constrain(ctx context.Context, without uint64, dst, x []float
 		flag, stop := watch(ctx)
 		a.Cancel = flag
 		s := dispatch.Vector(backends.OpConstrain, len(x))
-		err = finished(ctx, runWithout(rt, without, &s, a, doConstrain, once))
-		norm = a.Norm
+		if &x[0] == &dst[0] && rt.inside.Load() { // nobody knows before; what was the last time is likely
+			s.Variant = dispatch.Inside
+		}
+		err = finished(ctx, runWithout(rt, without, &s, a, doConstrain, wasInside))
+		if norm = a.Norm; err == nil && norm <= radius != rt.inside.Load() {
+			rt.inside.Store(norm <= radius)
+		}
 		stop()
 	}
 	*a = backends.Constrain{}

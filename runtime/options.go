@@ -25,6 +25,7 @@ type config struct {
 	observer func(Event)
 	fast     bool
 	blas     string
+	backends []backends.Backend
 }
 
 // WithoutNative stays in pure Go and looks for no library. By default libraries are looked for; see WithLibraries.
@@ -42,6 +43,18 @@ func WithLibraries(folders ...string) Option {
 			}
 		}
 		c.folders = append(c.folders, folders...)
+		return nil
+	}
+}
+
+// WithBackend adds a backend made in Go, after those that Open finds. Its kernels compete like all others, so they must give the bits of pure Go: package backends/conform checks
+// that. Close closes it. By default there is none.
+func WithBackend(b backends.Backend) Option {
+	return func(c *config) error {
+		if b == nil {
+			return fmt.Errorf("backend is nil: %w", ErrArgument)
+		}
+		c.backends = append(c.backends, b)
 		return nil
 	}
 }
@@ -86,11 +99,11 @@ func WithProfile(path string) Option {
 	}
 }
 
-// WithLearning has the runtime learn from calls: what they took moves its predictions, and now and then one is run on a kernel that is not predicted to be fastest
-// (docs/dispatcher.md). It is off by default, until `calibrate regret` shows that it gains more than it costs; SETUN_LEARN=on sets the same, and WithForce leaves nothing
-// to learn.
-func WithLearning() Option {
-	return func(c *config) error { c.learn = true; return nil }
+// WithoutLearning leaves the predictions as the profile, or prior knowledge, has them. By default a runtime learns from its calls: what they took moves its predictions, and now and then one is run
+// on a kernel that is not predicted to be fastest, to see whether it is, for at most a hundredth of the time spent. Learning itself takes less than another hundredth (docs/dispatcher.md has both measured). Results
+// do not depend on it. SETUN_LEARN=off sets the same; WithForce leaves nothing to learn.
+func WithoutLearning() Option {
+	return func(c *config) error { c.learn = false; return nil }
 }
 
 // WithStrict makes Open fail when a library that is there cannot be used, and calls fail instead of moving to another backend.

@@ -54,6 +54,8 @@ func (rt *Runtime) Report() Report { return rt.report }
 
 // stats are an arm's counters.
 type stats struct {
+	surprises                                atomic.Int64 // in a row, of timed calls; negative: shorter than predicted
+	calm                                     atomic.Bool  // calls that were as predicted, and are not learned from, came since one was
 	calls, bytes, nanos, fallbacks, failures atomic.Int64
 }
 

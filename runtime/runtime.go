@@ -24,7 +24,7 @@ import (
 const (
 	ForceVariable   = "SETUN_FORCE"   // as WithForce
 	ProfileVariable = "SETUN_PROFILE" // as WithProfile; "none" for no profile
-	LearnVariable   = "SETUN_LEARN"   // "on" as WithLearning
+	LearnVariable   = "SETUN_LEARN"   // "off" as WithoutLearning; "on" is the default
 )
 
 // Runtime routes calls to kernels. Make one with Open and share it.
@@ -40,6 +40,7 @@ type Runtime struct {
 	observer func(Event)
 
 	failed   [16]atomic.Uint64 // bit mask of arms that are resting after a failure
+	inside   atomic.Bool       // whether the latest step of Constrain lay inside the ball
 	inFlight atomic.Int64
 	closed   atomic.Bool
 	closing  sync.Once
@@ -56,7 +57,14 @@ type arm struct {
 
 // Open finds the backends, reads the profile and returns a runtime. With no libraries and no profile it works in pure Go.
 func Open(options ...Option) (*Runtime, error) {
-	c := config{native: true, learn: os.Getenv(LearnVariable) == "on", isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: os.Getenv(ProfileVariable), blas: os.Getenv(blas.Variable)}
+	c := config{native: true, learn: true, isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: os.Getenv(ProfileVariable), blas: os.Getenv(blas.Variable)}
+	switch learn := os.Getenv(LearnVariable); learn {
+	case "", "on":
+	case "off":
+		c.learn = false
+	default:
+		return nil, fmt.Errorf("open: %s=%q is neither \"on\" nor \"off\": %w", LearnVariable, learn, ErrArgument)
+	}
 	for _, o := range options {
 		if err := o(&c); err != nil {
 			return nil, fmt.Errorf("open: %w", err)
@@ -94,6 +102,9 @@ func Open(options ...Option) (*Runtime, error) {
 			return nil, err
 		}
 	}
+	for _, b := range c.backends {
+		rt.add(b, nil)
+	}
 	arms := map[backends.Op][]dispatch.Arm{}
 	for _, op := range backends.Ops() {
 		for _, a := range rt.arms[op] {
@@ -108,7 +119,7 @@ func Open(options ...Option) (*Runtime, error) {
 	}
 	rt.router.Store(router)
 	if c.learn && c.force == "" {
-		rt.learning = &learning{queue: make(chan dispatch.Observation, pending), learner: dispatch.NewLearner(router)}
+		rt.learning = newLearning(router)
 	}
 	return rt, nil
 }
@@ -197,9 +208,6 @@ func (rt *Runtime) Close() error {
 	rt.closing.Do(func() {
 		rt.closed.Store(true)
 		for rt.inFlight.Load() > 0 {
-			time.Sleep(50 * time.Microsecond)
-		}
-		for rt.learning != nil && rt.learning.busy.Load() {
 			time.Sleep(50 * time.Microsecond)
 		}
 		for _, b := range rt.backends {

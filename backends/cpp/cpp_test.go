@@ -3,9 +3,11 @@
 package cpp
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/setun-compute/setun/backends"
@@ -59,6 +61,23 @@ func TestLevel(t *testing.T) {
 	for name, want := range map[string]string{"avx512x2": "avx512", "avx2x16": "avx2", "sse42x3": "sse42", "neonx1": "neon", "scalarx7": "scalar"} {
 		if got := Level(backends.Kernel{Name: name}); got != want {
 			t.Errorf("%s: level %q, want %q", name, got, want)
+		}
+	}
+}
+
+// A context that is gone must not be used: the call fails, and nothing is touched.
+func TestCallsAfterCloseFail(t *testing.T) {
+	b, tried := Open(built(t), "", func(threads int) bool { return threads == 2 })
+	if b == nil {
+		t.Fatalf("%+v", tried)
+	}
+	b.Close()
+	for _, k := range b.Kernels() {
+		if k.Op != backends.OpNorm2 {
+			continue
+		}
+		if err := b.Reduce(k, &backends.Reduce{X: make([]float32, 10_000)}); !errors.Is(err, backends.ErrBackend) || !strings.Contains(err.Error(), "closed") {
+			t.Errorf("%s: %v", k.Name, err)
 		}
 	}
 }

@@ -19,6 +19,7 @@ const (
 	statusCancelled   = 3
 	statusNoMemory    = 4
 	statusUnsupported = 5
+	statusClosed      = -1 // of the host's: no library returns it
 )
 
 type call struct {

@@ -24,7 +24,7 @@ type Backend struct {
 	entries              []uintptr // by Kernel.Index
 	state                uintptr   // setun_ctx
 	closer               uintptr
-	once                 sync.Once
+	closed               atomic.Bool
 }
 
 var _ backends.Backend = (*Backend)(nil)
@@ -35,13 +35,11 @@ func (b *Backend) Name() string { return b.name }
 // Kernels lists what the library can do on this machine.
 func (b *Backend) Kernels() []backends.Kernel { return b.kernels }
 
-// Close ends the library's context. The library itself stays loaded. No call may be in flight.
+// Close ends the library's context. The library itself stays loaded. No call may be in flight; calls afterwards return an error.
 func (b *Backend) Close() error {
-	b.once.Do(func() {
-		if b.closer != 0 {
-			purego.SyscallN(b.closer, b.state)
-		}
-	})
+	if !b.closed.Swap(true) && b.closer != 0 {
+		purego.SyscallN(b.closer, b.state)
+	}
 	return nil
 }
 
@@ -87,6 +85,10 @@ func flag(c *atomic.Int32) *int32 { return (*int32)(unsafe.Pointer(c)) }
 
 // invoke calls the kernel with a backend's context.
 func (x *block[A]) invoke(b *Backend, k backends.Kernel) int32 {
+	if b.closed.Load() { // the context is gone
+		copy(x.message[:], "the backend was closed\x00")
+		return statusClosed
+	}
 	x.argv[0] = b.state
 	rc, _, _ := purego.SyscallN(b.entries[k.Index], x.argv[:]...)
 	return int32(rc)

@@ -8,8 +8,8 @@ namespace setun {
 namespace {
 
 // How long a worker looks around for the next job, and a caller for its last helpers, before it sleeps. To be woken takes 50 us and more on a virtual
-// machine, and an iteration of k-means asks every few hundred.
-constexpr int64_t kSpinNanos = 100000;
+// machine, and an iteration of k-means asks every few hundred. At first it only pauses; then it lets whoever else wants the core have it.
+constexpr int64_t kSpinNanos = 1000000, kPauseNanos = 50000;
 
 // What waking workers costs: the caller's time, and that until they are there.
 constexpr int64_t kWakeNanos = 60000;
@@ -24,13 +24,15 @@ inline void pause() {
 
 // Looks until ready() or the time is over.
 template <class Ready> bool spin(Ready ready) {
-    int64_t end = clock_nanos() + kSpinNanos;
+    int64_t begin = clock_nanos(), spent = 0;
     do {
         for (int i = 0; i < 32; i++) {
             if (ready()) return true;
             pause();
         }
-    } while (clock_nanos() < end);
+        spent = clock_nanos() - begin;
+        if (spent > kPauseNanos) Thread::yield();
+    } while (spent < kSpinNanos);
     return ready();
 }
 

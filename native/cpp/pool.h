@@ -3,7 +3,7 @@
  * pool.h: the threads of the C++ backend.
  *
  * A caller works on its own job and up to `threads - 1` workers help. Any number of callers may be at it at once: each can finish alone, so none waits for a
- * worker that another one has, and helpers go to the oldest job with work left. Without work they look around for a tenth of a millisecond,
+ * worker that another one has, and helpers go to the oldest job with work left. Without work they look around for a millisecond,
  * because the next job of a k-means iteration is about to come, and then sleep. A worker that cannot be started is done without: results do
  * not depend on who did what.
  *

@@ -46,6 +46,7 @@ class Thread {
         WaitForSingleObject(handle_, INFINITE);
         CloseHandle(handle_);
     }
+    static void yield() { SwitchToThread(); }
 
   private:
     static DWORD WINAPI enter(void *t) {
@@ -70,6 +71,7 @@ inline int64_t clock_nanos() {
 #else
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <time.h>
 
@@ -116,6 +118,7 @@ class Thread {
         return failed == 0;
     }
     void join() { pthread_join(thread_, nullptr); }
+    static void yield() { sched_yield(); }
 
   private:
     static void *enter(void *t) {
