@@ -24,7 +24,7 @@ const (
 // drifts looks at how far a call was from its prediction. After a streak of surprises it moves what is known: all of the arm when they were of several size classes, else that
 // class alone. What is known counts for little then, so that further calls decide.
 func (m *memory) drifts(x surprise, spread float64, now int64) drift {
-	back := m.moved*x.log < 0
+	back := m.moved*x.log < 0 && math.Abs(m.moved) > 2*shift
 	enough := min(3*spread, certain)
 	if back { // as it was before, or as it is believed to be now: the nearer one
 		enough = min(enough, math.Abs(m.moved)/2)

@@ -47,7 +47,11 @@ type Probe struct {
 	key  key
 	near int // classes around the key's that will do
 	fast bool
+	gain float64 // how many times as fast as the best the arm may be
 }
+
+// Over tells whether the probe should take the place of another that still waits for a call; q may be nil.
+func (p *Probe) Over(q *Probe) bool { return p != nil && (q == nil || p.gain > q.gain) }
 
 // Fits tells whether a call is one that the probe is for.
 func (p *Probe) Fits(s *Shape) bool {
@@ -235,7 +239,7 @@ func lookup(m *Model, k key) correction {
 }
 
 // explore chooses an arm to be tried at the size of a call: the one whose time could be furthest below the best prediction, if any could be, and if
-// the budget allows for its being as slow as its spread says. The spread grows while an arm is not measured, so that none is left for ever on a few bad calls. And one that was not measured
+// the budget has what it is predicted to cost. The spread grows while an arm is not measured, so that none is left for ever on a few bad calls. And one that was not measured
 // since all became slower may be as fast as it was.
 func (l *Learner) explore(s *Shape, parts float64, k key) *Probe {
 	best := l.router.Decide(s, 0)
@@ -258,8 +262,12 @@ func (l *Learner) explore(s *Shape, parts float64, k key) *Probe {
 		}
 		nanos, _ := l.router.expects(s, i, &f)
 		if well := nanos * math.Exp(-m.moved); m.moved > shift && well < lowest { // whether it has become well again is the first thing to know
-			if l.now-m.looked > again && (nanos*around-best.Nanos)*parts <= budget {
-				chosen, lowest, near = i, well, nearly
+			cost := func(times float64) float64 { return times * (nanos*math.Exp(-m.moved/2) - best.Nanos) * parts }
+			if l.now-m.looked > again && cost(1) <= budget {
+				chosen, lowest, near = i, well, 0
+				if cost(around) <= budget {
+					near = nearly
+				}
 				continue
 			}
 		}
@@ -272,15 +280,18 @@ func (l *Learner) explore(s *Shape, parts float64, k key) *Probe {
 			}
 			spread += ageing * math.Log2(max(1, age))
 		}
+		if m.strange && b.n > 0 && b.n < few {
+			spread += wild * (1 - b.n/few) // they may be wild ones
+		}
 		spread = min(spread, hopeless)
-		if optimistic := nanos * math.Exp(-spread); optimistic < lowest && (nanos*math.Exp(-spread/2)-best.Nanos)*parts <= budget {
+		if optimistic := nanos * math.Exp(-spread); optimistic < lowest && (nanos-best.Nanos)*parts <= budget {
 			chosen, lowest, near = i, optimistic, 0
 		}
 	}
 	if chosen < 0 {
 		return nil
 	}
-	return &Probe{op, chosen, k, near, s.Fast}
+	return &Probe{op, chosen, k, near, s.Fast, best.Nanos / lowest}
 }
 
 // budget is what a probe may cost now.

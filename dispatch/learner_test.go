@@ -3,6 +3,7 @@
 package dispatch
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -10,18 +11,44 @@ import (
 	"github.com/setun-compute/setun/backends"
 )
 
+// timed makes up what norm2 takes on three arms, and a learner that starts with that as its profile, or with prior knowledge.
+type timed struct{ r *rand.Rand }
+
+func (w timed) nanos(arm int, n float64) float64 {
+	launch, bytes := [...]float64{40, 180, 4500}, [...]float64{3, 33, 80}
+	return (launch[arm] + 4*n/bytes[arm]) * math.Exp(0.05*w.r.NormFloat64())
+}
+
+func (w timed) size(from, to float64) int { return int(math.Exp2(from + (to-from)*w.r.Float64())) }
+
+func (w timed) learner(t testing.TB, measured bool) *Learner {
+	arms := []Arm{{Backend: "cpu", Kernel: "go"}, {Backend: "simd_c", Kernel: "avx2"}, {Backend: "cpp", Kernel: "avx512x2", Threads: 2}}
+	p := &Profile{}
+	for i, a := range arms {
+		var samples []Sample
+		for e := 4; measured && e <= 24; e += 2 {
+			for range 5 {
+				samples = append(samples, Sample{Vector(backends.OpNorm2, 1<<e), w.nanos(i, float64(int(1)<<e))})
+			}
+		}
+		p.Set(backends.OpNorm2, a, Fit(Prior(backends.OpNorm2, a), samples))
+	}
+	r, err := NewRouter(map[backends.Op][]Arm{backends.OpNorm2: arms}, p, Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return NewLearner(r)
+}
+
 // BenchmarkObserve is what one timed call costs the learner, once it knows the machine.
 func BenchmarkObserve(b *testing.B) {
-	r := rand.New(rand.NewPCG(1, 2))
-	w := fourArms(r)
-	l := w.learner(b, w.profiled())
-	size := uniform(r, 4, 24)
+	w := timed{rand.New(rand.NewPCG(1, 2))}
+	l := w.learner(b, true)
 	var list []Observation
-	for c := range 4096 {
-		n := size(c)
-		s := Vector(backends.OpNorm2, int(n))
+	for range 4096 {
+		s := Vector(backends.OpNorm2, w.size(4, 24))
 		arm := l.Router().Decide(&s, 0).Arm
-		list = append(list, Observation{Shape: s, Arm: arm, Nanos: w.measured(arm, n, c)})
+		list = append(list, Observation{Shape: s, Arm: arm, Nanos: w.nanos(arm, float64(s.N))})
 	}
 	for _, o := range list {
 		l.Observe(o)
@@ -37,23 +64,16 @@ func BenchmarkObserve(b *testing.B) {
 // TestRowsAreThoseOfTheModel compares the tables that a learner mends bit by bit with those made anew from its models. Routers that it gave out before stay as they were.
 func TestRowsAreThoseOfTheModel(t *testing.T) {
 	for seed := range uint64(8) {
-		r := rand.New(rand.NewPCG(seed, 2))
-		w := fourArms(r)
-		var p *Profile
-		if seed%2 == 0 {
-			p = w.profiled()
-		}
-		l := w.learner(t, p)
-		size := uniform(r, 0, 30)
+		w := timed{rand.New(rand.NewPCG(seed, 2))}
+		l := w.learner(t, seed%2 == 0)
 		var before *Router
 		var said []float64
 		for c := range 2000 {
-			n := size(c)
-			s := Vector(backends.OpNorm2, int(n))
+			s := Vector(backends.OpNorm2, w.size(0, 30))
 			if c%2 == 0 {
 				s.Variant = Inside
 			}
-			arm := r.IntN(len(w.arms))
+			arm := w.r.IntN(3)
 			factor := 1.0
 			if c > 1000 {
 				factor = 1.6
@@ -61,7 +81,7 @@ func TestRowsAreThoseOfTheModel(t *testing.T) {
 					factor = 5
 				}
 			}
-			l.Observe(Observation{Shape: s, Arm: arm, Nanos: factor * w.measured(arm, n, c)})
+			l.Observe(Observation{Shape: s, Arm: arm, Nanos: factor * w.nanos(arm, float64(s.N))})
 			if c%50 != 0 {
 				continue
 			}
@@ -70,7 +90,7 @@ func TestRowsAreThoseOfTheModel(t *testing.T) {
 			}
 			before = l.Router()
 			said = predictions(before)
-			for i := range w.arms {
+			for i := range 3 {
 				have, want := &l.router.entries[backends.OpNorm2][i], newEntry(&l.router.models[backends.OpNorm2][i], 0, 1)
 				for v := range have.rows {
 					if (have.rows[v] == nil) != (want.rows[v] == nil) || have.rows[v] != nil && *have.rows[v] != *want.rows[v] {
@@ -100,8 +120,7 @@ func predictions(r *Router) (all []float64) {
 
 // TestDraftOfSeveralVariants puts what arms have in common at two variants into one draft, and does not touch the router that it began with.
 func TestDraftOfSeveralVariants(t *testing.T) {
-	w := fourArms(rand.New(rand.NewPCG(1, 2)))
-	r := w.learner(t, nil).Router()
+	r := timed{rand.New(rand.NewPCG(1, 2))}.learner(t, false).Router()
 	for range 2 { // once on nothing, once on what is there
 		said := predictions(r)
 		d := draft{Router: r, op: backends.OpNorm2}

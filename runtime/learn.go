@@ -150,7 +150,9 @@ func (rt *Runtime) learn(o dispatch.Observation, s *stats, predicted float64) {
 		select {
 		case o := <-l.queue:
 			if p := l.learner.Observe(o); p != nil {
-				rt.probes[p.Op].CompareAndSwap(nil, p)
+				if q := rt.probes[p.Op].Load(); p.Over(q) {
+					rt.probes[p.Op].CompareAndSwap(q, p)
+				}
 			}
 			n++
 		default:
