@@ -34,7 +34,7 @@ func (w workload) run(ctx context.Context, d *data, world *world, jobs []job, ca
 	if w.cold {
 		profile = ""
 	}
-	rt, err := runtime.Open(append(slices.Clone(world.options), runtime.WithForce(""), runtime.WithProfile(profile))...)
+	rt, err := runtime.Open(append(slices.Clone(world.options), runtime.WithForce(""), runtime.WithProfile(profile), runtime.WithoutSaving())...)
 	if err != nil {
 		return loss{}, err
 	}

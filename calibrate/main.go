@@ -3,8 +3,12 @@
 // Calibrate measures this machine for Setun's dispatcher and explains what the dispatcher does.
 //
 //	calibrate run [--quick]     measure every kernel, fit, save the profile, print who wins from which size
+//	calibrate show [OP]         print, or draw, what was measured and from which size each kernel wins
 //	calibrate explain OP SHAPE  say which kernel a call goes to, and why
 //	calibrate bench             compare all kernels: time, throughput, share of the roofline, speed-up
+//	calibrate regret            what the dispatcher's choices lose over made-up workloads
+//	calibrate export, reset     the profile, or a fixed table made of it; put the profile aside
+//	calibrate verify            hold every kernel against pure Go, bit for bit
 //	calibrate doctor            say what was found, loaded and refused, and check every kernel against pure Go
 //
 // Results go to standard output, with --json as JSON; progress goes to standard error. Exit codes: 0 fine, 1 failure, 2 wrong
@@ -52,10 +56,13 @@ type environment struct {
 
 var commands = []command{
 	{"run", "[--quick] [--out FILE]", "measure every kernel and save the profile", runCommand},
+	{"show", "[--plot FILE] [OP]", "print the models and from which size each kernel wins; draw time against size", showCommand},
 	{"explain", "OP SHAPE", "say which kernel a call goes to, and why", explainCommand},
 	{"bench", "[--op OP] [--quick]", "compare all kernels", benchCommand},
 	{"regret", "[--calls N]", "what the dispatcher's choices lose against the best kernel for each call, over made-up workloads", regretCommand},
 	{"verify", "[--seed N] [--pure]", "hold every kernel against pure Go, bit for bit, and print a digest that is the same on every machine", verifyCommand},
+	{"export", "[--thresholds] [--out FILE]", "print the profile, or a fixed table made of it", exportCommand},
+	{"reset", "", "put the profile aside", resetCommand},
 	{"doctor", "", "say what was found and check every kernel", doctorCommand},
 }
 
@@ -110,7 +117,7 @@ func usage(w io.Writer) {
 	fmt.Fprintln(w, "usage: calibrate COMMAND [--json] …")
 	fmt.Fprintln(w)
 	for _, c := range commands {
-		fmt.Fprintf(w, "  %-8s %-24s %s\n", c.name, c.args, c.help)
+		fmt.Fprintf(w, "  %-8s %-29s %s\n", c.name, c.args, c.help)
 	}
 	fmt.Fprintln(w, "\nfor example: calibrate run --quick && calibrate explain quantize 1000000")
 }

@@ -135,20 +135,7 @@ func printThresholds(env *environment, rt *runtime.Runtime, path string, samples
 			Thresholds []dispatch.Threshold `json:"thresholds"`
 		}{path, samples, all})
 	}
-	fmt.Fprintf(env.out, "%d calls measured, profile saved to %s\n\nfastest kernel from size (values; for kmeans points of 64 values, 64 clusters; for matmul rows of square matrices):\n", samples, path)
-	last := ""
-	for i, t := range all {
-		if t.Op != last {
-			fmt.Fprintf(env.out, "  %-10s", t.Op)
-		} else {
-			fmt.Fprintf(env.out, "  %-10s", "")
-		}
-		note := ""
-		if t.Op != last && (i+1 == len(all) || all[i+1].Op != t.Op) {
-			note = "   no crossing on this machine"
-		}
-		fmt.Fprintf(env.out, " %12d  %s%s\n", t.From, t.Arm, note)
-		last = t.Op
-	}
+	fmt.Fprintf(env.out, "%d calls measured, profile saved to %s\n\n", samples, path)
+	listThresholds(env, all)
 	return nil
 }

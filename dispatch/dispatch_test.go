@@ -203,7 +203,7 @@ func TestLyingProfilesAreRefused(t *testing.T) {
 		entry(`"coef":[1,0,0,0,0,0],"cells":[{"variant":0,"class":3,"log":99,"spread":0,"samples":1}]`):                                                                                                    ErrProfileDamaged,
 		entry(`"coef":[1,0,0,0,0,0],"cells":[{"variant":0,"class":-1,"log":0,"spread":0,"samples":1}]`):                                                                                                    ErrProfileDamaged,
 		entry(`"coef":[1,0,0,0,0,0],"cells":[{"variant":99,"class":1,"log":0,"spread":0,"samples":1}]`):                                                                                                    ErrProfileDamaged,
-		entry(`"coef":[1,0,0,0,0,0],"cells":[{"variant":0,"class":1,"log":0,"spread":0,"samples":0}]`):                                                                                                     ErrProfileDamaged,
+		entry(`"coef":[1,0,0,0,0,0],"cells":[{"variant":0,"class":1,"log":0,"spread":0,"samples":-1}]`):                                                                                                    ErrProfileDamaged,
 		entry(`"coef":[1,0,0,0,0,0],"cells":[{"variant":0,"class":1,"log":0,"spread":0,"samples":1},{"variant":0,"class":1,"log":0,"spread":0,"samples":1}]`):                                              ErrProfileDamaged,
 		`{"schema":2,"fingerprint":"f","models":[` + strings.Repeat(`{"op":"dot","backend":"b","kernel":"k","coef":[1,0,0,0,0,0]},`, 1) + `{"op":"dot","backend":"b","kernel":"k","coef":[1,0,0,0,0,0]}]}`: ErrProfileDamaged,
 		strings.Repeat(" ", maxProfileBytes+1): ErrProfileDamaged,

@@ -35,7 +35,7 @@ type Cell struct {
 	Class   int     `json:"class"`   // half octaves: size 2^(Class/2), see octaves for odd ones
 	Log     float64 `json:"log"`     // shrunken mean of log(measured/roofline)
 	Spread  float64 `json:"spread"`  // relative standard deviation of a single call
-	Samples int     `json:"samples"` // calls measured; 0 only in the model of a prior
+	Samples int     `json:"samples"` // calls measured; 0: prior knowledge
 }
 
 // Model predicts one arm's time for one op. The zero value predicts the least time there is.

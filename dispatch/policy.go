@@ -19,6 +19,8 @@ type Policy struct {
 	// From gives, for an op, the size from which a backend may run; see Shape.Work for what a size is. A backend that is not
 	// named may always run.
 	From map[backends.Op]map[string]float64
+	// Fixed is a table that decides instead of predictions, where an arm that it names can run the call. nil for none.
+	Fixed *Fixed
 }
 
 // admits says whether the policy lets an arm run at all.
@@ -35,6 +37,9 @@ func (p *Policy) from(op backends.Op, a Arm) float64 {
 }
 
 func (p *Policy) check() error {
+	if err := p.Fixed.check(); err != nil {
+		return err
+	}
 	for _, op := range backends.Ops() {
 		for name, size := range p.From[op] {
 			if !(size >= 0) {
@@ -56,6 +61,7 @@ const (
 	Forced                 // the policy names it
 	Fallback               // lowest predicted time of those that have not failed
 	Admitted               // lowest predicted time of those that the policy's sizes admit
+	Listed                 // a fixed table names it for this size
 )
 
 // String returns the reason in words.
@@ -73,6 +79,8 @@ func (r Reason) String() string {
 		return "lowest predicted time of the kernels that have not failed"
 	case Admitted:
 		return "lowest predicted time of the kernels that the policy admits at this size"
+	case Listed:
+		return "listed for this size"
 	}
 	return "unknown reason"
 }

@@ -21,9 +21,10 @@ type Router struct {
 	arms    [numOps][]Arm
 	models  [numOps][]Model
 	entries [numOps][]entry
-	allowed [numOps]uint64   // what the policy admits
-	fast    [numOps]uint64   // whose results are not canonical
-	common  [numOps][]common // by variant; nil: nothing
+	allowed [numOps]uint64     // what the policy admits
+	fast    [numOps]uint64     // whose results are not canonical
+	fixed   [numOps][]fixedRow // nil: predictions decide
+	common  [numOps][]common   // by variant; nil: nothing
 	policy  Policy
 }
 
@@ -57,6 +58,13 @@ func (h Hardware) NewRouter(arms map[backends.Op][]Arm, profile *Profile, policy
 			return nil, fmt.Errorf("%w: %v has %d arms, at most %d are possible", ErrPolicy, op, len(list), maxArms)
 		}
 		r.arms[op] = list
+		if policy.Force == "" {
+			rows, err := policy.Fixed.rows(op, list)
+			if err != nil {
+				return nil, err
+			}
+			r.fixed[op] = rows
+		}
 		for i, a := range list {
 			m, ok := profile.Model(op, a)
 			if !ok {
@@ -152,8 +160,15 @@ func (r *Router) Decide(s *Shape, excluded uint64) Decision {
 	if open == 0 {
 		return Decision{Arm: -1}
 	}
-	f := s.features()
 	work := s.Work()
+	named := false
+	if rows := r.fixed[op]; rows != nil {
+		if mask := listed(rows, work); open&mask != 0 {
+			open &= mask
+			named = true
+		}
+	}
+	f := s.features()
 	step, weight := place(work)
 	variant, beside := s.Variant%numVariant, s.Variant&Beside != 0
 	best, nanos := -1, math.Inf(1)
@@ -187,6 +202,8 @@ func (r *Router) Decide(s *Shape, excluded uint64) Decision {
 		return Decision{Arm: -1}
 	case r.policy.Force != "":
 		return Decision{best, nanos, Forced}
+	case named:
+		return Decision{best, nanos, Listed}
 	case eligible == 1:
 		return Decision{best, nanos, Only}
 	case able&excluded != 0:

@@ -13,6 +13,9 @@ type Threshold struct {
 	Op   string `json:"op"`
 	Arm  string `json:"arm"`
 	From int64  `json:"from"` // values; points of 64 values with 64 clusters for kmeans; rows and columns of square matrices for matmul
+	// The crossing lies between these with 95 % confidence: below Low the arm before is faster, from High on this one, by more than what is not known of both. 0: that is certain at no size.
+	Low  int64 `json:"low,omitempty"`
+	High int64 `json:"high,omitempty"`
 }
 
 const (
@@ -55,12 +58,46 @@ func (r *Router) Thresholds(op backends.Op) []Threshold {
 					lo = mid
 				}
 			}
-			list = append(list, Threshold{op.String(), r.arms[op][now].String(), from})
+			t := Threshold{Op: op.String(), Arm: r.arms[op][now].String(), From: from}
+			if last >= 0 {
+				t.Low, t.High = r.between(op, last, now, from, first, int64(1)<<most)
+			}
+			list = append(list, t)
 			last = now
 		}
 		below = n
 	}
 	return list
+}
+
+// between returns the largest size up to a crossing at which the arm before is certainly faster, and the smallest from it on at which the one after is; 0 for none.
+func (r *Router) between(op backends.Op, before, after int, at, first, most int64) (low, high int64) {
+	step := math.Exp2(1. / sweepSteps)
+	for n := float64(at); low == 0 && n >= float64(first); n /= step {
+		if r.lead(op, before, after, int64(n)) > 1 {
+			low = int64(n)
+		}
+	}
+	for n := float64(at); high == 0 && n <= float64(most); n *= step {
+		if r.lead(op, after, before, int64(math.Ceil(n))) > 1 {
+			high = int64(math.Ceil(n))
+		}
+	}
+	return low, high
+}
+
+// lead is how far an arm is ahead of another, beside what is not known of both with 95 % confidence: above 1 it is certainly faster.
+func (r *Router) lead(op backends.Op, arm, other int, n int64) float64 {
+	s := canonical(op, n)
+	f := s.features()
+	a, _ := r.expects(&s, arm, &f)
+	b, _ := r.expects(&s, other, &f)
+	variance := least * least
+	for _, i := range []int{arm, other} {
+		c := lookup(&r.models[op][i], keyOf(&s))
+		variance += c.spread * c.spread / float64(max(1, c.samples))
+	}
+	return math.Log(b/a) / (1.96 * math.Sqrt(variance))
 }
 
 // beats says whether one arm is clearly faster than another for n values, or the other may not run.

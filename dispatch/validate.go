@@ -76,7 +76,7 @@ func (e *Entry) check() error {
 	for i, c := range e.Cells {
 		switch {
 		case c.Variant >= numVariant, c.Class < 0, c.Class >= numClasses, !(math.Abs(c.Log) <= maxLog),
-			!(c.Spread >= 0 && c.Spread <= 10), c.Samples < 1, int64(c.Samples) > 1<<40:
+			!(c.Spread >= 0 && c.Spread <= 10), c.Samples < 0, int64(c.Samples) > 1<<40:
 			return damaged("%s has the cell %+v", e.name(), c)
 		case i > 0 && (c.Variant < e.Cells[i-1].Variant || c.Variant == e.Cells[i-1].Variant && c.Class <= e.Cells[i-1].Class):
 			return damaged("%s has cells out of order", e.name())

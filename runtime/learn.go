@@ -50,6 +50,8 @@ type learning struct {
 	unseen  atomic.Int64 // nanoseconds of the calls that the learner has not heard of
 	missed  atomic.Int64 // and how many they are
 
+	save func(*dispatch.Learner) error // nil: nowhere
+
 	mutex   sync.Mutex // held while learning, and to read what was learned
 	learner *dispatch.Learner
 }
@@ -82,6 +84,17 @@ func (rt *Runtime) Learning() Learning {
 	defer l.mutex.Unlock()
 	cost, all := l.learner.Exploration()
 	return Learning{On: true, Learned: l.learned.Load(), Dropped: l.dropped.Load(), Time: time.Duration(all), Spent: time.Duration(l.spent.Load()), Explored: time.Duration(cost)}
+}
+
+// finish saves what was learned, if it is worth it.
+func (l *learning) finish() error {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.learner.Spend(l.missed.Swap(0), float64(l.unseen.Swap(0)))
+	if _, all := l.learner.Exploration(); l.save == nil || l.learned.Load() < worthCall || time.Duration(all) < worthTime {
+		return nil
+	}
+	return l.save(l.learner)
 }
 
 // probe returns the arm that is to be tried with this call, or −1.

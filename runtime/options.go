@@ -4,9 +4,11 @@ package runtime
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/dispatch"
 )
 
 // Option configures Open.
@@ -16,10 +18,12 @@ type Option func(*config) error
 type config struct {
 	native   bool
 	learn    bool
+	save     bool
 	folders  []string
 	isa      string
 	force    string
 	from     map[backends.Op]map[string]float64
+	fixed    *dispatch.Fixed
 	profile  string
 	strict   bool
 	observer func(Event)
@@ -87,6 +91,22 @@ func WithMinimum(op backends.Op, backend string, size float64) Option {
 	}
 }
 
+// WithThresholds decides by a fixed table in a file, as `calibrate export --thresholds` writes it: for each op which kernel runs from which size on. Nothing is learned then. A kernel that fails is replaced by the
+// next best by prediction. Errors: ErrPolicy for a file that is damaged or names kernels that are not there. By default predictions decide.
+func WithThresholds(path string) Option {
+	return func(c *config) error {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("thresholds: %w", err)
+		}
+		if c.fixed, err = dispatch.DecodeFixed(data); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		c.learn = false
+		return nil
+	}
+}
+
 // WithProfile reads the machine's profile from a file, "" for none. By default it is SETUN_PROFILE or setun/profile.json in the user's cache folder. A
 // profile that is missing, damaged or foreign is reported, and the runtime goes on with prior knowledge.
 func WithProfile(path string) Option {
@@ -104,6 +124,12 @@ func WithProfile(path string) Option {
 // do not depend on it. SETUN_LEARN=off sets the same; WithForce leaves nothing to learn.
 func WithoutLearning() Option {
 	return func(c *config) error { c.learn = false; return nil }
+}
+
+// WithoutSaving keeps what is learned from the profile's file. By default Close merges it into that file (WithProfile), which many processes may share, once a hundred timed calls and a second of calls were learned from.
+// SETUN_LEARN=unsaved sets the same.
+func WithoutSaving() Option {
+	return func(c *config) error { c.save = false; return nil }
 }
 
 // WithStrict makes Open fail when a library that is there cannot be used, and calls fail instead of moving to another backend.

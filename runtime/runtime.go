@@ -5,7 +5,6 @@ package runtime
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +23,7 @@ import (
 const (
 	ForceVariable   = "SETUN_FORCE"   // as WithForce
 	ProfileVariable = "SETUN_PROFILE" // as WithProfile; "none" for no profile
-	LearnVariable   = "SETUN_LEARN"   // "off" as WithoutLearning; "on" is the default
+	LearnVariable   = "SETUN_LEARN"   // "off" as WithoutLearning, "unsaved" as WithoutSaving; "on" is the default
 )
 
 // Runtime routes calls to kernels. Make one with Open and share it.
@@ -57,13 +56,15 @@ type arm struct {
 
 // Open finds the backends, reads the profile and returns a runtime. With no libraries and no profile it works in pure Go.
 func Open(options ...Option) (*Runtime, error) {
-	c := config{native: true, learn: true, isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: os.Getenv(ProfileVariable), blas: os.Getenv(blas.Variable)}
+	c := config{native: true, learn: true, save: true, isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: os.Getenv(ProfileVariable), blas: os.Getenv(blas.Variable)}
 	switch learn := os.Getenv(LearnVariable); learn {
 	case "", "on":
 	case "off":
 		c.learn = false
+	case "unsaved":
+		c.save = false
 	default:
-		return nil, fmt.Errorf("open: %s=%q is neither \"on\" nor \"off\": %w", LearnVariable, learn, ErrArgument)
+		return nil, fmt.Errorf("open: %s=%q is not one of on, off and unsaved: %w", LearnVariable, learn, ErrArgument)
 	}
 	for _, o := range options {
 		if err := o(&c); err != nil {
@@ -111,8 +112,8 @@ func Open(options ...Option) (*Runtime, error) {
 			arms[op] = append(arms[op], dispatch.Arm{Backend: a.backend.Name(), Kernel: a.kernel.Name, Threads: a.kernel.Threads, Fast: a.kernel.Fast})
 		}
 	}
-	profile := rt.readProfile(c.profile)
-	router, err := dispatch.Hardware{Cores: m.Cores, L3: m.L3}.NewRouter(arms, profile, dispatch.Policy{Force: c.force, From: c.from})
+	profile := rt.report.readProfile(c.profile)
+	router, err := dispatch.Hardware{Cores: m.Cores, L3: m.L3}.NewRouter(arms, profile, dispatch.Policy{Force: c.force, From: c.from, Fixed: c.fixed})
 	if err != nil {
 		rt.Close()
 		return nil, fmt.Errorf("open: %w", err)
@@ -120,6 +121,9 @@ func Open(options ...Option) (*Runtime, error) {
 	rt.router.Store(router)
 	if c.learn && c.force == "" {
 		rt.learning = newLearning(router)
+		if c.save && rt.report.Profile.Path != "" {
+			rt.learning.save = func(l *dispatch.Learner) error { return saveLearned(&rt.report, l.Learned(), profile) }
+		}
 	}
 	return rt, nil
 }
@@ -156,59 +160,16 @@ func (rt *Runtime) add(b backends.Backend, tried []plugin.Attempt) {
 	}
 }
 
-// readProfile loads the profile and reports what became of it.
-func (rt *Runtime) readProfile(path string) *dispatch.Profile {
-	r := &rt.report.Profile
-	r.Fingerprint = rt.report.Machine.Fingerprint(rt.report.builds())
-	if path == "none" {
-		r.State = "not used"
-		return nil
-	}
-	if path == "" {
-		var err error
-		if path, err = defaultProfile(); err != nil {
-			r.State, r.Reason = "missing", err.Error()
-			return nil
-		}
-	}
-	r.Path = path
-	data, err := os.ReadFile(path)
-	if err != nil {
-		r.State, r.Reason = "missing", err.Error()
-		return nil
-	}
-	p, err := dispatch.DecodeProfile(data, r.Fingerprint)
-	if err != nil {
-		r.State, r.Reason = "refused", err.Error()
-		return nil
-	}
-	r.State = "loaded"
-	return p
-}
-
-// ProfilePath returns where the machine's profile is by default: SETUN_PROFILE, or setun/profile.json in the user's cache folder.
-func ProfilePath() (string, error) {
-	if p := os.Getenv(ProfileVariable); p != "" && p != "none" {
-		return p, nil
-	}
-	return defaultProfile()
-}
-
-func defaultProfile() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil || !filepath.IsAbs(cache) {
-		return "", fmt.Errorf("there is no cache folder for the profile: set %s", ProfileVariable)
-	}
-	return filepath.Join(cache, "setun", "profile.json"), nil
-}
-
-// Close waits for calls in flight, then ends the backends. Libraries stay loaded. It may be called more than once; calls afterwards return ErrClosed.
+// Close waits for calls in flight, saves what was learned (see WithoutSaving), then ends the backends. Libraries stay loaded. It may be called more than once; calls afterwards return ErrClosed.
 func (rt *Runtime) Close() error {
 	var err error
 	rt.closing.Do(func() {
 		rt.closed.Store(true)
 		for rt.inFlight.Load() > 0 {
 			time.Sleep(50 * time.Microsecond)
+		}
+		if rt.learning != nil {
+			err = rt.learning.finish()
 		}
 		for _, b := range rt.backends {
 			if e := b.Close(); e != nil && err == nil {
@@ -229,6 +190,9 @@ func (rt *Runtime) Explain(s dispatch.Shape) dispatch.Explanation {
 func (rt *Runtime) Decide(s *dispatch.Shape) dispatch.Decision {
 	return rt.router.Load().Decide(s, rt.failed[s.Op&15].Load())
 }
+
+// Router returns what decides now: predictions, thresholds and explanations of the latest state of learning. It never changes.
+func (rt *Runtime) Router() *dispatch.Router { return rt.router.Load() }
 
 // Thresholds lists from which size each kernel of an op wins.
 func (rt *Runtime) Thresholds(op backends.Op) []dispatch.Threshold {

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dispatch
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/setun-compute/setun/backends"
+)
+
+func TestFixedTableDecides(t *testing.T) {
+	arms := map[backends.Op][]Arm{backends.OpNorm2: {{Backend: "cpu", Kernel: "go"}, {Backend: "simd_c", Kernel: "avx2"}, {Backend: "simd_c", Kernel: "sse42"}}, backends.OpDot: {{Backend: "cpu", Kernel: "go"}, {Backend: "simd_c", Kernel: "avx2"}}}
+	f, err := DecodeFixed([]byte(`{"setun_thresholds":1,"ops":{"norm2":[{"from":0,"kernel":"simd_c/sse42"},{"from":100,"kernel":"cpu/go"},{"from":1000,"kernel":"simd_c"}]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewRouter(arms, nil, Policy{Fixed: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		op       backends.Op
+		n        int
+		excluded uint64
+		arm      int
+		reason   Reason
+	}{
+		{backends.OpNorm2, 1, 0, 2, Listed}, {backends.OpNorm2, 99, 0, 2, Listed}, {backends.OpNorm2, 100, 0, 0, Listed}, {backends.OpNorm2, 999, 0, 0, Listed}, {backends.OpNorm2, 1000, 0, 1, Listed},
+		{backends.OpNorm2, 1 << 30, 0, 1, Listed},
+		{backends.OpNorm2, 1 << 20, 2, 2, Listed},   // the backend's other kernel
+		{backends.OpNorm2, 1 << 20, 6, 0, Fallback}, // what is listed has failed
+		{backends.OpDot, 1 << 20, 0, 1, Fastest},    // not in the table
+	} {
+		s := Vector(c.op, c.n)
+		if d := r.Decide(&s, c.excluded); d.Arm != c.arm || c.reason != d.Reason && c.excluded != 6 && c.excluded != 2 {
+			t.Errorf("%v %d without %b: %+v, wanted arm %d, %v", c.op, c.n, c.excluded, d, c.arm, c.reason)
+		}
+	}
+	if _, err := NewRouter(arms, nil, Policy{Fixed: &Fixed{Schema: 1, Ops: map[string][]FixedRow{"dot": {{0, "simd_c/sse42"}}}}}); !errors.Is(err, ErrPolicy) || !strings.Contains(err.Error(), "simd_c/sse42") {
+		t.Errorf("%v", err)
+	}
+	// A router's own thresholds, as a table, decide as it does at those sizes.
+	own := r.Fixed()
+	if err := own.check(); err != nil {
+		t.Errorf("%v: %+v", err, own)
+	}
+}
+
+func TestDamagedTablesAreRefused(t *testing.T) {
+	for _, text := range []string{"", "{", "[]", `{}`, `{"setun_thresholds":2,"ops":{}}`, `{"setun_thresholds":1,"ops":{"add":[{"from":0,"kernel":"cpu"}]}}`, `{"setun_thresholds":1,"ops":{"dot":[]}}`,
+		`{"setun_thresholds":1,"ops":{"dot":[{"from":5,"kernel":"cpu"}]}}`, `{"setun_thresholds":1,"ops":{"dot":[{"from":0,"kernel":"cpu"},{"from":0,"kernel":"cpu"}]}}`, `{"setun_thresholds":1,"ops":{"dot":[{"from":-1,"kernel":"cpu"}]}}`,
+		`{"setun_thresholds":1,"ops":{"dot":[{"from":0,"kernel":"cpu"},{"from":1e300,"kernel":"cpu"}]}}`, `{"setun_thresholds":1,"ops":{},"more":1}`, `{"setun_thresholds":1,"ops":{}} 1`, strings.Repeat(" ", 1<<17)} {
+		if _, err := DecodeFixed([]byte(text)); !errors.Is(err, ErrPolicy) {
+			t.Errorf("%.80s: %v", text, err)
+		}
+	}
+}

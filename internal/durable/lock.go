@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// ErrLocked is wrapped by the error of Lock when somebody else keeps the lock.
+var ErrLocked = errors.New("locked by another process")
+
+const lockPause = 5 * time.Millisecond
+
+// Lock waits, at most so long, until no other process works on the file at path, and returns a function that lets others go on. The lock is a file of its own beside it, "path.lock", which stays: a lock
+// on the file itself would be lost when it is replaced. The system gives up the lock of a process that dies. The folder is made when it is missing.
+func Lock(path string, wait time.Duration) (unlock func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	for end := time.Now().Add(wait); ; time.Sleep(lockPause) {
+		busy, err := tryLock(f)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !busy || time.Now().After(end) {
+			f.Close()
+			if busy {
+				err = ErrLocked
+			}
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+	}
+}
