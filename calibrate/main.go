@@ -6,7 +6,8 @@
 //	calibrate show [OP]         print, or draw, what was measured and from which size each kernel wins
 //	calibrate explain OP SHAPE  say which kernel a call goes to, and why
 //	calibrate bench             compare all kernels: time, throughput, share of the roofline, speed-up
-//	calibrate regret            what the dispatcher's choices lose over made-up workloads
+//	calibrate record            run a program and write its calls to a trace
+//	calibrate regret            what the dispatcher's choices lose over made-up workloads, or policies over a trace
 //	calibrate export, reset     the profile, or a fixed table made of it; put the profile aside
 //	calibrate verify            hold every kernel against pure Go, bit for bit
 //	calibrate doctor            say what was found, loaded and refused, and check every kernel against pure Go
@@ -59,7 +60,8 @@ var commands = []command{
 	{"show", "[--plot FILE] [OP]", "print the models and from which size each kernel wins; draw time against size", showCommand},
 	{"explain", "OP SHAPE", "say which kernel a call goes to, and why", explainCommand},
 	{"bench", "[--op OP] [--quick]", "compare all kernels", benchCommand},
-	{"regret", "[--calls N]", "what the dispatcher's choices lose against the best kernel for each call, over made-up workloads", regretCommand},
+	{"record", "[--out FILE] -- PROGRAM …", "run a program and write its calls to a trace", recordCommand},
+	{"regret", "[--calls N] [--trace FILE]", "what the dispatcher's choices lose against the best kernel for each call, over made-up workloads", regretCommand},
 	{"verify", "[--seed N] [--pure]", "hold every kernel against pure Go, bit for bit, and print a digest that is the same on every machine", verifyCommand},
 	{"export", "[--thresholds] [--out FILE]", "print the profile, or a fixed table made of it", exportCommand},
 	{"reset", "", "put the profile aside", resetCommand},

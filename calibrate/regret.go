@@ -59,8 +59,14 @@ func regretCommand(ctx context.Context, env *environment, fs *flag.FlagSet, args
 	calls := fs.Int("calls", 100_000, "of each workload")
 	seed := fs.Uint64("seed", 1, "of the workloads")
 	only := fs.String("only", "", "play the workloads whose names have this in them; \"none\" for the held-out shapes alone")
+	path := fs.String("trace", "", "replay the calls in this file (calibrate record) by policy instead; no kernel runs")
+	profile := fs.String("profile", "", "with --trace: the profile of the machine that the trace is from, instead of this one's")
+	policies := fs.String("policy", allPolicies, "with --trace: policies, or backends or kernels to force, separated by commas")
 	if err := parse(fs, args, 0); err != nil {
 		return err
+	}
+	if *path != "" {
+		return replayTrace(ctx, env, *path, *profile, *policies, *seed)
 	}
 	if *calls < 1 {
 		return exit{exitUsage, fmt.Sprintf("--calls %d is not positive", *calls)}

@@ -60,3 +60,19 @@ func (r *Router) point(op backends.Op, arm int, n int64) Point {
 
 // Coef returns the coefficients of an arm's roofline.
 func (r *Router) Coef(op backends.Op, arm int) Coef { return r.models[op][arm].Coef }
+
+// Predict returns what an arm is predicted to take for a shape, as Decide compares it.
+func (r *Router) Predict(s *Shape, arm int) Prediction {
+	f := s.features()
+	nanos, spread := r.expects(s, arm, &f)
+	return Prediction{nanos, nanos * spread, lookup(&r.models[s.Op][arm], keyOf(s)).samples}
+}
+
+// Open returns a bit mask of the arms that the policy lets run a shape.
+func (r *Router) Open(s *Shape) uint64 {
+	mask := r.allowed[s.Op]
+	if !s.Fast {
+		mask &^= r.fast[s.Op]
+	}
+	return mask
+}

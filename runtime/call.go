@@ -12,6 +12,7 @@ import (
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/dispatch"
+	"github.com/setun-compute/setun/internal/trace"
 )
 
 const (
@@ -65,7 +66,7 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 		m := rt.arms[s.Op][d.Arm]
 		calls := m.stats.calls.Add(1)
 		weight := int64(0) // how many calls the timing of this one stands for
-		if d.Nanos >= timedNanos || rt.observer != nil || trial >= 0 {
+		if d.Nanos >= timedNanos || rt.observer != nil || rt.trace != nil || trial >= 0 {
 			weight = 1
 		} else if every := sampled(calls, d.Nanos); calls&(every-1) == 0 {
 			weight = every
@@ -83,6 +84,11 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 			each := float64(took) / float64(had)
 			if rt.observer != nil {
 				rt.observer(Event{Op: s.Op.String(), Shape: s.String(), Kernel: m.name, Predicted: d.Nanos, Measured: each, Err: err})
+			}
+			if err == nil && rt.trace != nil {
+				was := *s
+				was.Variant = variant
+				rt.trace.Add(trace.NewCall(&was, m.name, each, float64(had)))
 			}
 			if err == nil && s.Variant&dispatch.Beside == 0 && rt.inFlight.Load() == 1 { // what others took part in says little of the kernel
 				was := *s

@@ -27,6 +27,7 @@ type config struct {
 	profile  string
 	strict   bool
 	observer func(Event)
+	trace    string
 	fast     bool
 	blas     string
 	backends []backends.Backend
@@ -150,6 +151,12 @@ type Event struct {
 // WithObserver calls f after every call, on the caller's goroutine. Every call is then timed, which costs some tens of nanoseconds.
 func WithObserver(f func(Event)) Option {
 	return func(c *config) error { c.observer = f; return nil }
+}
+
+// WithTrace writes every call that ends well to a file, which must not exist yet (else path.2, path.3, … are tried): its shape, kernel and time, as lines of JSON, for `calibrate regret --trace`. Every call is then timed and written, which
+// takes a microsecond or two. Close ends the file and returns an error if it could not be written. SETUN_TRACE sets the same; `calibrate record` does that.
+func WithTrace(path string) Option {
+	return func(c *config) error { c.trace = path; return nil }
 }
 
 // WithFastNumerics adds kernels whose results are not canonical, for calls that ask for them (MatMulOptions.Fast): the system's BLAS (not with WithoutNative) and gonum's matrix product. Calls

@@ -60,6 +60,11 @@ func defaultProfile() (string, error) {
 	return filepath.Join(cache, "setun", "profile.json"), nil
 }
 
+// machine is what people call the machine.
+func (r *Report) machine() string {
+	return fmt.Sprintf("%s, %d cores", r.Machine.CPU, r.Machine.Cores)
+}
+
 const (
 	lockWait  = 2 * time.Second // for other processes that save
 	worthCall = 100             // timed calls that must have been learned from, and
@@ -89,7 +94,7 @@ func saveLearned(report *Report, learned []dispatch.Entry, base *dispatch.Profil
 		}
 	}
 	if p.Fingerprint == "" {
-		*p = dispatch.Profile{Fingerprint: fingerprint, Machine: fmt.Sprintf("%s, %d cores", report.Machine.CPU, report.Machine.Cores), Created: time.Now().UTC().Format(time.RFC3339)}
+		*p = dispatch.Profile{Fingerprint: fingerprint, Machine: report.machine(), Created: time.Now().UTC().Format(time.RFC3339)}
 		base = nil
 	}
 	p.Merge(learned, base)

@@ -3,6 +3,7 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"github.com/setun-compute/setun/dispatch"
 	"github.com/setun-compute/setun/internal/machine"
 	"github.com/setun-compute/setun/internal/plugin"
+	"github.com/setun-compute/setun/internal/trace"
 )
 
 // Environment variables, beside SETUN_BACKEND_PATH and SETUN_FORCE_ISA. Options have precedence.
@@ -24,6 +26,7 @@ const (
 	ForceVariable   = "SETUN_FORCE"   // as WithForce
 	ProfileVariable = "SETUN_PROFILE" // as WithProfile; "none" for no profile
 	LearnVariable   = "SETUN_LEARN"   // "off" as WithoutLearning, "unsaved" as WithoutSaving; "on" is the default
+	TraceVariable   = "SETUN_TRACE"   // as WithTrace
 )
 
 // Runtime routes calls to kernels. Make one with Open and share it.
@@ -37,6 +40,7 @@ type Runtime struct {
 	report   Report
 	strict   bool
 	observer func(Event)
+	trace    *trace.Writer // nil: none
 
 	failed   [16]atomic.Uint64 // bit mask of arms that are resting after a failure
 	inside   atomic.Bool       // whether the latest step of Constrain lay inside the ball
@@ -56,7 +60,7 @@ type arm struct {
 
 // Open finds the backends, reads the profile and returns a runtime. With no libraries and no profile it works in pure Go.
 func Open(options ...Option) (*Runtime, error) {
-	c := config{native: true, learn: true, save: true, isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: os.Getenv(ProfileVariable), blas: os.Getenv(blas.Variable)}
+	c := config{native: true, learn: true, save: true, isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: os.Getenv(ProfileVariable), blas: os.Getenv(blas.Variable), trace: os.Getenv(TraceVariable)}
 	switch learn := os.Getenv(LearnVariable); learn {
 	case "", "on":
 	case "off":
@@ -119,6 +123,16 @@ func Open(options ...Option) (*Runtime, error) {
 		return nil, fmt.Errorf("open: %w", err)
 	}
 	rt.router.Store(router)
+	if c.trace != "" {
+		header := trace.Header{Fingerprint: rt.report.Profile.Fingerprint, Machine: rt.report.machine(), Arms: map[string][]dispatch.Arm{}}
+		for op, list := range arms {
+			header.Arms[op.String()] = list
+		}
+		if rt.trace, err = trace.Create(c.trace, header); err != nil {
+			rt.Close()
+			return nil, fmt.Errorf("open: %w", err)
+		}
+	}
 	if c.learn && c.force == "" {
 		rt.learning = newLearning(router)
 		if c.save && rt.report.Profile.Path != "" {
@@ -170,6 +184,9 @@ func (rt *Runtime) Close() error {
 		}
 		if rt.learning != nil {
 			err = rt.learning.finish()
+		}
+		if rt.trace != nil {
+			err = errors.Join(err, rt.trace.Close())
 		}
 		for _, b := range rt.backends {
 			if e := b.Close(); e != nil && err == nil {
