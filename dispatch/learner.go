@@ -67,6 +67,8 @@ type Learner struct {
 	now    int64 // calls observed
 	cells  int
 
+	drifts []Drift // that nobody has taken yet
+
 	usual   [numOps]float64 // what the arms of an op have had in common lately
 	beliefs [maxArms]belief // of the class that was weighed last
 
@@ -91,6 +93,23 @@ func (l *Learner) Router() *Router { return l.router }
 
 // Exploration returns what probes have cost beyond the best prediction, and all calls, in nanoseconds.
 func (l *Learner) Exploration() (cost, all float64) { return l.explored, l.spent }
+
+// Drift says that an arm has become slower, or faster, for all sizes of an op.
+type Drift struct {
+	Op     backends.Op
+	Arm    int
+	Factor float64 // of its time
+}
+
+// maxDrifts are kept for TakeDrifts.
+const maxDrifts = 64
+
+// TakeDrifts returns the drifts since it was last called.
+func (l *Learner) TakeDrifts() []Drift {
+	list := l.drifts
+	l.drifts = nil
+	return list
+}
 
 // Spend tells of calls that are not observed, and their time: the budget of exploration grows with it, and what was learned grows old.
 func (l *Learner) Spend(calls int64, nanos float64) {
@@ -150,6 +169,9 @@ func (l *Learner) learn(s *Shape, arm int, k key, took float64) {
 	was := lookup(&l.router.models[s.Op][arm], k)
 	moved := m.moved
 	if d := m.drifts(surprise{k, log - was.log - l.usual[s.Op]}, was.spread, l.now); d != steady {
+		if by := m.moved - moved; by != 0 && len(l.drifts) < maxDrifts {
+			l.drifts = append(l.drifts, Drift{s.Op, arm, math.Exp(by)})
+		}
 		l.warn(s.Op, arm, d == returned, m.moved-moved)
 		l.redraw(s.Op)
 	}

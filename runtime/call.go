@@ -21,10 +21,6 @@ const (
 	timedNanos  = 8_000
 	sampleEvery = 64
 	alwaysFirst = 16
-
-	// A kernel that fails rests for firstRest, then twice as long each time, up to longestRest.
-	firstRest   = time.Second
-	longestRest = 300 * time.Second
 )
 
 // run routes a call: it decides, calls do with the chosen arm, records, and moves on to the next best arm when the backend fails.
@@ -98,6 +94,9 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 		}
 		if err == nil {
 			m.stats.bytes.Add(int64(s.Bytes()))
+			if m.condition.ill.Load() {
+				rt.happened(s.Op, d.Arm, dispatch.Answered, nil)
+			}
 			return nil
 		}
 		if !errors.Is(err, backends.ErrBackend) && !errors.Is(err, backends.ErrUnsupported) {
@@ -111,7 +110,7 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 		}
 		m.stats.fallbacks.Add(1)
 		if excluded |= 1 << d.Arm; errors.Is(err, backends.ErrBackend) {
-			rt.rest(s.Op, d.Arm)
+			rt.happened(s.Op, d.Arm, dispatch.Failed, err)
 		}
 	}
 }
@@ -122,31 +121,6 @@ func sampled(calls int64, predicted float64) int64 {
 }
 
 func once[A any](_ A, v dispatch.Variant) (int, dispatch.Variant) { return 1, v }
-
-// rest takes an arm out of the choice for a while after a failure.
-func (rt *Runtime) rest(op backends.Op, i int) {
-	m := rt.arms[op][i]
-	pause := min(firstRest<<min(m.stats.failures.Add(1)-1, 20), longestRest)
-	m.retry.Store(time.Now().Add(pause).UnixNano())
-	rt.failed[op].Or(1 << i)
-}
-
-// resting returns the arms of an op that may not run now. Without failures it is one load.
-func (rt *Runtime) resting(op backends.Op) uint64 {
-	mask := rt.failed[op].Load()
-	if mask == 0 {
-		return 0
-	}
-	now := time.Now().UnixNano()
-	for left := mask; left != 0; left &= left - 1 {
-		i := bits.TrailingZeros64(left)
-		if now >= rt.arms[op][i].retry.Load() {
-			rt.failed[op].And(^(uint64(1) << i))
-			mask &^= 1 << i
-		}
-	}
-	return mask
-}
 
 // given returns ctx, or the background for the nil that a caller may have passed.
 func given(ctx context.Context) context.Context {

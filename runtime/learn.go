@@ -178,4 +178,5 @@ func (rt *Runtime) learn(o dispatch.Observation, s *stats, predicted float64) {
 		l.price.Store((3*l.price.Load() + spent/n) / 4)
 	}
 	rt.router.Store(l.learner.Router())
+	rt.tell(l.learner.TakeDrifts())
 }

@@ -4,6 +4,7 @@ package runtime
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -28,6 +29,7 @@ type config struct {
 	strict   bool
 	observer func(Event)
 	trace    string
+	log      *slog.Logger
 	fast     bool
 	blas     string
 	backends []backends.Backend
@@ -151,6 +153,11 @@ type Event struct {
 // WithObserver calls f after every call, on the caller's goroutine. Every call is then timed, which costs some tens of nanoseconds.
 func WithObserver(f func(Event)) Option {
 	return func(c *config) error { c.observer = f; return nil }
+}
+
+// WithLogger tells of what happens seldom: libraries and profiles that are refused, kernels that fail, rest, are well again or quarantined, and kernels that have become slower or faster. By default nothing is logged.
+func WithLogger(l *slog.Logger) Option {
+	return func(c *config) error { c.log = l; return nil }
 }
 
 // WithTrace writes every call that ends well to a file, which must not exist yet (else path.2, path.3, … are tried): its shape, kernel and time, as lines of JSON, for `calibrate regret --trace`. Every call is then timed and written, which

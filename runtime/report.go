@@ -3,10 +3,8 @@
 package runtime
 
 import (
-	"sync/atomic"
-	"time"
+	"log/slog"
 
-	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/internal/machine"
 )
 
@@ -52,33 +50,17 @@ func (r *Report) builds() []string {
 // Report returns what Open found. The caller must not change it.
 func (rt *Runtime) Report() Report { return rt.report }
 
-// stats are an arm's counters.
-type stats struct {
-	surprises                                atomic.Int64 // in a row, of timed calls; negative: shorter than predicted
-	calm                                     atomic.Bool  // calls that were as predicted, and are not learned from, came since one was
-	calls, bytes, nanos, fallbacks, failures atomic.Int64
-}
-
-// Metric is what one kernel did for one op since Open.
-type Metric struct {
-	Op        string        `json:"op"`
-	Kernel    string        `json:"kernel"`    // "simd_c/avx512"
-	Calls     int64         `json:"calls"`     // calls sent to it
-	Time      time.Duration `json:"time_ns"`   // spent in it; of short calls one in 64 is timed and counts 64 times
-	Bytes     int64         `json:"bytes"`     // inputs and outputs of its successful calls
-	Fallbacks int64         `json:"fallbacks"` // calls that it failed and another kernel answered or refused
-}
-
-// Metrics returns the counters of every kernel that was called, in the order of ops and kernels.
-func (rt *Runtime) Metrics() []Metric {
-	var list []Metric
-	for _, op := range backends.Ops() {
-		for _, a := range rt.arms[op] {
-			if a.stats.calls.Load() == 0 {
-				continue
-			}
-			list = append(list, Metric{Op: op.String(), Kernel: a.name, Calls: a.stats.calls.Load(), Time: time.Duration(a.stats.nanos.Load()), Bytes: a.stats.bytes.Load(), Fallbacks: a.stats.fallbacks.Load()})
+// log tells of what is there and cannot be used.
+func (r *Report) log(l *slog.Logger) {
+	if l == nil {
+		return
+	}
+	for _, b := range r.Backends {
+		if b.State == "refused" || b.State == "failed" {
+			l.Warn("setun: library "+b.State, slog.String("path", b.Path), slog.String("reason", b.Reason))
 		}
 	}
-	return list
+	if r.Profile.State == "refused" {
+		l.Warn("setun: profile refused", slog.String("path", r.Profile.Path), slog.String("reason", r.Profile.Reason))
+	}
 }

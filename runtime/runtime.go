@@ -5,6 +5,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -41,6 +42,7 @@ type Runtime struct {
 	strict   bool
 	observer func(Event)
 	trace    *trace.Writer // nil: none
+	log      *slog.Logger  // nil: none
 
 	failed   [16]atomic.Uint64 // bit mask of arms that are resting after a failure
 	inside   atomic.Bool       // whether the latest step of Constrain lay inside the ball
@@ -55,7 +57,8 @@ type arm struct {
 	kernel  backends.Kernel
 	name    string
 	stats   stats
-	retry   atomic.Int64 // when it may be tried again after a failure, in Unix nanoseconds
+
+	condition condition
 }
 
 // Open finds the backends, reads the profile and returns a runtime. With no libraries and no profile it works in pure Go.
@@ -76,7 +79,7 @@ func Open(options ...Option) (*Runtime, error) {
 		}
 	}
 	m := machine.Detect()
-	rt := &Runtime{strict: c.strict, observer: c.observer, report: Report{Machine: m, ISA: m.Levels}}
+	rt := &Runtime{strict: c.strict, observer: c.observer, log: c.log, report: Report{Machine: m, ISA: m.Levels}}
 	rt.add(cpu.Backend{}, nil)
 	if c.native {
 		places := plugin.DefaultPlaces(c.folders)
@@ -123,6 +126,7 @@ func Open(options ...Option) (*Runtime, error) {
 		return nil, fmt.Errorf("open: %w", err)
 	}
 	rt.router.Store(router)
+	rt.report.log(rt.log)
 	if c.trace != "" {
 		header := trace.Header{Fingerprint: rt.report.Profile.Fingerprint, Machine: rt.report.machine(), Arms: map[string][]dispatch.Arm{}}
 		for op, list := range arms {

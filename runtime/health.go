@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"log/slog"
+	"math"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/dispatch"
+)
+
+// condition is an arm's health. It changes rarely: while all is well a call reads one flag.
+type condition struct {
+	ill   atomic.Bool  // it is not healthy
+	retry atomic.Int64 // when it may be tried again, in Unix nanoseconds
+
+	mutex sync.Mutex
+	state dispatch.Condition
+}
+
+func (m *arm) health() dispatch.Health {
+	m.condition.mutex.Lock()
+	defer m.condition.mutex.Unlock()
+	return m.condition.state.Health
+}
+
+// happened changes an arm's health after a call, and takes it out of the choice for a while, or for good, if it must.
+func (rt *Runtime) happened(op backends.Op, i int, h dispatch.Happening, cause error) {
+	m := rt.arms[op][i]
+	c := &m.condition
+	c.mutex.Lock()
+	before := c.state
+	c.state = before.After(h)
+	now := c.state
+	c.ill.Store(now.Health != dispatch.Healthy)
+	switch now.Health {
+	case dispatch.Suspect:
+		c.retry.Store(time.Now().Add(now.Rest).UnixNano())
+		rt.failed[op].Or(1 << i)
+	case dispatch.Quarantined:
+		c.retry.Store(math.MaxInt64)
+		rt.failed[op].Or(1 << i)
+	}
+	c.mutex.Unlock()
+	if rt.log == nil {
+		return
+	}
+	about := []any{slog.String("op", op.String()), slog.String("kernel", m.name)}
+	switch {
+	case now.Health == dispatch.Quarantined && before.Health != dispatch.Quarantined:
+		rt.log.Error("setun: kernel quarantined", append(about, slog.Int("failures", now.Strikes), slog.Any("cause", cause))...)
+	case now.Health == dispatch.Suspect:
+		rt.log.Warn("setun: kernel failed and rests", append(about, slog.Duration("rest", now.Rest), slog.Any("cause", cause))...)
+	case before.Health == dispatch.Suspect:
+		rt.log.Info("setun: kernel is well again", about...)
+	}
+}
+
+// resting returns the arms of an op that may not run now. Without failures it is one load.
+func (rt *Runtime) resting(op backends.Op) uint64 {
+	mask := rt.failed[op].Load()
+	if mask == 0 {
+		return 0
+	}
+	now := time.Now().UnixNano()
+	for left := mask; left != 0; left &= left - 1 {
+		i := bits.TrailingZeros64(left)
+		if now >= rt.arms[op][i].condition.retry.Load() {
+			rt.failed[op].And(^(uint64(1) << i))
+			mask &^= 1 << i
+		}
+	}
+	return mask
+}
+
+// tell logs the drifts that were learned.
+func (rt *Runtime) tell(drifts []dispatch.Drift) {
+	if rt.log == nil {
+		return
+	}
+	for _, d := range drifts {
+		rt.log.Info("setun: kernel takes longer or shorter than it did", slog.String("op", d.Op.String()), slog.String("kernel", rt.arms[d.Op][d.Arm].name), slog.Float64("times", d.Factor))
+	}
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"encoding/json"
+	"sync/atomic"
+	"time"
+
+	"github.com/setun-compute/setun/backends"
+)
+
+// stats are an arm's counters.
+type stats struct {
+	surprises                      atomic.Int64 // in a row, of timed calls; negative: shorter than predicted
+	calm                           atomic.Bool  // calls that were as predicted, and are not learned from, came since one was
+	calls, bytes, nanos, fallbacks atomic.Int64
+}
+
+// Metric is what one kernel did for one op since Open.
+type Metric struct {
+	Op        string        `json:"op"`
+	Kernel    string        `json:"kernel"`    // "simd_c/avx512"
+	Calls     int64         `json:"calls"`     // calls sent to it
+	Time      time.Duration `json:"time_ns"`   // spent in it; of short calls one in 64 is timed and counts 64 times
+	Bytes     int64         `json:"bytes"`     // inputs and outputs of its successful calls
+	Fallbacks int64         `json:"fallbacks"` // calls that it failed and another kernel answered or refused
+	Health    string        `json:"health"`    // "healthy", "suspect" or "quarantined"
+}
+
+// Snapshot is everything that is counted.
+type Snapshot struct {
+	Kernels  []Metric `json:"kernels"`
+	Learning Learning `json:"learning"`
+	InFlight int64    `json:"in_flight"` // calls
+}
+
+// Metrics returns the counters of every kernel that was called, in the order of ops and kernels.
+func (rt *Runtime) Metrics() []Metric {
+	var list []Metric
+	for _, op := range backends.Ops() {
+		for _, a := range rt.arms[op] {
+			if a.stats.calls.Load() == 0 {
+				continue
+			}
+			list = append(list, Metric{Op: op.String(), Kernel: a.name, Calls: a.stats.calls.Load(), Time: time.Duration(a.stats.nanos.Load()), Bytes: a.stats.bytes.Load(), Fallbacks: a.stats.fallbacks.Load(), Health: a.health().String()})
+		}
+	}
+	return list
+}
+
+// Snapshot returns all counters.
+func (rt *Runtime) Snapshot() Snapshot {
+	return Snapshot{rt.Metrics(), rt.Learning(), rt.inFlight.Load()}
+}
+
+// Var is a runtime's Snapshot as JSON, for expvar: expvar.Publish("setun", rt.Var()).
+type Var struct{ rt *Runtime }
+
+// Var returns the runtime as a variable of package expvar, which this package does not import: it would open a page of the default HTTP server.
+func (rt *Runtime) Var() Var { return Var{rt} }
+
+// String returns the snapshot as JSON.
+func (v Var) String() string {
+	b, err := json.Marshal(v.rt.Snapshot())
+	if err != nil { // there is nothing in it that has no JSON
+		return "null"
+	}
+	return string(b)
+}
