@@ -39,6 +39,7 @@ type Kernel struct {
 	Name    string // short and stable: "go", "avx2"; unique within its backend and op
 	Threads int    // threads that it keeps busy
 	Index   int    // the backend's own number for it
+	Memory  uint8  // in which its operands have to be: 0 the host's, 1 and more a device's
 	Fast    bool   // its results are not canonical: only for calls that ask for fast numerics
 }
 

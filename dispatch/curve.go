@@ -16,7 +16,7 @@ type Point struct {
 	Samples int     `json:"samples"` // that it rests on; 0: prior knowledge
 }
 
-// Curve returns what an arm is predicted to take, at eight sizes an octave from one size to another.
+// Curve returns what an arm is predicted to take for operands in its memory, at eight sizes an octave from one size to another.
 func (r *Router) Curve(op backends.Op, arm int, from, to int64) []Point {
 	var list []Point
 	for i := 0; ; i++ {
@@ -61,7 +61,7 @@ func (r *Router) point(op backends.Op, arm int, n int64) Point {
 // Coef returns the coefficients of an arm's roofline.
 func (r *Router) Coef(op backends.Op, arm int) Coef { return r.models[op][arm].Coef }
 
-// Predict returns what an arm is predicted to take for a shape, as Decide compares it.
+// Predict returns what an arm is predicted to take for a shape whose operands are in its memory.
 func (r *Router) Predict(s *Shape, arm int) Prediction {
 	f := s.features()
 	nanos, spread := r.expects(s, arm, &f)

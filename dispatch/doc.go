@@ -43,6 +43,11 @@
 //
 // Calls that run beside others do not teach anything; for them an arm on several threads counts as that many times slower.
 //
+// # Devices
+//
+// An arm may work in a device's memory. Its time includes copying what it needs and is elsewhere, and what must come back ([Link]): for slices of the program everything, for buffers that know where they are
+// ([Residence], [Router.DecideAt]) what is missing. A buffer that many calls would rather have elsewhere is moved once staying has cost them as much as moving.
+//
 // # What is certain
 //
 // Predictions are finite and at least one nanosecond. Equal predictions go to the arm that is listed first. A forced kernel is obeyed whatever its
@@ -50,5 +55,5 @@
 //
 // # What is not modelled yet
 //
-// The cost of moving data to a device, the first touch of fresh memory, clock changes, whether threads are asleep.
+// The first touch of fresh memory, clock changes, whether threads are asleep.
 package dispatch

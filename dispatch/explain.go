@@ -14,8 +14,9 @@ type Candidate struct {
 	Kernel      string  `json:"kernel"`
 	PredictedNs float64 `json:"predicted_ns"`
 	SpreadNs    float64 `json:"spread_ns"`
-	Samples     int     `json:"samples"`           // 0: from prior knowledge
-	Skipped     string  `json:"skipped,omitempty"` // why it was not eligible
+	MovingNs    float64 `json:"moving_ns,omitempty"` // what of the prediction are copies to and from a device
+	Samples     int     `json:"samples"`             // 0: from prior knowledge
+	Skipped     string  `json:"skipped,omitempty"`   // why it was not eligible
 }
 
 // Explanation is a decision with everything that it rests on.
@@ -30,6 +31,10 @@ type Explanation struct {
 // Explain decides as Decide does and says why. The predicted times are those that Decide compared.
 func (r *Router) Explain(s Shape, excluded uint64) Explanation {
 	d := r.Decide(&s, excluded)
+	var away moves
+	if s.Op < numOps && r.devices[s.Op] {
+		away = r.hosted(&s)
+	}
 	x := Explanation{Op: s.Op.String(), Shape: s.String(), Reason: d.Reason.String(), Arms: []Candidate{}}
 	f := s.features()
 	next, runnerUp := math.Inf(1), ""
@@ -37,7 +42,8 @@ func (r *Router) Explain(s Shape, excluded uint64) Explanation {
 		e := &r.entries[s.Op][i]
 		p := r.models[s.Op][i].Predict(s)
 		t, _ := r.expects(&s, i, &f)
-		c := Candidate{Backend: a.Backend, Kernel: a.Kernel, PredictedNs: t, SpreadNs: t * p.Spread / p.Nanos, Samples: p.Samples}
+		c := Candidate{Backend: a.Backend, Kernel: a.Kernel, PredictedNs: t + away.takes[a.Memory], SpreadNs: t * p.Spread / p.Nanos, MovingNs: away.takes[a.Memory], Samples: p.Samples}
+		t = c.PredictedNs
 		switch {
 		case r.allowed[s.Op]&(1<<i) == 0:
 			c.Skipped = "the policy forces " + r.policy.Force
@@ -84,6 +90,9 @@ func (x Explanation) String() string {
 			source = "prior"
 		}
 		fmt.Fprintf(&b, "%s %-16s %10s ± %-10s %s", mark, c.Backend+"/"+c.Kernel, Duration(c.PredictedNs), Duration(c.SpreadNs), source)
+		if c.MovingNs > 0 {
+			fmt.Fprintf(&b, ", of which %s moving", Duration(c.MovingNs))
+		}
 		if c.Skipped != "" {
 			fmt.Fprintf(&b, "; not eligible: %s", c.Skipped)
 		}

@@ -34,6 +34,7 @@ type Observation struct {
 	Shape  Shape
 	Arm    int     // index into Arms(op)
 	Nanos  float64 // of a part
+	Moving float64 // what of Nanos were copies to and from a device, as the decision had it: models are of calls without
 	Parts  float64 // equal parts that the call had, as Nanos and predictions count them: iterations of kmeans; at least 1
 	Weight float64 // how many calls it stands for; at least 1
 	Probe  bool    // it was run to learn, not because it was predicted to be fastest
@@ -127,7 +128,10 @@ func (l *Learner) Observe(o Observation) *Probe {
 		return nil
 	}
 	l.now += int64(max(1, min(o.Weight, 1e6)))
-	took := clamp(o.Nanos)
+	took, moving := clamp(o.Nanos), 0.0
+	if o.Moving > 0 && l.router.devices[op] {
+		moving = min(o.Moving, took-minNanos)
+	}
 	parts := max(1, o.Parts)
 	l.spent += took * parts * max(1, o.Weight)
 	if o.Shape.Variant&Beside != 0 {
@@ -144,7 +148,7 @@ func (l *Learner) Observe(o Observation) *Probe {
 		m.run = m.run[:0]
 	}
 	if m.begun&(1<<k.variant) != 0 {
-		l.learn(&o.Shape, o.Arm, k, took)
+		l.learn(&o.Shape, o.Arm, k, took-moving)
 	}
 	m.begun |= 1 << k.variant
 	return l.explore(&o.Shape, parts, k)
@@ -277,14 +281,19 @@ func (l *Learner) explore(s *Shape, parts float64, k key) *Probe {
 	common := weigh(l.arms[op], k, beliefs)
 	work, chosen, lowest, near := s.Work(), -1, worthwhile*best.Nanos, 0
 	f := s.features()
+	var away moves // a probe's operands may be anywhere; that they are the program's is the dearest case
+	if l.router.devices[op] {
+		away = l.router.hosted(s)
+	}
 	for i, m := range l.arms[op] {
 		a := l.router.arms[op][i]
 		if i == best.Arm || l.router.allowed[op]&(1<<i) == 0 || a.Fast && !s.Fast || work < l.router.entries[op][i].from {
 			continue
 		}
 		nanos, _ := l.router.expects(s, i, &f)
-		if well := nanos * math.Exp(-m.moved); m.moved > shift && well < lowest { // whether it has become well again is the first thing to know
-			cost := func(times float64) float64 { return times * (nanos*math.Exp(-m.moved/2) - best.Nanos) * parts }
+		moving := away.takes[a.Memory]
+		if well := nanos*math.Exp(-m.moved) + moving; m.moved > shift && well < lowest { // whether it has become well again is the first thing to know
+			cost := func(times float64) float64 { return times * (nanos*math.Exp(-m.moved/2) + moving - best.Nanos) * parts }
 			if l.now-m.looked > again && cost(1) <= budget {
 				chosen, lowest, near = i, well, 0
 				if cost(around) <= budget {
@@ -306,7 +315,7 @@ func (l *Learner) explore(s *Shape, parts float64, k key) *Probe {
 			spread += wild * (1 - b.n/few) // they may be wild ones
 		}
 		spread = min(spread, hopeless)
-		if optimistic := nanos * math.Exp(-spread); optimistic < lowest && (nanos-best.Nanos)*parts <= budget {
+		if optimistic := nanos*math.Exp(-spread) + moving; optimistic < lowest && (nanos+moving-best.Nanos)*parts <= budget {
 			chosen, lowest, near = i, optimistic, 0
 		}
 	}

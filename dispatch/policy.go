@@ -88,6 +88,7 @@ func (r Reason) String() string {
 // Decision is the router's answer.
 type Decision struct {
 	Arm    int     // index into Arms(op); −1: none
-	Nanos  float64 // predicted; 0 when there is none
+	Nanos  float64 // predicted, with moving; 0 when there is none
+	Moving float64 // what of that copies to and from a device take
 	Reason Reason
 }

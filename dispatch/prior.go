@@ -13,8 +13,9 @@ import (
 // Arm identifies a kernel.
 type Arm struct {
 	Backend, Kernel string
-	Threads         int  // that it keeps busy; 0 counts as 1
-	Fast            bool // its results are not canonical: only for shapes that are Fast
+	Threads         int    // that it keeps busy; 0 counts as 1
+	Fast            bool   // its results are not canonical: only for shapes that are Fast
+	Memory          Memory `json:",omitempty"` // in which its operands have to be
 }
 
 // String returns "backend/kernel".

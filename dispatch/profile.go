@@ -48,6 +48,7 @@ type Profile struct {
 	Machine     string  `json:"machine"`     // for people
 	Created     string  `json:"created"`     // for people
 	Models      []Entry `json:"models"`
+	Links       []Link  `json:"links,omitempty"` // to devices, at most one each
 }
 
 // Model returns the model of an arm. A nil profile has none.
@@ -60,6 +61,19 @@ func (p *Profile) Model(op backends.Op, a Arm) (Model, bool) {
 		}
 	}
 	return Model{}, false
+}
+
+// links are those of a profile, and what is usual for devices that it does not know. A nil profile knows none.
+func (p *Profile) links() (list [NumMemories]Link) {
+	for m := Memory(1); m < NumMemories; m++ {
+		list[m] = priorLink
+	}
+	if p != nil {
+		for _, l := range p.Links {
+			list[l.Memory] = l
+		}
+	}
+	return list
 }
 
 // Set adds or replaces the model of an arm.

@@ -25,6 +25,8 @@ type Router struct {
 	fast    [numOps]uint64     // whose results are not canonical
 	fixed   [numOps][]fixedRow // nil: predictions decide
 	common  [numOps][]common   // by variant; nil: nothing
+	devices [numOps]bool       // some arm works in a device's memory
+	links   [NumMemories]Link  // between the host's memory and each device's; none for the host itself
 	policy  Policy
 }
 
@@ -50,7 +52,7 @@ func (h Hardware) NewRouter(arms map[backends.Op][]Arm, profile *Profile, policy
 			return nil, fmt.Errorf("%w: arms for op number %d, which is not known", ErrPolicy, op)
 		}
 	}
-	r := &Router{policy: policy}
+	r := &Router{policy: policy, links: profile.links()}
 	matched := policy.Force == ""
 	for _, op := range backends.Ops() {
 		list := slices.Clone(arms[op])
@@ -73,9 +75,13 @@ func (h Hardware) NewRouter(arms map[backends.Op][]Arm, profile *Profile, policy
 			m.Cells = slices.Clone(m.Cells) // the profile stays the caller's
 			r.models[op] = append(r.models[op], m)
 			r.entries[op] = append(r.entries[op], newEntry(&m, policy.from(op, a), h.beside(a)))
+			if a.Memory >= NumMemories {
+				return nil, fmt.Errorf("%w: %v works in memory %d, there are %d", ErrPolicy, a, a.Memory, NumMemories)
+			}
 			if a.Fast {
 				r.fast[op] |= 1 << i
 			}
+			r.devices[op] = r.devices[op] || a.Memory != Host
 			if policy.admits(a) {
 				r.allowed[op] |= 1 << i
 				matched = true
@@ -102,15 +108,15 @@ func (r *Router) together(op backends.Op, k key) float64 {
 	return at(r.common[op][k.variant].cells, float64(k.class)).log
 }
 
-// shared puts what the arms have in common to a prediction.
-func (r *Router) shared(op backends.Op, v Variant, step uint, weight, nanos float64) float64 {
+// shared is the factor that the arms of an op have in common at a place.
+func (r *Router) shared(op backends.Op, v Variant, step uint, weight float64) float64 {
 	if c := r.common[op]; c != nil && c[v].row != nil {
-		return clamp(nanos * c[v].row.at(step, weight))
+		return c[v].row.at(step, weight)
 	}
-	return nanos
+	return 1
 }
 
-// expects is what is predicted for an arm, with the relative spread of a call.
+// expects is what is predicted for an arm whose operands are in its memory, with the relative spread of a call.
 func (r *Router) expects(s *Shape, arm int, f *[numFeatures]float64) (nanos, spread float64) {
 	step, weight := place(s.Work())
 	v, e := s.Variant%numVariant, &r.entries[s.Op][arm]
@@ -118,7 +124,7 @@ func (r *Router) expects(s *Shape, arm int, f *[numFeatures]float64) (nanos, spr
 	if s.Variant&Beside != 0 {
 		nanos = clamp(nanos * e.beside)
 	}
-	nanos = r.shared(s.Op, v, step, weight, nanos)
+	nanos = clamp(nanos * r.shared(s.Op, v, step, weight))
 	return nanos, lookup(&r.models[s.Op][arm], keyOf(s)).spread
 }
 
@@ -145,7 +151,7 @@ func (r *Router) Arms(op backends.Op) []Arm {
 	return r.arms[op]
 }
 
-// Decide chooses the arm for a call. excluded is a bit mask of arms that may not run, because they failed on this call or are unhealthy.
+// Decide chooses the arm for a call whose operands are slices of the program. excluded is a bit mask of arms that may not run, because they failed on this call or are unhealthy.
 // It allocates nothing, takes no lock and some tens of nanoseconds.
 func (r *Router) Decide(s *Shape, excluded uint64) Decision {
 	op := s.Op
@@ -194,22 +200,26 @@ func (r *Router) Decide(s *Shape, excluded uint64) Decision {
 			best, nanos = i, t
 		}
 	}
-	if best >= 0 {
-		nanos = r.shared(op, variant, step, weight, nanos)
+	if best < 0 {
+		return Decision{Arm: -1}
+	}
+	moving := 0.0
+	if r.devices[op] { // rare, and apart, so that other decisions stay short
+		best, nanos, moving = r.nearest(s, nil, open)
+	} else {
+		nanos = clamp(nanos * r.shared(op, variant, step, weight)) // it changes no choice
 	}
 	switch {
-	case best < 0:
-		return Decision{Arm: -1}
 	case r.policy.Force != "":
-		return Decision{best, nanos, Forced}
+		return Decision{best, nanos, moving, Forced}
 	case named:
-		return Decision{best, nanos, Listed}
+		return Decision{best, nanos, moving, Listed}
 	case eligible == 1:
-		return Decision{best, nanos, Only}
+		return Decision{best, nanos, moving, Only}
 	case able&excluded != 0:
-		return Decision{best, nanos, Fallback}
+		return Decision{best, nanos, moving, Fallback}
 	case small:
-		return Decision{best, nanos, Admitted}
+		return Decision{best, nanos, moving, Admitted}
 	}
-	return Decision{best, nanos, Fastest}
+	return Decision{best, nanos, moving, Fastest}
 }

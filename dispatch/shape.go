@@ -167,6 +167,41 @@ func (s Shape) Bytes() float64 {
 	return 4 * n
 }
 
+// traffic is how many bytes of a call's operands are read and written, each once: what is copied to a device and back if all of it is the program's.
+func (s *Shape) traffic() (in, out float64) {
+	n := float64(s.N)
+	switch s.Op {
+	case backends.OpQuantize:
+		return 4 * n, float64(s.Out) + 4*float64(s.Groups)
+	case backends.OpStep:
+		return 8 * n, 4*n + float64(s.Out) + 4*float64(s.Groups)
+	case backends.OpKMeans:
+		centroids := 4 * float64(s.K) * float64(s.D)
+		return 4*n*float64(s.D) + centroids, 4*n + centroids
+	case backends.OpMatMul:
+		m, k, b := float64(s.M), float64(s.K), float64(s.Batch)
+		return 4 * b * (m*k + k*n), 4 * b * m * n
+	case backends.OpConstrain:
+		return 4 * n, 4 * n
+	case backends.OpClusters:
+		return 4*n + 4*n, 4 * n // the clusters' numbers too
+	case backends.OpDot:
+		return 8 * n, 8
+	}
+	return 4 * n, 8
+}
+
+// typicalIterations are those of a fit of k-means, whose predictions are of one.
+const typicalIterations = 10
+
+// typicalParts is how many parts a call has, as predictions count them.
+func (s *Shape) typicalParts() float64 {
+	if s.Op == backends.OpKMeans {
+		return typicalIterations
+	}
+	return 1
+}
+
 // Flops is the arithmetic of a product or of a k-means iteration's scores, 0 for the other ops: memory limits those.
 func (s Shape) Flops() float64 {
 	if s.Op == backends.OpKMeans || s.Op == backends.OpMatMul {

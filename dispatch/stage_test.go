@@ -17,7 +17,10 @@ import (
 // stage is the state of a story. Its commands:
 //
 //	hardware cores=2 l3=33554432
-//	arms OP cpu/go simd_c/avx2 simd_c/both*2      *2: keeps two threads busy; ~ at the end: not canonical
+//	arms OP cpu/go simd_c/avx2 simd_c/both*2      *2: keeps two threads busy; @1: works in memory 1; ~ at the end: not canonical
+//	link MEMORY LAUNCH UP DOWN                    nanoseconds: a copy, a byte to the device, a byte from it
+//	buffer NAME BYTES MEMORY                      a buffer with its content there
+//	call OP SHAPE [+]NAME [+]NAME                 decides where buffers are, and runs; +: written, else read; prints where they are then
 //	policy force=simd_c from=norm2:simd_c:1000
 //	measure OP ARM                                input lines: shape and nanoseconds, "1000 250 260"
 //	model OP ARM                                  prints what was fitted
@@ -32,6 +35,7 @@ type stage struct {
 	arms     map[backends.Op][]Arm
 	policy   Policy
 	profile  *Profile
+	buffers  map[string]*Residence
 }
 
 func (s *stage) step(command string, input []string) string {
@@ -83,6 +87,26 @@ func (s *stage) step(command string, input []string) string {
 		return out
 	case "decide", "explain":
 		return s.decide(words[0], args)
+	case "link":
+		if s.profile == nil {
+			s.profile = &Profile{Fingerprint: "story"}
+		}
+		var n [4]float64
+		for i := range n {
+			n[i], _ = strconv.ParseFloat(arg(i), 64)
+		}
+		s.profile.Links = append(s.profile.Links, Link{Memory(n[0]), n[1], n[2], n[3]})
+		return "ok"
+	case "buffer":
+		if s.buffers == nil {
+			s.buffers = map[string]*Residence{}
+		}
+		bytes, _ := strconv.ParseFloat(arg(1), 64)
+		memory, _ := strconv.Atoi(arg(2))
+		s.buffers[arg(0)] = &Residence{Bytes: bytes, In: 1 << memory}
+		return "ok"
+	case "call":
+		return s.call(args)
 	case "thresholds":
 		r, err := s.router()
 		if err != nil {
@@ -126,10 +150,12 @@ func (s *stage) setArms(op backends.Op, names []string) string {
 	s.arms[op] = nil
 	for _, name := range names {
 		name, fast := strings.CutSuffix(name, "~")
+		name, memory, _ := strings.Cut(name, "@")
+		m, _ := strconv.Atoi(memory)
 		name, threads, _ := strings.Cut(name, "*")
 		backend, kernel, _ := strings.Cut(name, "/")
 		n, _ := strconv.Atoi(threads)
-		s.arms[op] = append(s.arms[op], Arm{Backend: backend, Kernel: kernel, Threads: n, Fast: fast})
+		s.arms[op] = append(s.arms[op], Arm{Backend: backend, Kernel: kernel, Threads: n, Fast: fast, Memory: Memory(m)})
 	}
 	return "ok"
 }
@@ -188,6 +214,34 @@ func (s *stage) decide(command string, args []string) string {
 		return string(data)
 	}
 	return r.Explain(shape, excluded).String()
+}
+
+func (s *stage) call(args []string) string {
+	r, err := s.router()
+	if err != nil {
+		return verdict(err)
+	}
+	shape, err := ParseShape(args[0], args[1])
+	if err != nil {
+		return verdict(err)
+	}
+	var operands []Operand
+	for _, a := range args[2:] {
+		name, written := strings.CutPrefix(a, "+")
+		operands = append(operands, Operand{s.buffers[name], !written, written})
+	}
+	d := r.DecideAt(&shape, operands, 0)
+	r.Settle(&shape, operands, d.Arm)
+	out := fmt.Sprintf("%s, %s, moving %s;", r.Arms(shape.Op)[d.Arm], Duration(d.Nanos), Duration(d.Moving))
+	for i, o := range operands {
+		out += fmt.Sprintf(" %s in", strings.TrimPrefix(args[2+i], "+"))
+		for m := range Memory(NumMemories) {
+			if o.In.Has(m) {
+				out += fmt.Sprintf(" %d", m)
+			}
+		}
+	}
+	return out
 }
 
 func (s *stage) router() (*Router, error) { return s.hardware.NewRouter(s.arms, s.profile, s.policy) }

@@ -90,8 +90,7 @@ func (r *Router) between(op backends.Op, before, after int, at, first, most int6
 func (r *Router) lead(op backends.Op, arm, other int, n int64) float64 {
 	s := canonical(op, n)
 	f := s.features()
-	a, _ := r.expects(&s, arm, &f)
-	b, _ := r.expects(&s, other, &f)
+	a, b := r.alone(&s, arm, &f), r.alone(&s, other, &f)
 	variance := least * least
 	for _, i := range []int{arm, other} {
 		c := lookup(&r.models[op][i], keyOf(&s))
@@ -104,12 +103,21 @@ func (r *Router) lead(op backends.Op, arm, other int, n int64) float64 {
 func (r *Router) beats(op backends.Op, arm, other int, n int64) bool {
 	s := canonical(op, n)
 	f := s.features()
-	step, weight := place(s.Work())
 	a, b := &r.entries[op][arm], &r.entries[op][other]
 	if s.Work() < a.from {
 		return false
 	}
-	return s.Work() < b.from || clearly*a.predict(&f, 0, step, weight) < b.predict(&f, 0, step, weight)
+	return s.Work() < b.from || clearly*r.alone(&s, arm, &f) < r.alone(&s, other, &f)
+}
+
+// alone is what an arm takes for operands that are slices of the program.
+func (r *Router) alone(s *Shape, arm int, f *[numFeatures]float64) float64 {
+	t, _ := r.expects(s, arm, f)
+	if r.devices[s.Op] {
+		m := r.hosted(s)
+		t += m.takes[r.arms[s.Op][arm].Memory]
+	}
+	return t
 }
 
 // canonical is the shape that thresholds are counted in.

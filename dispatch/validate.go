@@ -59,6 +59,18 @@ func (p *Profile) check() error {
 			return err
 		}
 	}
+	var linked Spaces
+	for _, l := range p.Links {
+		if l.Memory == Host || l.Memory >= NumMemories || linked.Has(l.Memory) {
+			return damaged("a link to memory %d", l.Memory)
+		}
+		linked |= 1 << l.Memory
+		for _, c := range []float64{l.Launch, l.Up, l.Down} {
+			if !(c >= 0 && c <= maxCoef) {
+				return damaged("the link to memory %d has the coefficient %v", l.Memory, c)
+			}
+		}
+	}
 	return nil
 }
 

@@ -46,8 +46,8 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 		router := rt.router.Load()
 		d := router.Decide(s, excluded)
 		if d.Arm < 0 && excluded != without && first == nil {
-			excluded = without // everything is resting: rather try again than refuse
-			d = router.Decide(s, without)
+			excluded = without | rt.quarantined(s.Op) // everything else is resting: rather try again than refuse
+			d = router.Decide(s, excluded)
 		}
 		trial := rt.probe(s, excluded)
 		if trial >= 0 && d.Arm >= 0 {
@@ -89,7 +89,7 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 			if err == nil && s.Variant&dispatch.Beside == 0 && rt.inFlight.Load() == 1 { // what others took part in says little of the kernel
 				was := *s
 				was.Variant = variant
-				rt.learn(dispatch.Observation{Shape: was, Arm: d.Arm, Nanos: each, Parts: float64(had), Weight: float64(weight), Probe: trial >= 0}, &m.stats, d.Nanos)
+				rt.learn(dispatch.Observation{Shape: was, Arm: d.Arm, Nanos: each, Moving: d.Moving, Parts: float64(had), Weight: float64(weight), Probe: trial >= 0}, &m.stats, d.Nanos)
 			}
 		}
 		if err == nil {

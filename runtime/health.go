@@ -78,6 +78,16 @@ func (rt *Runtime) resting(op backends.Op) uint64 {
 	return mask
 }
 
+// quarantined returns the arms of an op that never run again.
+func (rt *Runtime) quarantined(op backends.Op) (mask uint64) {
+	for i, m := range rt.arms[op] {
+		if m.health() == dispatch.Quarantined {
+			mask |= 1 << i
+		}
+	}
+	return mask
+}
+
 // tell logs the drifts that were learned.
 func (rt *Runtime) tell(drifts []dispatch.Drift) {
 	if rt.log == nil {

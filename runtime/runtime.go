@@ -116,7 +116,7 @@ func Open(options ...Option) (*Runtime, error) {
 	arms := map[backends.Op][]dispatch.Arm{}
 	for _, op := range backends.Ops() {
 		for _, a := range rt.arms[op] {
-			arms[op] = append(arms[op], dispatch.Arm{Backend: a.backend.Name(), Kernel: a.kernel.Name, Threads: a.kernel.Threads, Fast: a.kernel.Fast})
+			arms[op] = append(arms[op], dispatch.Arm{Backend: a.backend.Name(), Kernel: a.kernel.Name, Threads: a.kernel.Threads, Fast: a.kernel.Fast, Memory: dispatch.Memory(a.kernel.Memory)})
 		}
 	}
 	profile := rt.report.readProfile(c.profile)
