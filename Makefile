@@ -38,7 +38,9 @@ lint: | build
 	@echo "== lint"
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt: the files above are not formatted"; exit 1; }
 	go vet ./...
-	go tool staticcheck ./...
+	go build -o build/staticcheck honnef.co/go/tools/cmd/staticcheck
+	build/staticcheck ./...
+	cd prometheus && go vet ./... && ../build/staticcheck ./...
 	@if clang-format --version 2>/dev/null | grep -q "version 14"; then clang-format --dry-run --Werror native/*/*.[ch] native/*/*.cpp native/include/setun/*.h; else echo "SKIP: clang-format 14 is not installed"; fi
 
 test-native: native
@@ -49,6 +51,7 @@ test-native: native
 test-go: native
 	@echo "== Go tests with native libraries"
 	@need=; native/setup.sh --check && need=require; SETUN_TEST_NATIVE=$$need go test -count=1 -timeout 5m -v ./... 2>&1 | tee build/go.log | $(SHOW)
+	@cd prometheus && go test -count=1 -timeout 5m -v ./... 2>&1 | tee ../build/prometheus.log | $(SHOW)
 
 test-pure: | build
 	@echo "== Go tests in pure Go"

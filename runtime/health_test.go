@@ -95,6 +95,11 @@ func TestHealthOfARuntime(t *testing.T) {
 	if m := rt.healthOf(t, "frail/k"); m.Calls != 3+dispatch.Strikes {
 		t.Errorf("it ran in quarantine: %+v", m)
 	}
+	rt.happened(backends.OpNorm2, 0, dispatch.Failed, nil) // now all others rest, and are rather tried than that one
+	call()
+	if m := rt.healthOf(t, "frail/k"); m.Calls != 3+dispatch.Strikes {
+		t.Errorf("it ran in quarantine, because all others rest: %+v", m)
+	}
 	for _, want := range []string{"kernel failed and rests\" op=norm2 kernel=frail/k rest=1s cause=", "kernel is well again", "rest=2s", "level=ERROR msg=\"setun: kernel quarantined\" op=norm2 kernel=frail/k failures=10"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log has no %q:\n%s", want, log)
