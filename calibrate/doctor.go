@@ -21,7 +21,7 @@ import (
 type diagnosis struct {
 	runtime.Report
 	SelfTest []selfTest `json:"self_test"`
-	Advice   []string   `json:"advice"`
+	Advice   []advice   `json:"advice"`
 }
 
 // selfTest is the verdict on one kernel.
@@ -51,7 +51,9 @@ func doctorCommand(ctx context.Context, env *environment, fs *flag.FlagSet, args
 		}
 		d.SelfTest = append(d.SelfTest, t)
 	}
-	d.Advice = advise(d.Report)
+	if d.Advice, err = advise(f.all); err != nil {
+		return err
+	}
 	if *env.json {
 		err = env.printJSON(d)
 	} else {
@@ -240,22 +242,6 @@ func checkMatMul(want, got *runtime.Runtime, d *data) error {
 	return nil
 }
 
-// advise says what would make this machine faster.
-func advise(r runtime.Report) []string {
-	var advice []string
-	native := false
-	for _, b := range r.Backends {
-		native = native || b.Name != "cpu" && b.State == "loaded" && len(b.Kernels) > 0
-	}
-	if !native {
-		advice = append(advice, "build the native libraries, which are some 10 to 30 times faster on large calls: make native")
-	}
-	if r.Profile.State != "loaded" {
-		advice = append(advice, "measure this machine, so that calls go where they are fastest: calibrate run")
-	}
-	return advice
-}
-
 func printDiagnosis(env *environment, d diagnosis) {
 	fmt.Fprintf(env.out, "machine   %s, %d cores, %s/%s\n", d.Machine.CPU, d.Machine.Cores, d.Machine.OS, d.Machine.Arch)
 	for _, l := range d.ISA {
@@ -293,6 +279,13 @@ func printDiagnosis(env *environment, d diagnosis) {
 		fmt.Fprintf(env.out, "self-test %-16s %s\n", t.Kernel, verdict)
 	}
 	for _, a := range d.Advice {
-		fmt.Fprintf(env.out, "advice    %s\n", a)
+		text := a.Text
+		if len(a.Gains) > 0 {
+			text += "; expected, before measuring:"
+		}
+		fmt.Fprintf(env.out, "advice    %s\n", text)
+		for _, g := range a.Gains {
+			fmt.Fprintf(env.out, "          %-18s from %-12s %5.1f × as fast at %s\n", g.Op, g.From, g.Times, g.At)
+		}
 	}
 }

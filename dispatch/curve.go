@@ -61,6 +61,9 @@ func (r *Router) point(op backends.Op, arm int, n int64) Point {
 // Coef returns the coefficients of an arm's roofline.
 func (r *Router) Coef(op backends.Op, arm int) Coef { return r.models[op][arm].Coef }
 
+// Model returns the model of an arm. The caller must not change its cells.
+func (r *Router) Model(op backends.Op, arm int) Model { return r.models[op][arm] }
+
 // Predict returns what an arm is predicted to take for a shape whose operands are in its memory.
 func (r *Router) Predict(s *Shape, arm int) Prediction {
 	f := s.features()
