@@ -130,16 +130,16 @@ func benchAll(ctx context.Context, env *environment, f *field, ops []backends.Op
 	for _, op := range ops {
 		for _, j := range benchJobs(op, quick) {
 			rts, predicted := f.runtimes(j.shape)
-			times, _, err := e.race(ctx, d, j, rts, predicted)
+			raced, err := e.race(ctx, d, j, rts, predicted)
 			if err != nil {
 				return nil, err
 			}
 			first := len(results)
 			for i, a := range f.all.Arms(op) {
-				if times[i] == nil {
+				if raced.all[i] == nil {
 					continue
 				}
-				t := median(times[i])
+				t := median(raced.counted(i))
 				results = append(results, result{Op: op.String(), Shape: j.shape.String(), Backend: a.Backend, Kernel: a.Kernel, Nanos: t,
 					GBs: j.shape.Bytes() / t, GFlops: j.shape.Flops() / t, AllocBytes: allocated(d.call(rts[i], j))})
 			}

@@ -92,7 +92,13 @@ func grid(op backends.Op, quick bool) []job {
 		for e := 0; e <= top-14; e += step { // square ones up to 4096
 			add(1<<e, 1<<e, 1<<e, 1)
 		}
-		for _, k := range []int{64, 1024} { // one row or few, as a model answers; flat and deep ones; a batch
+		for e := 2; e <= top-14; e += step { // one row, as a model answers
+			add(1, 1<<e, 1<<e, 1)
+		}
+		for e := 5; e <= top-16; e += 2 * step { // few rows
+			add(4, 1<<e, 1<<e, 1)
+		}
+		for _, k := range []int{64, 1024} { // flat and deep ones; a batch
 			add(1, 1024, k, 1)
 			add(8, 1024, k, 1)
 			add(256, 1024, k, 1)

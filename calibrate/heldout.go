@@ -20,6 +20,7 @@ type heldOut struct {
 	Worst       miss        `json:"worst"`
 	MedianError float64     `json:"median_error"` // of |predicted/measured − 1|, over shapes and arms
 	P95Error    float64     `json:"p95_error"`
+	Quiet       float64     `json:"quiet_share"` // of the turns: the cores were not another's too
 	Ops         []opError   `json:"ops"`
 	Predictions []predicted `json:"predictions"`
 }
@@ -99,20 +100,21 @@ func heldOutJobs() []job {
 	for _, n := range []int{3, 12, 48, 200, 700} {
 		jobs = append(jobs, matmul(n, n, n, 1))
 	}
-	return append(jobs, matmul(1, 700, 700, 1), matmul(16, 500, 300, 1))
+	for _, n := range []int{20, 90, 300, 700, 1500} {
+		jobs = append(jobs, matmul(1, n, n, 1))
+	}
+	return append(jobs, matmul(3, 500, 300, 1), matmul(16, 500, 300, 1))
 }
 
 // table is what each arm took for each job, in turns.
 type table struct {
 	jobs          []job
-	times         [][][]float64 // by job and arm
-	quiet         []float64     // by job: how often it was measured on a core of its own
-	choose, score [][]float64   // medians of every other sample, and of those between; of a call that is too slow to be repeated what it took, or was predicted to take
+	times         []samples   // by job, of each arm
+	choose, score [][]float64 // medians of every other sample, and of those between; of a call that is too slow to be repeated what it took, or was predicted to take
 }
 
 func newTable(jobs []job) *table {
-	n := len(jobs)
-	return &table{jobs: jobs, times: make([][][]float64, n), quiet: make([]float64, n)}
+	return &table{jobs: jobs, times: make([]samples, len(jobs))}
 }
 
 // add races the arms of each job so many times more, or of those that are wanted; arms without a chance only once.
@@ -122,23 +124,16 @@ func (t *table) add(ctx context.Context, d *data, f *field, e effort, wanted fun
 			continue
 		}
 		rts, guess := f.runtimes(j.shape)
-		for k, list := range t.times[i] {
-			if hopeless(list, t.times[i]) {
+		for k, list := range t.times[i].all {
+			if hopeless(list, t.times[i].all) {
 				rts[k] = nil
 			}
 		}
-		times, quiet, err := e.race(ctx, d, j, rts, guess)
+		s, err := e.race(ctx, d, j, rts, guess)
 		if err != nil {
 			return err
 		}
-		t.quiet[i] += quiet
-		if t.times[i] == nil {
-			t.times[i] = times
-		} else {
-			for k, list := range times {
-				t.times[i][k] = append(t.times[i][k], list...)
-			}
-		}
+		t.times[i].add(s)
 		step(j)
 	}
 	t.judged(f)
@@ -148,10 +143,15 @@ func (t *table) add(ctx context.Context, d *data, f *field, e effort, wanted fun
 // judged fills in the medians.
 func (t *table) judged(f *field) {
 	t.choose, t.score = nil, nil
-	for i, arms := range t.times {
+	for i := range t.times {
 		_, guess := f.runtimes(t.jobs[i].shape)
-		choose, score := make([]float64, len(arms)), make([]float64, len(arms))
-		for k, list := range arms {
+		choose, score := make([]float64, len(guess)), make([]float64, len(guess))
+		for k := range guess {
+			if t.times[i].all == nil {
+				choose[k], score[k] = guess[k], guess[k]
+				continue
+			}
+			list := t.times[i].counted(k)
 			switch len(list) {
 			case 0:
 				choose[k], score[k] = guess[k], guess[k]
@@ -185,15 +185,34 @@ func (t *table) best(arms []dispatch.Arm, i int) int {
 	return best
 }
 
+// regret tells which arm of a job is the best, which one the dispatcher chooses, and by which part of the best one's time that takes longer.
+func (t *table) regret(f *field, i int) (best, chosen int, lost float64) {
+	best, chosen = t.best(f.all.Arms(t.jobs[i].shape.Op), i), f.all.Decide(&t.jobs[i].shape).Arm
+	return best, chosen, max(0, t.score[i][chosen]/t.score[i][best]-1)
+}
+
+// doubted tells of which jobs the choice seems to lose so much that they are measured again: among hundreds of shapes some look bad by chance, on a machine that is shared. What was measured
+// before counts on.
+func (t *table) doubted(f *field) func(i int) bool {
+	list := make([]bool, len(t.jobs))
+	for i := range t.jobs {
+		_, _, lost := t.regret(f, i)
+		list[i] = lost > 0.1
+	}
+	return func(i int) bool { return list[i] }
+}
+
 // judge compares a runtime's decisions and predictions with the table.
 func (t *table) judge(f *field) heldOut {
 	h := heldOut{}
+	turns := 0.0
 	errors := map[string][]float64{}
 	var all []float64
 	for i, j := range t.jobs {
 		arms := f.all.Arms(j.shape.Op)
 		x := f.all.Explain(j.shape)
-		for k, times := range t.times[i] {
+		for k := range arms {
+			times := t.times[i].counted(k)
 			if len(times) < 2 {
 				continue
 			}
@@ -201,16 +220,18 @@ func (t *table) judge(f *field) heldOut {
 			h.Predictions = append(h.Predictions, p)
 			errors[p.Op], all = append(errors[p.Op], p.off()), append(all, p.off())
 		}
-		best, chosen := t.best(arms, i), f.all.Decide(&j.shape).Arm
+		best, chosen, regret := t.regret(f, i)
 		least, took := t.score[i][best], t.score[i][chosen]
-		regret := max(0, took/least-1)
 		h.Shapes++
+		h.Quiet += t.times[i].calm
+		turns += t.times[i].turns
 		h.MeanRegret += regret
 		if regret > h.WorstRegret {
 			h.WorstRegret, h.Worst = regret, miss{j.shape.Op.String(), j.shape.String(), arms[chosen].String(), arms[best].String(), 1, took - least}
 		}
 	}
 	h.MeanRegret /= float64(max(1, h.Shapes))
+	h.Quiet /= max(1, turns)
 	h.MedianError, h.P95Error = spread(all)
 	for _, op := range backends.Ops() {
 		if v := errors[op.String()]; len(v) > 0 {

@@ -117,13 +117,42 @@ type effort struct {
 var (
 	quickEffort = effort{samples: 2, least: 60 * time.Microsecond, longest: 40 * time.Millisecond, patience: 16 * time.Second} // of a pass
 	fullEffort  = effort{samples: 4, least: 300 * time.Microsecond, longest: 300 * time.Millisecond, patience: 150 * time.Second}
-	checkEffort = effort{samples: 1, least: 60 * time.Microsecond, longest: 60 * time.Millisecond} // of a pass of regret's
+	checkEffort = effort{samples: 1, least: 60 * time.Microsecond, longest: 60 * time.Millisecond, patience: 20 * time.Second} // of a pass of regret's
 )
 
-// race measures a job on several runtimes (nil ones are left out) in turn, so that they share what else goes on on the machine. A result is nil where the call is too slow for the effort.
-// quiet is the share of the turns in which the core was not another's too.
-func (e effort) race(ctx context.Context, d *data, j job, rts []*runtime.Runtime, predicted []float64) (results [][]float64, quiet float64, err error) {
-	results = make([][]float64, len(rts))
+// samples are the nanoseconds that a job took on each of several runtimes, in turns.
+type samples struct {
+	all   [][]float64 // by runtime; nil: too slow to be measured
+	quiet [][]float64 // of the turns in which the cores were not another's too
+	calm  float64     // quiet turns, a pass counting as one
+	turns float64     // passes
+}
+
+func (s *samples) add(t samples) {
+	if s.all == nil {
+		*s = t
+		return
+	}
+	for i := range s.all {
+		s.all[i] = append(s.all[i], t.all[i]...)
+		s.quiet[i] = append(s.quiet[i], t.quiet[i]...)
+	}
+	s.calm += t.calm
+	s.turns += t.turns
+}
+
+// counted are the samples of a runtime that count: those of quiet turns, unless there are fewer than two.
+func (s *samples) counted(i int) []float64 {
+	if len(s.quiet[i]) > 1 {
+		return s.quiet[i]
+	}
+	return s.all[i]
+}
+
+// race measures a job on several runtimes (nil ones are left out) in turn, so that they share what else goes on on the machine.
+func (e effort) race(ctx context.Context, d *data, j job, rts []*runtime.Runtime, predicted []float64) (s samples, err error) {
+	results := make([][]float64, len(rts))
+	s = samples{all: results, quiet: make([][]float64, len(rts)), turns: 1}
 	calls := make([]func() (int, error), len(rts))
 	repeats := make([]int, len(rts))
 	parts := 1.0
@@ -140,7 +169,7 @@ func (e effort) race(ctx context.Context, d *data, j job, rts []*runtime.Runtime
 			t, err = sample(f, 1)
 		}
 		if err != nil {
-			return nil, 0, err
+			return samples{}, err
 		}
 		if t*parts > float64(e.longest) {
 			results[i] = []float64{t}
@@ -153,31 +182,38 @@ func (e effort) race(ctx context.Context, d *data, j job, rts []*runtime.Runtime
 	}
 	before := d.pulse.quiet()
 	for turn := range e.samples {
+		took := make([]float64, len(calls))
 		for i, f := range calls {
 			if f == nil || repeats[i] == 0 && turn%2 == 1 {
 				continue
 			}
 			if err := ctx.Err(); err != nil {
-				return nil, 0, err
+				return samples{}, err
 			}
 			for begin := time.Now(); repeats[i] > 0 && time.Since(begin) < awake; {
 				if _, err := f(); err != nil {
-					return nil, 0, err
+					return samples{}, err
 				}
 			}
 			t, err := sample(f, max(1, repeats[i]))
 			if err != nil {
-				return nil, 0, err
+				return samples{}, err
 			}
+			took[i] = t
 			results[i] = append(results[i], t)
 		}
 		after := d.pulse.quiet()
 		if before && after {
-			quiet += 1 / float64(e.samples)
+			s.calm += 1 / float64(e.samples)
+			for i, t := range took {
+				if t > 0 {
+					s.quiet[i] = append(s.quiet[i], t)
+				}
+			}
 		}
 		before = after
 	}
-	return results, quiet, nil
+	return s, nil
 }
 
 // allocated returns the bytes that a call allocates once its destination is there.

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/dispatch"
@@ -98,6 +99,11 @@ func regretCommand(ctx context.Context, env *environment, fs *flag.FlagSet, args
 					return err
 				}
 			}
+			for begin, turn := time.Now(), 0; turn < 2*blocks || turn < 8*blocks && time.Since(begin) < checkEffort.patience; turn++ {
+				if err := t.add(ctx, d, w.field, checkEffort, t.doubted(w.field), func(job) {}); err != nil {
+					return err
+				}
+			}
 			r.HeldOut = t.judge(w.field)
 			shape := dispatch.Vector(backends.OpNorm2, 4096)
 			b := testing.Benchmark(func(b *testing.B) {
@@ -162,7 +168,7 @@ func (r *regret) sum() {
 func (r *regret) print(env *environment) {
 	h := r.HeldOut
 	fmt.Fprintf(env.out, "%d shapes that calibrate does not measure: the choices take %.1f %% longer than the best arm in the mean, %.0f %% at worst (%s)\n", h.Shapes, 100*h.MeanRegret, 100*h.WorstRegret, h.Worst)
-	fmt.Fprintf(env.out, "%d predictions: off by %.1f %% in the median, %.0f %% at the 95th percentile\n", len(h.Predictions), 100*h.MedianError, 100*h.P95Error)
+	fmt.Fprintf(env.out, "%d predictions: off by %.1f %% in the median, %.0f %% at the 95th percentile; the cores were quiet for %.0f %% of the turns\n", len(h.Predictions), 100*h.MedianError, 100*h.P95Error, 100*h.Quiet)
 	for _, o := range h.Ops {
 		fmt.Fprintf(env.out, "  %-20s %4d  %5.1f %%  %5.0f %%\n", o.Op, o.Predictions, 100*o.MedianError, 100*o.P95Error)
 	}

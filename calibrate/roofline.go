@@ -30,11 +30,11 @@ func measureRoofline(ctx context.Context, f *field, d *data, e effort, quick boo
 		for _, op := range []backends.Op{backends.OpNorm2, backends.OpDot} {
 			s := dispatch.Vector(op, int(j.shape.N))
 			rts, predicted := f.runtimes(s)
-			times, _, err := e.race(ctx, d, job{shape: s}, rts, predicted)
+			raced, err := e.race(ctx, d, job{shape: s}, rts, predicted)
 			if err != nil {
 				return r, err
 			}
-			for _, t := range times {
+			for _, t := range raced.all {
 				if t != nil {
 					best = max(best, s.Bytes()/slices.Min(t))
 				}

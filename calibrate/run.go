@@ -84,7 +84,7 @@ func measureAll(ctx context.Context, env *environment, f *field, quick bool) (*d
 	step := func(j job) { bar.step(weight(j), j.shape.Op.String()+" "+j.shape.String()) }
 	begin := time.Now()
 	for pass := 0; pass < passes || pass < 2*passes && time.Since(begin) < e.patience; pass++ {
-		wanted := func(i int) bool { return pass < passes || t.quiet[i] < 1 && time.Since(begin) < e.patience }
+		wanted := func(i int) bool { return pass < passes || t.times[i].calm < 1 && time.Since(begin) < e.patience }
 		if err := t.add(ctx, d, f, e, wanted, step); err != nil {
 			return nil, 0, err
 		}
@@ -97,7 +97,7 @@ func measureAll(ctx context.Context, env *environment, f *field, quick bool) (*d
 				if j.shape.Op != op {
 					continue
 				}
-				for _, ns := range t.times[i][k] {
+				for _, ns := range t.times[i].counted(k) {
 					samples = append(samples, dispatch.Sample{Shape: j.shape, Nanos: ns})
 				}
 			}

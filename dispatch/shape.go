@@ -36,6 +36,13 @@ const Beside Variant = 16
 // the four features.
 const Broad Variant = 1
 
+// Thin is the variant of matmul for products of few rows, as a model makes for one token: each value of B serves so few multiply-adds that reading it is what takes the time, and the caches that
+// hold B show in it.
+const Thin Variant = 1
+
+// thinRows is the greatest number of rows of a Thin product.
+const thinRows = 4
+
 // Inside is the variant of constrain for steps that lie inside the ball already, in place: only the norm is computed.
 const Inside Variant = 1
 
@@ -82,7 +89,11 @@ func Step(n int, o quant.Options) Shape {
 
 // MatMul returns the shape of a batch of products of m rows, n columns and depth k.
 func MatMul(m, n, k, batch int) Shape {
-	return Shape{Op: backends.OpMatMul, M: int64(m), N: int64(n), K: int64(k), Batch: int64(batch)}
+	s := Shape{Op: backends.OpMatMul, M: int64(m), N: int64(n), K: int64(k), Batch: int64(batch)}
+	if m <= thinRows {
+		s.Variant = Thin
+	}
+	return s
 }
 
 // Quantize returns the shape of a call on n values with options that have their defaults filled in. Columns that are not positive
