@@ -9,13 +9,16 @@ type Levels uint8
 const (
 	Ternary Levels = 3 // codes -1, 0, 1 times the scale: log2 3 = 1.585 bits
 	Quinary Levels = 5 // codes -2 … 2 times half the scale: log2 5 = 2.32 bits
+	Sparse  Levels = 4 // ternary codes, exactly one 0 among four: 32 patterns, 5/4 = 1.25 bits (Sherry, arXiv 2601.07892)
 )
 
-// String returns "ternary" or "quinary".
+// String returns "ternary", "quinary" or "sparse".
 func (l Levels) String() string {
 	switch l {
 	case Ternary:
 		return "ternary"
+	case Sparse:
+		return "sparse"
 	case Quinary:
 		return "quinary"
 	}
@@ -56,12 +59,14 @@ type Format uint8
 
 // The formats. The zero value stands for Int8. The packed ones hold ternary codes only.
 const (
-	Int8  Format = 1 // a code a byte
-	Bits2 Format = 2 // four codes a byte
-	Base3 Format = 3 // five codes a byte: 1.6 bits a code
+	Int8   Format = 1 // a code a byte
+	Bits2  Format = 2 // four codes a byte
+	Base3  Format = 3 // five codes a byte: 1.6 bits a code
+	Four5  Format = 4 // four codes in five bits, of Sparse levels only: 1.25 bits a code
+	Planes Format = 5 // a bit a code that says whether it is 0, and one for the sign of each that is not: 2 − p0 bits
 )
 
-// String returns "int8", "2bit" or "base3".
+// String returns "int8", "2bit", "base3", "four5" or "planes".
 func (f Format) String() string {
 	switch f {
 	case Int8:
@@ -70,13 +75,21 @@ func (f Format) String() string {
 		return "2bit"
 	case Base3:
 		return "base3"
+	case Four5:
+		return "four5"
+	case Planes:
+		return "planes"
 	}
 	return "unknown format"
 }
 
-// RowBytes returns the bytes that one row of cols codes takes.
+// RowBytes returns the bytes that one row of cols codes takes in Codes or Packed. Of Planes that is the first plane: the signs of a row take as many bytes as it has codes other than 0.
 func (f Format) RowBytes(cols int) int {
 	switch f {
+	case Four5:
+		return (cols-1)/256*40 + four5Bytes((cols-1)%256+1)
+	case Planes:
+		return ((cols-1)/64 + 1) * 8
 	case Bits2:
 		return (cols-1)/4 + 1
 	case Base3:
@@ -98,15 +111,15 @@ type Options struct {
 // PerRow as Options.Group gives each row one scale.
 const PerRow = -1
 
-// WithDefaults fills in what is zero: Ternary, its rule, Int8, one row of n values.
+// WithDefaults fills in what is zero: Ternary, its rule (LeastSquares for other levels), Int8, one row of n values.
 func (o Options) WithDefaults(n int) Options {
 	if o.Levels == 0 {
 		o.Levels = Ternary
 	}
 	if o.Rule == 0 {
 		o.Rule = AbsMean
-		if o.Levels == Quinary {
-			o.Rule = LeastSquares // with five levels mean |x| is far from the best scale
+		if o.Levels != Ternary {
+			o.Rule = LeastSquares // mean |x| is far from the best scale then
 		}
 	}
 	if o.Format == 0 {

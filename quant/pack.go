@@ -5,26 +5,30 @@ package quant
 // blockBytes is the length of a full packed block: one cache line.
 const blockBytes = 64
 
-// planes returns the codes a byte holds: 4 in 2 bits, 5 in base 3.
+// planes returns the codes that lie at one place of a block: 4 in 2 bits and in five bits, 5 in base 3.
 func (f Format) planes() int {
-	if f == Bits2 {
-		return 4
+	if f == Base3 {
+		return 5
 	}
-	return 5
+	return 4
 }
 
-// PackRow packs the ternary codes of one row into dst, which has f.RowBytes(len(codes)) bytes. Blocks of planes, as
-// docs/numerics.md describes: byte b of a block of m bytes holds the codes b, b+m, b+2m, …
+// PackRow packs the ternary codes of one row as Bits2, Base3 or Four5 into dst, which has f.RowBytes(len(codes)) bytes. Blocks of planes, as
+// docs/numerics.md describes: place b of a block of m places holds the codes b, b+m, b+2m, … Four5 takes codes that are Sparse: see [SparseZero].
 func PackRow(dst []byte, codes []int8, f Format) {
 	for p := f.planes(); len(codes) > 0; {
 		m := min(blockBytes, (len(codes)-1)/p+1)
-		n := min(len(codes), m*p)
-		if f == Bits2 {
+		n, bytes := min(len(codes), m*p), m
+		switch f {
+		case Bits2:
 			pack2(dst[:m], codes[:n])
-		} else {
+		case Base3:
 			pack3(dst[:m], codes[:n])
+		default:
+			bytes = four5Bytes(n)
+			packFour5(dst[:bytes], codes[:n], m)
 		}
-		dst, codes = dst[m:], codes[n:]
+		dst, codes = dst[bytes:], codes[n:]
 	}
 }
 
@@ -75,8 +79,13 @@ func codeAt(codes []int8, i int) int8 {
 
 // UnpackRow writes the codes of row r to dst, which has Cols elements.
 func (t *Tensor) UnpackRow(dst []int8, r int) {
-	if t.Format == Int8 {
+	switch t.Format {
+	case Int8:
 		copy(dst, t.Codes[r*t.Cols:][:t.Cols])
+		return
+	case Planes:
+		mask := t.Packed[r*Planes.RowBytes(t.Cols):]
+		unpackPlanes(dst, mask, t.Signs[t.Index[r]:])
 		return
 	}
 	bytes := t.Format.RowBytes(t.Cols)
@@ -87,11 +96,16 @@ func (t *Tensor) UnpackRow(dst []int8, r int) {
 func UnpackRow(dst []int8, packed []byte, f Format) {
 	for p := f.planes(); len(dst) > 0; {
 		m := min(blockBytes, (len(dst)-1)/p+1)
-		n := min(len(dst), m*p)
-		for i := range n {
-			dst[i] = digit(packed[i%m], i/m, f)
+		n, bytes := min(len(dst), m*p), m
+		if f == Four5 {
+			bytes = four5Bytes(n)
+			unpackFour5(dst[:n], packed[:bytes], m)
+		} else {
+			for i := range n {
+				dst[i] = digit(packed[i%m], i/m, f)
+			}
 		}
-		packed, dst = packed[m:], dst[n:]
+		packed, dst = packed[bytes:], dst[n:]
 	}
 }
 

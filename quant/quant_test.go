@@ -40,6 +40,87 @@ func TestPackingKnownAnswers(t *testing.T) {
 	}
 }
 
+// TestConvertKeepsCodes turns codes of every level into every format that holds them and back, at lengths around all blocks.
+func TestConvertKeepsCodes(t *testing.T) {
+	r := rand.New(rand.NewPCG(2, 1))
+	for _, cols := range []int{1, 2, 3, 4, 5, 7, 8, 9, 63, 64, 65, 127, 255, 256, 257, 260, 319, 320, 321, 511, 513, 1000} {
+		for _, levels := range []Levels{Ternary, Sparse, Quinary} {
+			x := make([]float32, 3*cols)
+			q := &Tensor{Rows: 3, Cols: cols, Levels: levels, Format: Int8, Codes: make([]int8, 3*cols), Scales: []float32{1}}
+			for i := range x {
+				x[i] = float32(r.NormFloat64())
+				q.Codes[i] = int8(r.IntN(int(levels|1))) - int8(levels/2)
+			}
+			if levels == Sparse {
+				for row := range 3 {
+					sparseCodes(q.Codes[row*cols:][:cols], x[row*cols:][:cols])
+				}
+			}
+			for _, f := range []Format{Int8, Bits2, Base3, Four5, Planes} {
+				p, err := q.Convert(nil, f)
+				if wrong := levels == Quinary && f != Int8 || f == Four5 && levels != Sparse; wrong {
+					if !errors.Is(err, ErrFormat) {
+						t.Fatalf("%v as %v: %v", levels, f, err)
+					}
+					continue
+				}
+				if err != nil || p.Check() != nil {
+					t.Fatalf("%v as %v of %d: %v, %v", levels, f, cols, err, p.Check())
+				}
+				back, err := p.Convert(nil, Int8)
+				if err != nil || !slices.Equal(back.Codes, q.Codes) {
+					t.Fatalf("%v as %v of %d: %v: %v came back as %v", levels, f, cols, err, q.Codes, back.Codes)
+				}
+			}
+		}
+	}
+}
+
+// sparseCodes gives each four codes of a place one 0 and signs.
+func sparseCodes(codes []int8, x []float32) {
+	for len(x) > 0 {
+		m := min(64, (len(x)-1)/4+1)
+		n := min(len(x), 4*m)
+		for i, v := range x[:n] {
+			codes[i] = 1
+			if v < 0 {
+				codes[i] = -1
+			}
+		}
+		for b := range m {
+			if zero := SparseZero(x[:n], b, m); zero >= 0 {
+				codes[zero] = 0
+			}
+		}
+		codes, x = codes[n:], x[n:]
+	}
+}
+
+// TestBrokenPlanesAreRefused: each wrong index, count or stray bit.
+func TestBrokenPlanesAreRefused(t *testing.T) {
+	q := &Tensor{Rows: 2, Cols: 70, Levels: Ternary, Format: Int8, Codes: make([]int8, 140), Scales: []float32{1}}
+	for i := range q.Codes {
+		q.Codes[i] = int8(i%3) - 1
+	}
+	for name, damage := range map[string]func(p *Tensor){
+		"index":     func(p *Tensor) { p.Index[1]++ },
+		"first":     func(p *Tensor) { p.Index[0] = 1 },
+		"short":     func(p *Tensor) { p.Signs = p.Signs[:len(p.Signs)-1] },
+		"stray":     func(p *Tensor) { p.Packed[15] |= 128 },
+		"mask":      func(p *Tensor) { p.Packed[0] = 255; p.Packed[1] = 255; p.Packed[2] = 255 },
+		"no index":  func(p *Tensor) { p.Index = nil },
+		"no levels": func(p *Tensor) { p.Levels = 7 },
+	} {
+		p, err := q.Convert(nil, Planes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if damage(p); !errors.Is(p.Check(), ErrFormat) {
+			t.Errorf("%s: %v", name, p.Check())
+		}
+	}
+}
+
 func TestDequantize(t *testing.T) {
 	q := &Tensor{Rows: 2, Cols: 3, Levels: Quinary, Format: Int8, Group: 2, Codes: []int8{2, -1, 0, 1, 1, -2}, Scales: []float32{2, 4, 6, 8}}
 	got, err := q.Dequantize(nil)

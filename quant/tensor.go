@@ -19,6 +19,8 @@ type Tensor struct {
 	Group      int       // values that share a scale, within a row; 0: one scale for all
 	Codes      []int8    // Rows*Cols codes when Format is Int8, else empty
 	Packed     []byte    // Rows*Format.RowBytes(Cols) bytes when Format is packed, else empty
+	Signs      []byte    // of Planes: those of each row from a byte on, and SignPadding bytes; else empty
+	Index      []int64   // of Planes: Rows+1 positions in Signs, where rows begin and the last one ends; else empty
 	Scales     []float32 // 1, or Rows*⌈Cols/Group⌉; the value of code c is c·scale, or c·scale/2 for Quinary
 }
 
@@ -36,10 +38,19 @@ func (t *Tensor) Resize(rows int, opts Options) {
 	t.Rows, t.Cols = rows, opts.Cols
 	t.Levels, t.Format, t.Group = opts.Levels, opts.Format, opts.Group
 	t.Scales = resized(t.Scales, ScaleCount(rows, opts.Cols, opts.Group))
-	if opts.Format == Int8 {
-		t.Codes, t.Packed = resized(t.Codes, rows*opts.Cols), t.Packed[:0]
-	} else {
-		t.Codes, t.Packed = t.Codes[:0], resized(t.Packed, rows*opts.Format.RowBytes(opts.Cols))
+	t.room()
+}
+
+// room gives codes, planes and index the lengths that shape and format ask for; there are no signs yet.
+func (t *Tensor) room() {
+	t.Codes, t.Packed, t.Signs, t.Index = t.Codes[:0], t.Packed[:0], t.Signs[:0], t.Index[:0]
+	if t.Format == Int8 {
+		t.Codes = resized(t.Codes, t.Rows*t.Cols)
+		return
+	}
+	t.Packed = resized(t.Packed, t.Rows*t.Format.RowBytes(t.Cols))
+	if t.Format == Planes {
+		t.Index = resized(t.Index, t.Rows+1)
 	}
 }
 
@@ -55,23 +66,29 @@ func (t *Tensor) Check() error {
 	if t.Rows < 1 || t.Cols < 1 || t.Group < 0 || t.Group > t.Cols {
 		return fmt.Errorf("%w: %d×%d, group %d", ErrFormat, t.Rows, t.Cols, t.Group)
 	}
+	if err := fits(t.Levels, t.Format); err != nil {
+		return err
+	}
 	codes, packed := t.Rows*t.Cols, 0
-	if t.Format == Bits2 || t.Format == Base3 {
+	if t.Format != Int8 {
 		codes, packed = 0, t.Rows*t.Format.RowBytes(t.Cols)
 	}
 	switch {
-	case t.Levels != Ternary && t.Levels != Quinary, t.Levels == Quinary && packed > 0:
-		return fmt.Errorf("%w: %v codes as %v", ErrFormat, t.Levels, t.Format)
 	case len(t.Codes) != codes || len(t.Packed) != packed:
 		return fmt.Errorf("%w: %d codes and %d packed bytes for %d×%d as %v", ErrFormat, len(t.Codes), len(t.Packed), t.Rows, t.Cols, t.Format)
 	case len(t.Scales) != ScaleCount(t.Rows, t.Cols, t.Group):
 		return fmt.Errorf("%w: %d scales for %d×%d in groups of %d", ErrFormat, len(t.Scales), t.Rows, t.Cols, t.Group)
 	}
+	if t.Format == Planes {
+		return t.checkPlanes()
+	}
 	return nil
 }
 
 // Bytes returns what codes and scales take in memory.
-func (t *Tensor) Bytes() int { return len(t.Codes) + len(t.Packed) + 4*len(t.Scales) }
+func (t *Tensor) Bytes() int {
+	return len(t.Codes) + len(t.Packed) + len(t.Signs) + 8*len(t.Index) + 4*len(t.Scales)
+}
 
 // unit returns the value of code 1 at (row, col).
 func (t *Tensor) unit(row, col int) float32 {
