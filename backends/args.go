@@ -36,12 +36,18 @@ func CheckQuantize(x []float32, o quant.Options) (quant.Options, error) {
 		return d, fail(ErrShape, "len(x) = %d is not a multiple of the row length %d", len(x), d.Cols)
 	case d.Group < 0 || d.Group > d.Cols:
 		return d, fail(ErrArgument, "group = %d is not within 1..%d", d.Group, d.Cols)
-	case d.Levels != quant.Ternary && d.Levels != quant.Quinary:
-		return d, fail(ErrArgument, "levels = %d is neither Ternary nor Quinary", d.Levels)
+	case d.Levels != quant.Ternary && d.Levels != quant.Quinary && d.Levels != quant.Sparse:
+		return d, fail(ErrArgument, "levels = %d is none of Ternary, Quinary, Sparse", d.Levels)
+	case d.Levels == quant.Sparse && d.Rule != quant.LeastSquares && d.Rule != quant.Magnitude:
+		return d, fail(ErrArgument, "rule %v does not find the scale of Sparse codes: LeastSquares and Magnitude do", d.Rule)
 	case d.Rule > quant.Stochastic:
 		return d, fail(ErrArgument, "rule = %d is not known", d.Rule)
-	case d.Format > quant.Base3:
+	case d.Format > quant.Planes:
 		return d, fail(ErrArgument, "format = %d is not known", d.Format)
+	case d.Format == quant.Planes:
+		return d, fail(ErrArgument, "planes are made by Tensor.Convert, from codes of another format")
+	case d.Format == quant.Four5 && d.Levels != quant.Sparse:
+		return d, fail(ErrArgument, "format %v holds Sparse codes only", d.Format)
 	case d.Levels == quant.Quinary && d.Format != quant.Int8:
 		return d, fail(ErrArgument, "format %v holds ternary codes only", d.Format)
 	}

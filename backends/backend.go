@@ -17,16 +17,19 @@ const (
 	OpMatMul    Op = 6
 	OpClusters  Op = 7 // constrain by clusters
 	OpStep      Op = 8
+
+	OpActivations Op = 9 // to int8, with a scale a row
+	OpTernary     Op = 10
 )
 
 // Ops lists every op in the order of their numbers.
 func Ops() []Op {
-	return []Op{OpQuantize, OpConstrain, OpDot, OpNorm2, OpKMeans, OpMatMul, OpClusters, OpStep}
+	return []Op{OpQuantize, OpConstrain, OpDot, OpNorm2, OpKMeans, OpMatMul, OpClusters, OpStep, OpActivations, OpTernary}
 }
 
 // String returns the op's name as commands print it.
 func (o Op) String() string {
-	names := [...]string{"", "quantize", "constrain", "dot", "norm2", "kmeans", "matmul", "constrain-clusters", "step"}
+	names := [...]string{"", "quantize", "constrain", "dot", "norm2", "kmeans", "matmul", "constrain-clusters", "step", "activations", "ternary-matmul"}
 	if int(o) >= len(names) || names[o] == "" {
 		return "unknown op"
 	}
@@ -55,5 +58,7 @@ type Backend interface {
 	MatMul(k Kernel, a *MatMul) error
 	ConstrainClusters(k Kernel, a *Clusters) error
 	Step(k Kernel, a *Step) error
+	Activations(k Kernel, a *Activations) error
+	Ternary(k Kernel, a *Ternary) error
 	Close() error
 }

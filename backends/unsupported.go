@@ -29,3 +29,9 @@ func (Unsupported) ConstrainClusters(Kernel, *Clusters) error { return refuse(Op
 
 // Step returns ErrUnsupported.
 func (Unsupported) Step(Kernel, *Step) error { return refuse(OpStep) }
+
+// Activations returns ErrUnsupported.
+func (Unsupported) Activations(Kernel, *Activations) error { return refuse(OpActivations) }
+
+// Ternary returns ErrUnsupported.
+func (Unsupported) Ternary(Kernel, *Ternary) error { return refuse(OpTernary) }

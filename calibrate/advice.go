@@ -72,6 +72,12 @@ func ladder(op backends.Op, fast bool) (shapes []dispatch.Shape) {
 				s.Fast = fast
 				shapes = append(shapes, s)
 			}
+		case backends.OpActivations:
+			shapes = append(shapes, dispatch.Activations(n, 1))
+		case backends.OpTernary:
+			if e <= 13 {
+				shapes = append(shapes, ternary(n, n, 1, quant.Bits2).shape)
+			}
 		case backends.OpClusters:
 			shapes = append(shapes, dispatch.Clusters(n, 1+n/1024))
 		default:

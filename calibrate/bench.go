@@ -44,7 +44,9 @@ func benchJobs(op backends.Op, quick bool) []job {
 			jobs = append(jobs, job{dispatch.Step(n, o), o})
 		case backends.OpClusters:
 			jobs = append(jobs, job{shape: dispatch.Clusters(n, n/1000)})
-		case backends.OpKMeans, backends.OpMatMul:
+		case backends.OpActivations:
+			jobs = append(jobs, job{shape: dispatch.Activations(n, max(1, n/4096))})
+		case backends.OpKMeans, backends.OpMatMul, backends.OpTernary:
 		default:
 			jobs = append(jobs, job{shape: dispatch.Vector(op, n)})
 		}
@@ -53,6 +55,15 @@ func benchJobs(op backends.Op, quick bool) []job {
 		for _, s := range [][3]int{{1000, 16, 8}, {10_000, 64, 64}, {100_000, 64, 64}, {100_000, 128, 256}} {
 			if !quick || s[0]*s[1]*s[2] < 1<<29 {
 				jobs = append(jobs, job{shape: dispatch.KMeans(s[0], s[1], s[2])})
+			}
+		}
+	}
+	if op == backends.OpTernary {
+		for _, side := range []int{256, 1024, 4096, 8192, 16_384} {
+			for _, f := range []quant.Format{quant.Bits2, quant.Base3, quant.Four5, quant.Planes} {
+				if !quick || side < 8192 {
+					jobs = append(jobs, ternary(side, side, 1, f))
+				}
 			}
 		}
 	}

@@ -84,6 +84,8 @@ func span(op backends.Op) (from, to int64, label string) {
 		return 64, 1 << 20, "points of 64 values, 64 clusters"
 	case backends.OpMatMul:
 		return 8, 4096, "rows and columns of square matrices"
+	case backends.OpTernary:
+		return 8, 16_384, "rows and columns of square matrices of 2-bit codes, one row of activations"
 	}
 	return 16, 1 << 26, "values"
 }

@@ -99,6 +99,7 @@ func check(ctx context.Context, want, got *runtime.Runtime) error {
 		func() error { return checkReduce(want, got, x, d.y[:n]) },
 		func() error { return checkKMeans(ctx, want, got, d.x, dim, k) },
 		func() error { return checkMatMul(want, got, d) },
+		func() error { return checkTernary(want, got, d) },
 	} {
 		if err := op(); err != nil && !errors.Is(err, runtime.ErrNoBackend) {
 			return err
@@ -237,6 +238,44 @@ func checkMatMul(want, got *runtime.Runtime, d *data) error {
 		}
 		if !slices.Equal(x, y) {
 			return fmt.Errorf("matmul differs from pure Go")
+		}
+	}
+	return nil
+}
+
+// checkTernary multiplies activations by codes in every format.
+func checkTernary(want, got *runtime.Runtime, d *data) error {
+	const rows, cols, batch = 37, 611, 2
+	a, err := want.QuantizeActivations(nil, d.x[:batch*cols], cols)
+	if err != nil {
+		return err
+	}
+	b, err := got.QuantizeActivations(nil, d.x[:batch*cols], cols)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(a.Codes, b.Codes) || !slices.Equal(a.Scales, b.Scales) {
+		return fmt.Errorf("activations differ from pure Go")
+	}
+	q, err := want.Quantize(nil, d.y[:rows*cols], quant.Options{Levels: quant.Sparse, Cols: cols, Group: 128})
+	if err != nil {
+		return err
+	}
+	for f := quant.Int8; f <= quant.Planes; f++ {
+		w, err := q.Convert(nil, f)
+		if err != nil {
+			return err
+		}
+		x, err := want.TernaryMatMul(nil, a, w)
+		if err != nil {
+			return err
+		}
+		y, err := got.TernaryMatMul(nil, a, w)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(x, y) {
+			return fmt.Errorf("ternary-matmul of %v codes differs from pure Go", f)
 		}
 	}
 	return nil

@@ -23,6 +23,20 @@ func matmul(m, n, k, batch int) job {
 	return job{shape: s}
 }
 
+// ternary is a job of multiplying rows of activations by a matrix of codes, one scale for all.
+func ternary(rows, cols, batch int, f quant.Format) job {
+	levels := quant.Ternary
+	if f == quant.Four5 {
+		levels = quant.Sparse
+	}
+	w := &quant.Tensor{Rows: rows, Cols: cols, Levels: levels, Format: f}
+	s := dispatch.Ternary(w, batch)
+	if f == quant.Planes { // of codes of which a third is 0, as the measured ones
+		s.Out += int64(rows) * int64((2*cols/3+7)/8)
+	}
+	return job{shape: s, opts: quant.Options{Levels: levels, Format: f, Cols: cols}}
+}
+
 // grid lists the jobs of a calibration for one op.
 func grid(op backends.Op, quick bool) []job {
 	step := 1
@@ -104,6 +118,28 @@ func grid(op backends.Op, quick bool) []job {
 			add(256, 1024, k, 1)
 			add(64, 64, k, 1)
 			add(64, 64, k, 8)
+		}
+	case backends.OpActivations:
+		for _, n := range sizes(4, top-4, step) {
+			jobs = append(jobs, job{shape: dispatch.Activations(n, 1)})
+		}
+		for _, n := range sizes(10, top-4, 4*step) {
+			jobs = append(jobs, job{shape: dispatch.Activations(n, n/256)})
+		}
+	case backends.OpTernary:
+		for e := 2; e <= top/2; e += step { // square matrices and one row, as a model answers
+			jobs = append(jobs, ternary(1<<e, 1<<e, 1, quant.Bits2))
+			if e > 3 && e%2 == 0 {
+				jobs = append(jobs, ternary(1<<e, 1<<e, 16, quant.Bits2))
+			}
+		}
+		for _, f := range []quant.Format{quant.Int8, quant.Base3, quant.Four5, quant.Planes} {
+			for e := 4; e <= top/2; e += 2 * step {
+				jobs = append(jobs, ternary(1<<e, 1<<e, 1, f))
+			}
+		}
+		for _, cols := range []int{256, 4096} {
+			jobs = append(jobs, ternary(16, cols, 1, quant.Bits2), ternary(1<<18/cols, cols, 4, quant.Bits2))
 		}
 	default:
 		for _, n := range sizes(4, top, step) {

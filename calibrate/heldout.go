@@ -100,6 +100,9 @@ func heldOutJobs() []job {
 	for _, n := range []int{3, 12, 48, 200, 700} {
 		jobs = append(jobs, matmul(n, n, n, 1))
 	}
+	for _, n := range []int{48, 200, 700, 3000} {
+		jobs = append(jobs, ternary(n, n, 1, quant.Bits2), ternary(n, n, 1, quant.Base3), job{shape: dispatch.Activations(n*100, 100)})
+	}
 	for _, n := range []int{20, 90, 300, 700, 1500} {
 		jobs = append(jobs, matmul(1, n, n, 1))
 	}

@@ -20,6 +20,10 @@ import (
 type data struct {
 	x, y, dst []float32
 	pulse     pulse
+
+	weights *quant.Tensor // of the last ternary job
+	rows    *quant.Activations
+	made    dispatch.Shape
 }
 
 func newData(n int) *data {
@@ -82,6 +86,20 @@ func (d *data) call(rt *runtime.Runtime, j job) func() (parts int, err error) {
 			return 1, err
 		}
 	}
+	switch j.shape.Op {
+	case backends.OpActivations:
+		dst := new(quant.Activations)
+		return func() (int, error) { _, err := rt.QuantizeActivations(dst, d.x[:n], n/int(j.shape.M)); return 1, err }
+	case backends.OpTernary:
+		w, x, err := d.ternary(j)
+		out := make([]float32, int(j.shape.M)*n)
+		return func() (int, error) {
+			if err == nil {
+				_, err = rt.TernaryMatMul(out, x, w)
+			}
+			return 1, err
+		}
+	}
 	dim, k := int(j.shape.D), int(j.shape.K)
 	var c *runtime.Clustering
 	return func() (int, error) {
@@ -89,6 +107,32 @@ func (d *data) call(rt *runtime.Runtime, j job) func() (parts int, err error) {
 		c, err = rt.KMeans(context.Background(), c, d.x[:n*dim], dim, runtime.KMeansOptions{K: k, MaxIter: iterations, Centroids: d.x[:k*dim]})
 		return max(1, c.Iterations), err
 	}
+}
+
+// ternary makes the operands of a job: codes of which a third is 0. The last ones are kept, because several runtimes take turns at one job.
+func (d *data) ternary(j job) (*quant.Tensor, *quant.Activations, error) {
+	if d.weights != nil && d.made == j.shape {
+		return d.weights, d.rows, nil
+	}
+	cols, rows := int(j.shape.K), int(j.shape.N)
+	w := &quant.Tensor{Rows: rows, Cols: cols, Levels: j.opts.Levels, Format: quant.Int8, Codes: make([]int8, rows*cols), Scales: []float32{1}}
+	r := rand.New(rand.NewPCG(3, 4))
+	if w.Levels == quant.Sparse {
+		for row := range rows {
+			quant.SparseCodes(w.Codes[row*cols:][:cols], d.x[row%1024:][:cols])
+		}
+	} else {
+		for i := range w.Codes {
+			w.Codes[i] = int8(r.Uint32()%3) - 1
+		}
+	}
+	x := &quant.Activations{Rows: int(j.shape.M), Cols: cols, Codes: make([]int8, int(j.shape.M)*cols), Scales: make([]float32, j.shape.M)}
+	for i := range x.Codes {
+		x.Codes[i] = int8(r.Uint32()%255) - 127
+	}
+	packed, err := w.Convert(nil, j.opts.Format)
+	d.weights, d.rows, d.made = packed, x, j.shape
+	return packed, x, err
 }
 
 // sample times a call: repeated until a sample lasts long enough for the clock. It returns nanoseconds a part.

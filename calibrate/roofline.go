@@ -69,6 +69,10 @@ func (r *roofline) nanos(s dispatch.Shape) float64 {
 	}
 	bytes := 4 * float64(s.N)
 	switch s.Op {
+	case backends.OpActivations:
+		bytes = 9 * float64(s.N) // read for the greatest magnitude and for the codes
+	case backends.OpTernary:
+		bytes = s.Bytes()
 	case backends.OpQuantize:
 		bytes = 8*float64(s.N) + float64(s.Out)
 	case backends.OpStep:

@@ -44,6 +44,9 @@ func (r *Router) Measured(op backends.Op, arm int) []Point {
 		if op == backends.OpMatMul {
 			n = math.Cbrt(work)
 		}
+		if op == backends.OpTernary {
+			n = math.Sqrt(work)
+		}
 		if p := r.point(op, arm, int64(math.Round(n))); c.Samples > 0 && n >= 1 {
 			list = append(list, p)
 		}

@@ -96,6 +96,14 @@ func (h Hardware) Prior(op backends.Op, a Arm) Model {
 			m.Cells = []Cell{{Spread: unmeasured}, {Variant: Broad, Log: -math.Log(gain), Spread: unmeasured}}
 		}
 		return m
+	case backends.OpActivations:
+		return Model{Coef{s.launch, 1 / (s.bytes * t), 20 / t}, h.memory(s.bytes*t, t)}
+	case backends.OpTernary: // a multiply-add of bytes is about as fast as one of four flops; a screen's level has products of four
+		products := s.flops * t
+		if screens[level(a)] > 0 {
+			products *= 2
+		}
+		return Model{Coef: Coef{2 * s.launch, 1 / products, 0.5 / (s.bytes * t), 0.1 / t, 1 / t}}
 	case backends.OpMatMul:
 		return Model{Coef: Coef{2 * s.launch, 2 / (s.flops * t), 4 / (s.bytes * t)}}
 	}

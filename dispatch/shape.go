@@ -96,6 +96,23 @@ func MatMul(m, n, k, batch int) Shape {
 	return s
 }
 
+// Activations returns the shape of quantizing n values in so many rows.
+func Activations(n, rows int) Shape {
+	return Shape{Op: backends.OpActivations, N: int64(n), M: int64(rows)}
+}
+
+// Ternary returns the shape of multiplying so many rows of activations by a quantized matrix.
+func Ternary(w *quant.Tensor, batch int) Shape {
+	s := Shape{Op: backends.OpTernary, N: int64(w.Rows), K: int64(w.Cols), M: int64(batch), Out: int64(w.Format.RowBytes(w.Cols)) * int64(w.Rows), Groups: int64(quant.ScaleCount(w.Rows, w.Cols, w.Group)), Variant: ternaryVariants[w.Format%8]}
+	if w.Format == quant.Planes && len(w.Index) > 0 {
+		s.Out += w.Index[len(w.Index)-1]
+	}
+	return s
+}
+
+// ternaryVariants are those of ternary-matmul: codes are unpacked in another way in each format, those of 2 bits being the plainest.
+var ternaryVariants = [8]Variant{quant.Bits2: 0, quant.Int8: 1, quant.Base3: 2, quant.Four5: 3, quant.Planes: 4}
+
 // Quantize returns the shape of a call on n values with options that have their defaults filled in. Columns that are not positive
 // count as one row.
 func Quantize(n int, o quant.Options) Shape {
@@ -116,6 +133,9 @@ func Quantize(n int, o quant.Options) Shape {
 	case quant.Stochastic:
 		s.Variant = s.Variant&^Iterative | Random
 	}
+	if o.Levels == quant.Sparse {
+		s.Variant |= Iterative | Random // no other call is both
+	}
 	return s
 }
 
@@ -126,6 +146,8 @@ func (s Shape) Work() float64 {
 		return max(0, float64(s.N)*float64(s.D)*float64(s.K))
 	case backends.OpMatMul:
 		return max(0, float64(s.Batch)*float64(s.M)*float64(s.N)*float64(s.K))
+	case backends.OpTernary:
+		return max(0, float64(s.M)*float64(s.N)*float64(s.K))
 	}
 	return max(0, float64(s.N))
 }
@@ -149,6 +171,11 @@ func (s *Shape) features() [numFeatures]float64 {
 	case backends.OpMatMul:
 		b, m, k := float64(s.Batch), float64(s.M), float64(s.K)
 		return [numFeatures]float64{1, b * m * n * k, b * (m*k + k*n + m*n)}
+	case backends.OpTernary:
+		b, k := float64(s.M), float64(s.K)
+		return [numFeatures]float64{1, b * n * k, float64(s.Out), b*k + b*n, b * float64(s.Groups)}
+	case backends.OpActivations:
+		return [numFeatures]float64{1, 5 * n, float64(s.M)}
 	case backends.OpDot:
 		return [numFeatures]float64{1, 8 * n}
 	case backends.OpClusters:
@@ -174,6 +201,11 @@ func (s Shape) Bytes() float64 {
 		return 4*n + 16*float64(s.K)
 	case backends.OpStep:
 		return 12*n + float64(s.Out) + 4*float64(s.Groups)
+	case backends.OpActivations:
+		return 5 * n
+	case backends.OpTernary:
+		in, out := s.traffic()
+		return in + out
 	}
 	return 4 * n
 }
@@ -196,6 +228,10 @@ func (s *Shape) traffic() (in, out float64) {
 		return 4 * n, 4 * n
 	case backends.OpClusters:
 		return 4*n + 4*n, 4 * n // the clusters' numbers too
+	case backends.OpActivations:
+		return 4 * n, n
+	case backends.OpTernary:
+		return float64(s.Out) + 4*float64(s.Groups) + float64(s.M)*float64(s.K), 4 * float64(s.M) * n
 	case backends.OpDot:
 		return 8 * n, 8
 	}
@@ -213,9 +249,9 @@ func (s *Shape) typicalParts() float64 {
 	return 1
 }
 
-// Flops is the arithmetic of a product or of a k-means iteration's scores, 0 for the other ops: memory limits those.
+// Flops is the arithmetic of a product, in integers or not, or of a k-means iteration's scores, 0 for the other ops: memory limits those.
 func (s Shape) Flops() float64 {
-	if s.Op == backends.OpKMeans || s.Op == backends.OpMatMul {
+	if s.Op == backends.OpKMeans || s.Op == backends.OpMatMul || s.Op == backends.OpTernary {
 		return 2 * s.Work()
 	}
 	return 0
@@ -229,6 +265,9 @@ func (s Shape) String() string {
 	if s.Op == backends.OpClusters {
 		return fmt.Sprintf("%dx%d", s.N, s.K)
 	}
+	if s.Op == backends.OpTernary {
+		return fmt.Sprintf("%dx%dx%d", s.N, s.K, s.M)
+	}
 	if s.Op == backends.OpMatMul {
 		text := fmt.Sprintf("%dx%dx%d", s.M, s.N, s.K)
 		if s.Batch > 1 {
@@ -240,7 +279,7 @@ func (s Shape) String() string {
 }
 
 // ParseShape reads an op and a size: a number of values, values x clusters for constrain-clusters, points x dimension x clusters for kmeans, or rows x columns x depth
-// for matmul, x batch if it is not 1. Quantize and step are ternary absmean to int8 with one scale. Errors wrap ErrShape and show what would be right.
+// for matmul, x batch if it is not 1, or rows x columns of weights for ternary-matmul, whose codes have 2 bits, x rows of activations if they are not 1. Quantize and step are ternary absmean to int8 with one scale. Errors wrap ErrShape and show what would be right.
 func ParseShape(op, text string) (Shape, error) {
 	var o backends.Op
 	for _, known := range backends.Ops() {
@@ -258,11 +297,14 @@ func ParseShape(op, text string) (Shape, error) {
 	if o == backends.OpMatMul {
 		example = "1024x1024x1024 (rows x columns x depth)"
 	}
+	if o == backends.OpTernary {
+		example = "4096x4096 (rows x columns, x rows of activations)"
+	}
 	fail := func(why string) (Shape, error) {
 		return Shape{}, fmt.Errorf("%w: %q for %s: %s; write it like %s", ErrShape, text, op, why, example)
 	}
 	if o == 0 {
-		return Shape{}, fmt.Errorf("%w: unknown op %q; ops are quantize, constrain, dot, norm2, kmeans, matmul, constrain-clusters and step, as in: quantize 1000000", ErrShape, op)
+		return Shape{}, fmt.Errorf("%w: unknown op %q; ops are quantize, constrain, dot, norm2, kmeans, matmul, constrain-clusters, step, activations and ternary-matmul, as in: quantize 1000000", ErrShape, op)
 	}
 	var sizes []int64
 	product := 1.0
@@ -288,6 +330,11 @@ func ParseShape(op, text string) (Shape, error) {
 		return fail("two sizes are needed")
 	case o == backends.OpClusters:
 		return Clusters(int(sizes[0]), int(sizes[1])), nil
+	case o == backends.OpTernary && (len(sizes) == 2 || len(sizes) == 3):
+		w := &quant.Tensor{Rows: int(sizes[0]), Cols: int(sizes[1]), Levels: quant.Ternary, Format: quant.Bits2}
+		return Ternary(w, int(append(sizes, 1)[2])), nil
+	case o == backends.OpTernary:
+		return fail("two sizes are needed, or three")
 	case o == backends.OpMatMul && len(sizes) == 3:
 		return MatMul(int(sizes[0]), int(sizes[1]), int(sizes[2]), 1), nil
 	case o == backends.OpMatMul && len(sizes) == 4:
@@ -300,6 +347,9 @@ func ParseShape(op, text string) (Shape, error) {
 		return Quantize(int(sizes[0]), quant.Options{}.WithDefaults(int(sizes[0]))), nil
 	case o == backends.OpStep:
 		return Step(int(sizes[0]), quant.Options{}.WithDefaults(int(sizes[0]))), nil
+	}
+	if o == backends.OpActivations {
+		return Activations(int(sizes[0]), 1), nil
 	}
 	return Vector(o, int(sizes[0])), nil
 }

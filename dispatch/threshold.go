@@ -35,7 +35,7 @@ func (r *Router) Thresholds(op backends.Op) []Threshold {
 	if op == backends.OpKMeans {
 		first = sweepKMeans // there are at least as many points as clusters
 	}
-	if op == backends.OpMatMul {
+	if op == backends.OpMatMul || op == backends.OpTernary {
 		most = sweepMatMul
 	}
 	below, last := first, -1
@@ -132,6 +132,10 @@ func canonical(op backends.Op, n int64) Shape {
 		s.D, s.K = sweepKMeans, sweepKMeans
 	case backends.OpMatMul:
 		s.M, s.K, s.Batch = n, n, 1
+	case backends.OpTernary: // a square matrix of 2-bit codes and one row
+		s.K, s.M, s.Out, s.Groups = n, 1, n*((n+3)/4), 1
+	case backends.OpActivations:
+		s.M = 1
 	}
 	return s
 }

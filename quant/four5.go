@@ -29,6 +29,27 @@ func SparseZero(x []float32, b, m int) int {
 	return at
 }
 
+// SparseCodes makes the codes of a row by SparseZero: the signs of its values, those of 0 plus, and 0 where one has to be. It is the set of codes nearest to x: with the scale that fits them best, the error is the energy of
+// the smallest of each four and what the others differ in magnitude.
+func SparseCodes(dst []int8, x []float32) {
+	for len(x) > 0 {
+		m := min(blockBytes, (len(x)-1)/4+1)
+		n := min(len(x), 4*m)
+		for i, v := range x[:n] {
+			dst[i] = 1
+			if v < 0 {
+				dst[i] = -1
+			}
+		}
+		for b := range m {
+			if zero := SparseZero(x[:n], b, m); zero >= 0 {
+				dst[zero] = 0
+			}
+		}
+		dst, x = dst[n:], x[n:]
+	}
+}
+
 func abs(v float32) float32 { return max(v, -v) }
 
 // sparsePlace returns number and sign of the four codes of one place. More than one 0, which only a wrong caller has, counts as plus.

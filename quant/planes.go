@@ -49,9 +49,6 @@ func unpackPlanes(dst []int8, mask, signs []byte) {
 // checkPlanes holds the index against the first plane, so that nobody reads beyond the signs: each row has a bit for each of its codes other than 0, and nothing beyond its last code.
 func (t *Tensor) checkPlanes() error {
 	bytes := Planes.RowBytes(t.Cols)
-	if len(t.Index) != t.Rows+1 || t.Index[0] != 0 || int64(len(t.Signs)) != t.Index[t.Rows]+SignPadding {
-		return fmt.Errorf("%w: planes of %d rows with an index of %d and %d bytes of signs", ErrFormat, t.Rows, len(t.Index), len(t.Signs))
-	}
 	for r := range t.Rows {
 		row := t.Packed[r*bytes:][:bytes]
 		n := 0

@@ -53,7 +53,7 @@ func TestConvertKeepsCodes(t *testing.T) {
 			}
 			if levels == Sparse {
 				for row := range 3 {
-					sparseCodes(q.Codes[row*cols:][:cols], x[row*cols:][:cols])
+					SparseCodes(q.Codes[row*cols:][:cols], x[row*cols:][:cols])
 				}
 			}
 			for _, f := range []Format{Int8, Bits2, Base3, Four5, Planes} {
@@ -73,26 +73,6 @@ func TestConvertKeepsCodes(t *testing.T) {
 				}
 			}
 		}
-	}
-}
-
-// sparseCodes gives each four codes of a place one 0 and signs.
-func sparseCodes(codes []int8, x []float32) {
-	for len(x) > 0 {
-		m := min(64, (len(x)-1)/4+1)
-		n := min(len(x), 4*m)
-		for i, v := range x[:n] {
-			codes[i] = 1
-			if v < 0 {
-				codes[i] = -1
-			}
-		}
-		for b := range m {
-			if zero := SparseZero(x[:n], b, m); zero >= 0 {
-				codes[zero] = 0
-			}
-		}
-		codes, x = codes[n:], x[n:]
 	}
 }
 

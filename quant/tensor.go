@@ -61,9 +61,17 @@ func resized[E any](s []E, n int) []E {
 	return s[:n]
 }
 
-// Check returns an error that wraps ErrFormat unless all fields fit together.
+// Check returns an error that wraps ErrFormat unless all fields fit together. Of Planes it counts the bits of the first plane.
 func (t *Tensor) Check() error {
-	if t.Rows < 1 || t.Cols < 1 || t.Group < 0 || t.Group > t.Cols {
+	if err := t.CheckShape(); err != nil || t.Format != Planes {
+		return err
+	}
+	return t.checkPlanes()
+}
+
+// CheckShape is Check without reading planes: it takes no longer for a large tensor.
+func (t *Tensor) CheckShape() error {
+	if t.Rows < 1 || t.Cols < 1 || t.Rows > maxCodes/t.Cols || t.Group < 0 || t.Group > t.Cols {
 		return fmt.Errorf("%w: %d×%d, group %d", ErrFormat, t.Rows, t.Cols, t.Group)
 	}
 	if err := fits(t.Levels, t.Format); err != nil {
@@ -79,11 +87,14 @@ func (t *Tensor) Check() error {
 	case len(t.Scales) != ScaleCount(t.Rows, t.Cols, t.Group):
 		return fmt.Errorf("%w: %d scales for %d×%d in groups of %d", ErrFormat, len(t.Scales), t.Rows, t.Cols, t.Group)
 	}
-	if t.Format == Planes {
-		return t.checkPlanes()
+	if t.Format == Planes && (len(t.Index) != t.Rows+1 || t.Index[0] != 0 || int64(len(t.Signs)) != t.Index[t.Rows]+SignPadding) {
+		return fmt.Errorf("%w: planes of %d rows with an index of %d and %d bytes of signs", ErrFormat, t.Rows, len(t.Index), len(t.Signs))
 	}
 	return nil
 }
+
+// maxCodes bounds a tensor: more cannot be in memory.
+const maxCodes = 1 << 45
 
 // Bytes returns what codes and scales take in memory.
 func (t *Tensor) Bytes() int {

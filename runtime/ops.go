@@ -62,11 +62,19 @@ func (rt *Runtime) quantize(ctx context.Context, without uint64, dst *quant.Tens
 	a := quantizeArgs.Get().(*backends.Quantize)
 	*a = backends.Quantize{X: x, Rule: o.Rule, Seed: o.Seed, Dst: dst, Cancel: flag}
 	s := dispatch.Quantize(len(x), o)
-	err = runWithout(rt, without, &s, a, doQuantize, once)
+	err = runWithout(rt, without|rt.only(o, backends.OpQuantize), &s, a, doQuantize, once)
 	stop()
 	*a = backends.Quantize{}
 	quantizeArgs.Put(a)
 	return dst, finished(ctx, err)
+}
+
+// only is a bit mask of the arms that do not make codes of such levels.
+func (rt *Runtime) only(o quant.Options, op backends.Op) uint64 {
+	if o.Levels == quant.Sparse {
+		return rt.foreign[op]
+	}
+	return 0
 }
 
 // Constrain projects the step x on the ball of the given radius: out = x when ‖x‖₂ ≤ radius, else x·radius/‖x‖₂, rounded

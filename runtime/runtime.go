@@ -37,6 +37,7 @@ type Runtime struct {
 	learning *learning                          // nil: the router stays as it is
 	arms     [16][]*arm                         // by op, in the router's order
 	threaded [16]uint64                         // by op, a bit mask of the arms that keep several threads busy
+	foreign  [16]uint64                         // by op, a bit mask of the arms that are not pure Go, which alone makes Sparse codes
 	backends []backends.Backend
 	report   Report
 	strict   bool
@@ -169,6 +170,9 @@ func (rt *Runtime) add(b backends.Backend, tried []plugin.Attempt) {
 	for _, k := range b.Kernels() {
 		if k.Threads > 1 {
 			rt.threaded[k.Op] |= 1 << len(rt.arms[k.Op])
+		}
+		if b.Name() != cpu.Name {
+			rt.foreign[k.Op] |= 1 << len(rt.arms[k.Op])
 		}
 		rt.arms[k.Op] = append(rt.arms[k.Op], &arm{backend: b, kernel: k, name: b.Name() + "/" + k.Name})
 		names = append(names, k.Op.String()+"/"+k.Name)

@@ -138,7 +138,7 @@ func TestBadInput(t *testing.T) {
 			{quantize(three, quant.Options{Cols: 9}), ErrShape, "rows of 9"},
 			{quantize(three, quant.Options{Group: 4}), ErrArgument, "group = 4"},
 			{quantize(three, quant.Options{Group: -2}), ErrArgument, "group = -2"},
-			{quantize(three, quant.Options{Levels: 4}), ErrArgument, "levels = 4"},
+			{quantize(three, quant.Options{Levels: 7}), ErrArgument, "levels = 7"},
 			{quantize(three, quant.Options{Rule: 99}), ErrArgument, "rule = 99"},
 			{quantize(three, quant.Options{Format: 99}), ErrArgument, "format = 99"},
 			{quantize(three, quant.Options{Levels: quant.Quinary, Format: quant.Bits2}), ErrArgument, "format 2bit holds ternary codes only"},

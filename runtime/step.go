@@ -47,7 +47,7 @@ func (rt *Runtime) StepContext(ctx context.Context, dst *quant.Tensor, params, d
 		flag, stop := watch(ctx)
 		a.Rule, a.Seed, a.Dst, a.Cancel = o.Rule, o.Seed, dst, flag
 		s := dispatch.Step(len(params), o)
-		err = finished(ctx, run(rt, &s, a, doStep, once))
+		err = finished(ctx, runWithout(rt, rt.only(o, backends.OpStep), &s, a, doStep, once))
 		norm = a.Norm
 		stop()
 	}

@@ -24,3 +24,6 @@ func FuzzKMeans(f *testing.F)    { fuzz(f, backends.OpKMeans) }
 func FuzzMatMul(f *testing.F)    { fuzz(f, backends.OpMatMul) }
 func FuzzClusters(f *testing.F)  { fuzz(f, backends.OpClusters) }
 func FuzzStep(f *testing.F)      { fuzz(f, backends.OpStep) }
+
+func FuzzActivations(f *testing.F) { fuzz(f, backends.OpActivations) }
+func FuzzTernary(f *testing.F)     { fuzz(f, backends.OpTernary) }

@@ -88,6 +88,9 @@ func (s *suite) run() {
 		backends.OpMatMul:    {s.products, nil, s.randomProduct},
 		backends.OpClusters:  {s.clusters, nil, s.randomClusters},
 		backends.OpStep:      {s.step, nil, s.randomStep},
+
+		backends.OpActivations: {s.activations, nil, s.randomActivations},
+		backends.OpTernary:     {s.ternaries, nil, s.randomTernary},
 	}[s.op]
 	if s.o.bytes != nil {
 		s.outside = true

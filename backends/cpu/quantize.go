@@ -34,6 +34,9 @@ func cutsOf(levels quant.Levels, s float32) cuts {
 // Quantize turns values into codes and scales.
 func (Backend) Quantize(_ backends.Kernel, a *backends.Quantize) error {
 	t := a.Dst
+	if t.Levels == quant.Sparse {
+		return sparse(a)
+	}
 	q := quantizer{Quantize: a, cols: t.Cols}
 	rows := t.Rows
 	if t.Group == 0 {

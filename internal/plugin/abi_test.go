@@ -52,6 +52,8 @@ func TestMirrorMatchesHeader(t *testing.T) {
 	var cl clustersArgs
 	var st stepArgs
 	var mm matmulArgs
+	var ac activationsArgs
+	var te ternaryArgs
 	var k kernelEntry
 	var tb table
 	fields := []struct {
@@ -129,6 +131,28 @@ func TestMirrorMatchesHeader(t *testing.T) {
 		{"setun_step", "radius", unsafe.Offsetof(st.radius)},
 		{"setun_step", "norm", unsafe.Offsetof(st.norm)},
 		{"setun_step", "scratch", unsafe.Offsetof(st.scratch)},
+		{"setun_activations", "", unsafe.Sizeof(ac)},
+		{"setun_activations", "x", unsafe.Offsetof(ac.x)},
+		{"setun_activations", "rows", unsafe.Offsetof(ac.rows)},
+		{"setun_activations", "cols", unsafe.Offsetof(ac.cols)},
+		{"setun_activations", "out", unsafe.Offsetof(ac.out)},
+		{"setun_activations", "scales", unsafe.Offsetof(ac.scales)},
+		{"setun_ternary", "", unsafe.Sizeof(te)},
+		{"setun_ternary", "levels", unsafe.Offsetof(te.levels)},
+		{"setun_ternary", "format", unsafe.Offsetof(te.format)},
+		{"setun_ternary", "codes", unsafe.Offsetof(te.codes)},
+		{"setun_ternary", "signs", unsafe.Offsetof(te.signs)},
+		{"setun_ternary", "index", unsafe.Offsetof(te.index)},
+		{"setun_ternary", "scales", unsafe.Offsetof(te.scales)},
+		{"setun_ternary", "rows", unsafe.Offsetof(te.rows)},
+		{"setun_ternary", "cols", unsafe.Offsetof(te.cols)},
+		{"setun_ternary", "group", unsafe.Offsetof(te.group)},
+		{"setun_ternary", "x", unsafe.Offsetof(te.x)},
+		{"setun_ternary", "x_scales", unsafe.Offsetof(te.xScales)},
+		{"setun_ternary", "batch", unsafe.Offsetof(te.batch)},
+		{"setun_ternary", "out", unsafe.Offsetof(te.out)},
+		{"setun_ternary", "workspace", unsafe.Offsetof(te.workspace)},
+		{"setun_ternary", "workspace_size", unsafe.Offsetof(te.workspaceSize)},
 		{"setun_matmul", "", unsafe.Sizeof(mm)},
 		{"setun_matmul", "flags", unsafe.Offsetof(mm.flags)},
 		{"setun_matmul", "m", unsafe.Offsetof(mm.m)},

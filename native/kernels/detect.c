@@ -34,7 +34,7 @@ int setun_detect(void) {
     uint64_t state = saves ? xgetbv() : 0;
     if (last < 7 || !has(ecx1, 1u << 28 | 1u << 12) || (state & 0x6) != 0x6) return 1; /* AVX, FMA; SSE and AVX registers */
     cpuid(7, 0, r);
-    if (!has(r[1], 1u << 5)) return 1;                                                             /* AVX2 */
+    if (!has(r[1], 1u << 8 | 1u << 5)) return 1;                                                   /* BMI2, AVX2 */
     if (!has(r[1], 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31) || (state & 0xe6) != 0xe6) return 2; /* F, DQ, BW, VL; mask and ZMM registers */
     return has(r[2], 1u << 11) ? 4 : 3;                                                            /* AVX512_VNNI */
 }

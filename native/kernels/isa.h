@@ -14,6 +14,7 @@
 #define SETUN_RINT_BITS 0x4338000000000000ll /* the bits of 3*2^51 */
 
 typedef struct setun_screen setun_screen; /* screen.h */
+typedef struct setun_codes setun_codes;   /* codes.h */
 
 typedef struct setun_isa {
     const char *name;
@@ -37,6 +38,10 @@ typedef struct setun_isa {
     void (*pack2)(uint8_t *out, const int8_t *codes, size_t blocks);
     /* Full blocks: 320 codes to 64 bytes, v = 81 t0 + 27 t1 + 9 t2 + 3 t3 + t4, out[b] = ceil(256 v / 243). */
     void (*pack3)(uint8_t *out, const int8_t *codes, size_t blocks);
+    /* Packed codes, for levels that have ternary matmul. */
+    const setun_codes *codes;
+    /* out[i] = rint(x[i] * f) in float64, ties to even; at most 127 in magnitude. */
+    void (*bytes)(int8_t *out, const float *x, size_t n, double f);
     /* memcpy past the caches; other threads see it after drain. */
     void (*stream)(void *out, const void *in, size_t bytes);
     void (*drain)(void);
@@ -98,8 +103,10 @@ static inline size_t setun_group(size_t k, size_t most, size_t j) {
 /* The entries of k-means, for a level that has a fused multiply-add. */
 #define SETUN_ISA_KMEANS(r, g)                                                                                                                                 \
     .range = range, .rows = r, .group = g, .centre = centre, .panel = panel, .nearest = nearest, .squares = squares, .add_rows = add_rows
-/* And those of matrix products. */
+/* Those of matrix products, */
 #define SETUN_ISA_MATMUL .gemm_rows = GEMM_ROWS, .gemm_cols = GEMM_COLS, .gemm = gemm, .interleave = interleave
+/* and of packed codes. */
+#define SETUN_ISA_CODES(table) .bytes = bytes, .codes = &table
 
 extern const setun_isa setun_isa_ref;
 extern const setun_isa setun_isa_sse42;

@@ -5,6 +5,7 @@
  * Sums: 32 lanes are four float32 or eight float64 accumulators, enough to hide the latency of an addition.
  * k-means: a tile of 16 points by 6 centroids keeps 12 of 16 registers as accumulators over the whole dimension. */
 #include "bits.h"
+#include "codes.h"
 #include "isa.h"
 #include "stream.h"
 #include "products_ymm.h"
@@ -327,4 +328,16 @@ static void interleave(float *out, size_t width, const float *x, size_t ld, size
     setun_isa_ref.interleave(out + p * width, width, x + p, ld, rows, k - p);
 }
 
-SETUN_ISA(setun_isa_avx2, "avx2", SETUN_ISA_KMEANS(16, GROUP), SETUN_ISA_MATMUL);
+static __m128i four(const float *x, __m256d f) { return _mm256_cvtpd_epi32(_mm256_mul_pd(_mm256_cvtps_pd(_mm_loadu_ps(x)), f)); }
+
+static void bytes(int8_t *out, const float *x, size_t n, double f) {
+    const __m256d v = _mm256_set1_pd(f);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m128i low = _mm_packs_epi32(four(x + i, v), four(x + i + 4, v)), high = _mm_packs_epi32(four(x + i + 8, v), four(x + i + 12, v));
+        _mm_storeu_si128((__m128i *)(out + i), _mm_packs_epi16(low, high));
+    }
+    setun_isa_ref.bytes(out + i, x + i, n - i, f);
+}
+
+SETUN_ISA(setun_isa_avx2, "avx2", SETUN_ISA_KMEANS(16, GROUP), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_avx2));

@@ -6,6 +6,7 @@
  * k-means: a tile of 32 points by 12 centroids keeps 24 accumulators in registers over the whole dimension and needs two panel loads and
  * 12 broadcasts for 24 multiply-adds, so the FMA units are the limit: one 512-bit multiply-add a cycle on Zen 4. */
 #include "bits.h"
+#include "codes.h"
 #include "isa.h"
 #include "screen.h"
 #include "stream.h"
@@ -373,5 +374,16 @@ static void interleave(float *out, size_t width, const float *x, size_t ld, size
     }
 }
 
-SETUN_ISA(setun_isa_avx512, "avx512", SETUN_ISA_KMEANS(32, GROUP), SETUN_ISA_MATMUL);
-SETUN_ISA(setun_isa_avx512vnni, "avx512vnni", SETUN_ISA_KMEANS(32, GROUP), SETUN_ISA_MATMUL, .screen = &setun_screen_vnni);
+static void bytes(int8_t *out, const float *x, size_t n, double f) {
+    const __m512d v = _mm512_set1_pd(f);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m256i low = _mm512_cvtpd_epi32(_mm512_mul_pd(_mm512_cvtps_pd(_mm256_loadu_ps(x + i)), v));
+        __m256i high = _mm512_cvtpd_epi32(_mm512_mul_pd(_mm512_cvtps_pd(_mm256_loadu_ps(x + i + 8)), v));
+        _mm_storeu_si128((__m128i *)(out + i), _mm512_cvtepi32_epi8(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1)));
+    }
+    setun_isa_ref.bytes(out + i, x + i, n - i, f);
+}
+
+SETUN_ISA(setun_isa_avx512, "avx512", SETUN_ISA_KMEANS(32, GROUP), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_avx2));
+SETUN_ISA(setun_isa_avx512vnni, "avx512vnni", SETUN_ISA_KMEANS(32, GROUP), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_vnni), .screen = &setun_screen_vnni);

@@ -5,6 +5,7 @@
  * Sums: 32 lanes are eight float32 or sixteen float64 accumulators; there are 32 registers.
  * k-means: a tile of 8 points by 12 centroids keeps 24 accumulators in registers over the whole dimension. */
 #include "bits.h"
+#include "codes.h"
 #include "isa.h"
 
 #include <arm_neon.h>
@@ -242,4 +243,15 @@ static void gemm(const float *a, const float *b, size_t step, size_t k, float *c
 
 static void interleave(float *out, size_t width, const float *x, size_t ld, size_t rows, size_t k) { setun_isa_ref.interleave(out, width, x, ld, rows, k); }
 
-SETUN_ISA(setun_isa_neon, "neon", SETUN_ISA_KMEANS(8, GROUP), SETUN_ISA_MATMUL);
+static void bytes(int8_t *out, const float *x, size_t n, double f) {
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        float32x4_t v = vld1q_f32(x + i);
+        int64x2_t low = vcvtnq_s64_f64(vmulq_n_f64(vcvt_f64_f32(vget_low_f32(v)), f)), high = vcvtnq_s64_f64(vmulq_n_f64(vcvt_high_f64_f32(v), f));
+        int32x4_t four = vcombine_s32(vmovn_s64(low), vmovn_s64(high));
+        for (int l = 0; l < 4; l++) out[i + (size_t)l] = (int8_t)four[l];
+    }
+    setun_isa_ref.bytes(out + i, x + i, n - i, f);
+}
+
+SETUN_ISA(setun_isa_neon, "neon", SETUN_ISA_KMEANS(8, GROUP), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_neon));

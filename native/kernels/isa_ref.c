@@ -2,6 +2,7 @@
  *
  * isa_ref.c: the reference. Plain loops, any machine, no libm, never optimised: what the other levels are held against. */
 #include "bits.h"
+#include "codes.h"
 #include "isa.h"
 
 static double abs_chunk(const float *x, size_t n) {
@@ -162,4 +163,8 @@ static void interleave(float *out, size_t width, const float *x, size_t ld, size
         for (size_t r = 0; r < width; r++) out[p * width + r] = r < rows ? x[r * ld + p] : 0;
 }
 
-SETUN_ISA(setun_isa_ref, "scalar", SETUN_ISA_KMEANS(ROWS, 1), SETUN_ISA_MATMUL);
+static void bytes(int8_t *out, const float *x, size_t n, double f) {
+    for (size_t i = 0; i < n; i++) out[i] = (int8_t)setun_rint((double)x[i] * f);
+}
+
+SETUN_ISA(setun_isa_ref, "scalar", SETUN_ISA_KMEANS(ROWS, 1), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_ref));

@@ -28,12 +28,12 @@ setun_ctx *context;
 static long cases[KERNELS], mismatches;
 
 void expect(int ok, const setun_kernel *k, const char *text, ...) {
-    static const char *const ops[] = {"?", "quantize", "constrain", "dot", "norm2", "kmeans", "matmul", "clusters", "step"};
+    static const char *const ops[] = {"?", "quantize", "constrain", "dot", "norm2", "kmeans", "matmul", "clusters", "step", "activations", "ternary"};
     cases[k - table->kernels]++;
     if (ok || mismatches++ >= 20) return;
     va_list list;
     va_start(list, text);
-    printf("MISMATCH %s/%s: ", ops[k->op < 9 ? k->op : 0], k->name);
+    printf("MISMATCH %s/%s: ", ops[k->op < sizeof ops / sizeof *ops ? k->op : 0], k->name);
     vprintf(text, list);
     printf("\n");
     va_end(list);
@@ -203,6 +203,7 @@ int main(int argc, char **argv) {
     test_matmul();
     test_clusters();
     test_step();
+    test_ternary();
 
     long total = 0;
     for (uint32_t i = 0; i < table->kernel_count; i++) {

@@ -54,6 +54,7 @@ void test_kmeans(void);
 void test_matmul(void);
 void test_clusters(void);
 void test_step(void);
+void test_ternary(void);
 /* Prints how fast the kernels are whose "op/kernel" contains the text. */
 int bench(const setun_table *t, const char *filter);
 

@@ -192,6 +192,41 @@ typedef struct setun_step {
     double *scratch;    /* ceil(rows*cols / 4096) values */
 } setun_step;
 
+/* ---- activations: rows of float32 to int8, each with a scale of its own --------------------------------------------
+ *
+ * m = the greatest |x| of a row; scale = m / 127; code = rint(x * (127 / m)) in float64, ties to even; all 0 where m is 0. */
+
+typedef struct setun_activations {
+    setun_call call;
+    const float *x;     /* rows*cols values */
+    int64_t rows, cols; /* both at least 1 */
+    int8_t *out;        /* rows*cols, -127 .. 127 */
+    float *scales;      /* rows */
+} setun_activations;
+
+/* ---- ternary matmul: packed codes times int8 activations ----------------------------------------------------------
+ *
+ * out[b*rows + r] = x_scales[b] * sum over groups g of scale(r, g) * (sum over the group of code * x), the inner sums in integers, the rest in
+ * float64, groups in rising order, rounded to float32 at the end. Quinary codes count half. */
+
+enum { SETUN_FOUR5 = 4, SETUN_PLANES = 5, SETUN_SPARSE = 4 /* levels */ };
+
+typedef struct setun_ternary {
+    setun_call call;
+    uint32_t levels, format;
+    const void *codes;         /* rows * row bytes; planes: which codes are not 0, in words of 64 bits */
+    const uint8_t *signs;      /* planes: a bit for each of those, and 16 bytes more */
+    const int64_t *index;      /* planes: rows+1 positions in signs */
+    const float *scales;       /* as of setun_quantize */
+    int64_t rows, cols, group; /* likewise */
+    const int8_t *x;           /* batch*cols activations */
+    const float *x_scales;     /* batch */
+    int64_t batch;             /* at least 1 */
+    float *out;                /* batch*rows */
+    void *workspace;           /* 64-byte aligned scratch; null: only workspace_size is set */
+    int64_t workspace_size;    /* in: bytes at workspace; out, when workspace is null: bytes needed */
+} setun_ternary;
+
 /* ---- The table --------------------------------------------------------------------------------------------------- */
 
 typedef struct setun_ctx setun_ctx; /* a backend's own state; opaque to the host */
@@ -204,7 +239,9 @@ typedef enum setun_op {
     SETUN_OP_KMEANS = 5,             /* setun_kmeans */
     SETUN_OP_MATMUL = 6,             /* setun_matmul */
     SETUN_OP_CONSTRAIN_CLUSTERS = 7, /* setun_clusters */
-    SETUN_OP_STEP = 8                /* setun_step */
+    SETUN_OP_STEP = 8,               /* setun_step */
+    SETUN_OP_ACTIVATIONS = 9,        /* setun_activations */
+    SETUN_OP_TERNARY_MATMUL = 10     /* setun_ternary */
 } setun_op;
 
 typedef struct setun_kernel {

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * ternary.c: activations to int8, and packed ternary codes times them.
+ *
+ * The inner sums are of integers, so blocks, rows and threads may be taken in any order; codes are 0, 1, 2 while they are summed, and the sum of the
+ * activations comes off afterwards. A row's end that is no full block is copied into a block whose other places meet activations of 0. Where the groups of
+ * scales begin and end between blocks, codes are unpacked. */
+#include "codes.h"
+#include "ops.h"
+
+enum { MOST_BLOCK = 320, PIECE = 1280 /* codes unpacked at a time: whole blocks of all formats */ };
+
+/* ---- activations ---- */
+
+typedef struct rows_job {
+    const setun_isa *isa;
+    setun_activations *a;
+    int64_t each, bad; /* rows a part; the first row that is not finite, or the number of rows */
+} rows_job;
+
+static void quantize_rows(void *arg, int64_t i) {
+    rows_job *j = arg;
+    setun_activations *a = j->a;
+    int64_t end = (i + 1) * j->each < a->rows ? (i + 1) * j->each : a->rows;
+    for (int64_t r = i * j->each; r < end && !setun_cancelled(&a->call); r++) {
+        const float *x = a->x + r * a->cols;
+        uint32_t bits = j->isa->abs_max(x, (size_t)a->cols);
+        if (bits >= 0x7f800000u) {
+            for (int64_t seen = __atomic_load_n(&j->bad, __ATOMIC_RELAXED);
+                 r < seen && !__atomic_compare_exchange_n(&j->bad, &seen, r, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);) {
+            }
+            return;
+        }
+        float most;
+        memcpy(&most, &bits, sizeof most);
+        a->scales[r] = most / 127;
+        if (bits)
+            j->isa->bytes(a->out + r * a->cols, x, (size_t)a->cols, 127 / (double)most);
+        else
+            memset(a->out + r * a->cols, 0, (size_t)a->cols);
+    }
+}
+
+int32_t setun_op_activations(const setun_isa *isa, const setun_team *team, setun_activations *a) {
+    if (a->call.size < sizeof *a) return setun_invalid(&a->call, "activations: the argument block is too small");
+    if (!a->x || !a->out || !a->scales || a->rows < 1 || a->cols < 1 || a->rows > INT64_MAX / 16 / a->cols)
+        return setun_invalid(&a->call, "activations: x, out or scales is null, or rows or cols is out of range");
+    rows_job j = {.isa = isa, .a = a, .bad = a->rows};
+    int64_t least = (8192 - 1) / a->cols + 1, even = (a->rows - 1) / (4 * setun_threads(team)) + 1;
+    j.each = even > least ? even : least;
+    setun_each(team, (a->rows - 1) / j.each + 1, quantize_rows, &j);
+    if (j.bad < a->rows) {
+        a->call.bad_index = j.bad * a->cols + setun_find_bad(a->x + j.bad * a->cols, a->cols);
+        return SETUN_ENONFINITE;
+    }
+    return setun_cancelled(&a->call) ? SETUN_ECANCELLED : SETUN_OK;
+}
+
+/* ---- ternary matmul ---- */
+
+typedef struct job {
+    const setun_codes *isa;
+    const setun_ternary *a;
+    setun_dot *dot;                              /* of the format; null: planes and bytes */
+    int64_t block, bytes, row_bytes;             /* codes and bytes of a full block, bytes of a row */
+    int64_t group, groups;                       /* codes of a group, groups of a row */
+    int64_t full, tail, tail_places, tail_bytes; /* full blocks of a row; codes, places and bytes of the rest */
+    int64_t each;                                /* rows a part */
+    int unpacked;                                /* groups begin between blocks */
+    int64_t *sums;                               /* batch*groups sums of activations */
+    int8_t *tails;                               /* batch*MOST_BLOCK activations for the rest of a row, as those of a block */
+} job;
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static void sizes(job *j, const setun_ternary *a) {
+    int64_t n;
+    switch (a->format) {
+    case SETUN_INT8:
+        j->block = 1, j->bytes = 1;
+        break;
+    case SETUN_2BIT:
+        j->block = 256, j->bytes = 64;
+        break;
+    case SETUN_BASE3:
+        j->block = 320, j->bytes = 64;
+        break;
+    case SETUN_FOUR5:
+        j->block = 256, j->bytes = 40;
+        break;
+    case SETUN_PLANES:
+        j->block = 64, j->bytes = 8;
+        break;
+    }
+    j->full = a->cols / j->block;
+    n = j->tail = a->cols % j->block;
+    if (n > 0) {
+        int64_t planes = j->block / 64;
+        j->tail_places = a->format == SETUN_PLANES ? 64 : (n - 1) / planes + 1;
+        j->tail_bytes = a->format == SETUN_PLANES ? 8 : a->format == SETUN_FOUR5 ? (j->tail_places + 1) / 2 + (j->tail_places + 7) / 8 : j->tail_places;
+    }
+    j->row_bytes = j->full * j->bytes + j->tail_bytes;
+    j->group = a->group ? a->group : a->cols;
+    j->groups = (a->cols - 1) / j->group + 1;
+}
+
+/* The place that lane b of a padded block holds, or -1: four5 has the second half of its places from lane 32 on. */
+static int64_t place(const job *j, int64_t lane) {
+    int64_t half = j->a->format == SETUN_FOUR5 ? (j->tail_places + 1) / 2 : 64, at = lane < half ? lane : -1;
+    if (half < 64 && lane >= 32) at = lane - 32 < j->tail_places - half ? half + lane - 32 : -1;
+    return at < j->tail_places ? at : -1;
+}
+
+/* The bytes of a row's rest as a full block. */
+static void pad_codes(const job *j, uint8_t *block, const uint8_t *rest) {
+    memset(block, 0, 64);
+    if (j->a->format != SETUN_FOUR5) {
+        memcpy(block, rest, (size_t)j->tail_bytes);
+        return;
+    }
+    size_t half = (size_t)(j->tail_places + 1) / 2, bytes = (size_t)j->tail_bytes - half;
+    uint64_t signs = 0;
+    memcpy(block, rest, half);
+    for (size_t i = 0; i < bytes; i++) signs |= (uint64_t)rest[half + i] << 8 * i;
+    uint64_t low = half < 64 ? ((uint64_t)1 << half) - 1 : ~(uint64_t)0;
+    signs = (signs & low) | (half < 64 ? signs >> half << 32 : 0);
+    for (size_t i = 0; i < 8; i++) block[32 + i] = (uint8_t)(signs >> 8 * i);
+}
+
+/* n values in the order of a row's rest from or to the lanes of a padded block. */
+static void pad_values(const job *j, int8_t *block, const int8_t *rest) {
+    memset(block, 0, MOST_BLOCK);
+    if (j->a->format == SETUN_PLANES) {
+        memcpy(block, rest, (size_t)j->tail);
+        return;
+    }
+    for (int64_t lane = 0; lane < 64; lane++)
+        for (int64_t i = place(j, lane), p = 0; i >= 0 && i < j->tail; i += j->tail_places, p++) block[64 * p + lane] = rest[i];
+}
+
+static void unpad_codes(const job *j, int8_t *rest, const int8_t *block) {
+    for (int64_t lane = 0; lane < 64; lane++)
+        for (int64_t i = place(j, lane), p = 0; i >= 0 && i < j->tail; i += j->tail_places, p++) rest[i] = block[64 * p + lane];
+}
+
+/* The codes of a row from column `from` on, which begins a block: at most PIECE. Returns how many. */
+static int64_t unpack(const job *j, int64_t row, int64_t from, size_t *sign, int8_t *codes) {
+    const setun_ternary *a = j->a;
+    const uint8_t *in = (const uint8_t *)a->codes + row * j->row_bytes + from / j->block * j->bytes;
+    int64_t n = least(PIECE, a->cols - from), blocks = n / j->block, left = n % j->block;
+    uint8_t pad[64];
+    int8_t one[MOST_BLOCK];
+    if (left > 0) pad_codes(j, pad, in + blocks * j->bytes);
+    int8_t *rest = codes + blocks * j->block;
+    switch (a->format) {
+    case SETUN_2BIT:
+        j->isa->unpack2(codes, in, (size_t)blocks);
+        if (left > 0) j->isa->unpack2(one, pad, 1);
+        break;
+    case SETUN_BASE3:
+        j->isa->unpack3(codes, in, (size_t)blocks);
+        if (left > 0) j->isa->unpack3(one, pad, 1);
+        break;
+    case SETUN_FOUR5:
+        j->isa->unpack5(codes, in, (size_t)blocks);
+        if (left > 0) j->isa->unpack5(one, pad, 1);
+        break;
+    default:
+        j->isa->unpack1(codes, in, a->signs + a->index[row], sign, (size_t)blocks);
+        if (left > 0) {
+            j->isa->unpack1(one, pad, a->signs + a->index[row], sign, 1);
+            memcpy(rest, one, (size_t)left);
+        }
+        return n;
+    }
+    if (left > 0) unpad_codes(j, rest, one);
+    return n;
+}
+
+/* The weighted sums of one row whose groups begin between blocks. */
+static double unpacked(const job *j, int64_t row, const int8_t *x) {
+    const setun_ternary *a = j->a;
+    const float *scales = a->group ? a->scales + row * j->groups : a->scales;
+    int8_t codes[PIECE];
+    int64_t sum = 0, end = j->group, g = 0;
+    double v = 0;
+    size_t sign = 0;
+    for (int64_t at = 0; at < a->cols;) {
+        int64_t n = unpack(j, row, at, &sign, codes);
+        for (int64_t i = 0; i < n;) {
+            int64_t take = least(n - i, end - at - i);
+            sum += j->isa->dot8(codes + i, x + at + i, (size_t)take);
+            if ((i += take) + at == end || i + at == a->cols) {
+                v += (double)sum * (double)scales[g++];
+                sum = 0;
+                end += j->group;
+            }
+        }
+        at += n;
+    }
+    return v;
+}
+
+/* The integer sums of a group for up to SETUN_DOT_ROWS rows; columns from .. to begin a block, and end one or the row. */
+static void group_sums(const job *j, int64_t row, int64_t rows, int64_t from, int64_t to, int64_t t, size_t *sign, int64_t *sums) {
+    const setun_ternary *a = j->a;
+    const uint8_t *in = (const uint8_t *)a->codes + row * j->row_bytes + from / j->block * j->bytes;
+    const int8_t *x = a->x + t * a->cols + from, *tail = j->tails + t * MOST_BLOCK;
+    int32_t part[SETUN_DOT_ROWS];
+    for (int64_t r = 0; r < rows; r++) sums[r] = 0;
+    if (a->format == SETUN_INT8) {
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t c = 0; c < to - from; c += SETUN_DOT_CODES)
+                sums[r] += j->isa->dot8((const int8_t *)in + r * j->row_bytes + c, x + c, (size_t)least(SETUN_DOT_CODES, to - from - c));
+        return;
+    }
+    int64_t blocks = (to - from) / j->block, most = j->dot ? SETUN_DOT_BLOCKS : 4 * SETUN_DOT_BLOCKS;
+    for (int64_t b = 0, n; b < blocks; b += n) {
+        n = least(most, blocks - b);
+        if (j->dot) {
+            j->dot(part, in + b * j->bytes, (size_t)j->row_bytes, (size_t)rows, x + b * j->block, (size_t)n);
+            for (int64_t r = 0; r < rows; r++) sums[r] += part[r];
+        } else
+            for (int64_t r = 0; r < rows; r++)
+                sums[r] += j->isa->dot1(in + r * j->row_bytes + b * 8, a->signs + a->index[row + r], &sign[r], x + b * 64, (size_t)n);
+    }
+    if ((to - from) % j->block == 0) return;
+    uint8_t pad[SETUN_DOT_ROWS][64];
+    for (int64_t r = 0; r < rows; r++) pad_codes(j, pad[r], in + r * j->row_bytes + blocks * j->bytes);
+    if (j->dot) {
+        j->dot(part, pad[0], 64, (size_t)rows, tail, 1);
+        for (int64_t r = 0; r < rows; r++) sums[r] += part[r];
+    } else
+        for (int64_t r = 0; r < rows; r++) sums[r] += j->isa->dot1(pad[r], a->signs + a->index[row + r], &sign[r], tail, 1);
+}
+
+static void some_rows(void *arg, int64_t i) {
+    const job *j = arg;
+    const setun_ternary *a = j->a;
+    double unit = a->levels == SETUN_QUINARY ? 0.5 : 1;
+    int64_t end = least((i + 1) * j->each, a->rows), sums[SETUN_DOT_ROWS];
+    for (int64_t row = i * j->each, n; row < end && !setun_cancelled(&a->call); row += n) {
+        n = least(SETUN_DOT_ROWS, end - row);
+        for (int64_t t = 0; t < a->batch; t++) {
+            double v[SETUN_DOT_ROWS] = {0};
+            size_t sign[SETUN_DOT_ROWS] = {0};
+            if (j->unpacked)
+                for (int64_t r = 0; r < n; r++) v[r] = unpacked(j, row + r, a->x + t * a->cols);
+            else
+                for (int64_t g = 0, from = 0; g < j->groups; g++, from += j->group) {
+                    group_sums(j, row, n, from, least(from + j->group, a->cols), t, sign, sums);
+                    for (int64_t r = 0; r < n; r++) {
+                        float scale = a->group ? a->scales[(row + r) * j->groups + g] : a->scales[0];
+                        v[r] += (double)(sums[r] - (j->dot ? j->sums[t * j->groups + g] : 0)) * (double)scale;
+                    }
+                }
+            for (int64_t r = 0; r < n; r++) a->out[t * a->rows + row + r] = (float)(v[r] * unit * (double)a->x_scales[t]);
+        }
+    }
+}
+
+/* What all rows need of the activations. */
+static void prepare(const job *j) {
+    const setun_ternary *a = j->a;
+    for (int64_t t = 0; t < a->batch; t++) {
+        const int8_t *x = a->x + t * a->cols;
+        if (j->tail > 0) pad_values(j, j->tails + t * MOST_BLOCK, x + a->cols - j->tail);
+        if (!j->dot || j->unpacked) continue;
+        for (int64_t g = 0; g < j->groups; g++) {
+            int64_t end = least((g + 1) * j->group, a->cols), sum = 0;
+            for (int64_t c = g * j->group; c < end; c += 1 << 20) {
+                int32_t part = 0;
+                for (int64_t i = c; i < least(end, c + (1 << 20)); i++) part += x[i];
+                sum += part;
+            }
+            j->sums[t * j->groups + g] = sum;
+        }
+    }
+}
+
+static int32_t check(const setun_ternary *a) {
+    const setun_call *c = &a->call;
+    if (c->size < sizeof *a) return setun_invalid(c, "ternary: the argument block is too small");
+    if (a->rows < 1 || a->cols < 1 || a->batch < 1 || a->rows > (int64_t)1 << 45 || a->cols > (int64_t)1 << 45 || a->batch > (int64_t)1 << 45)
+        return setun_invalid(c, "ternary: rows, cols or batch is out of range");
+    if (a->rows > ((int64_t)1 << 45) / a->cols || a->batch > ((int64_t)1 << 45) / a->cols || a->batch > ((int64_t)1 << 45) / a->rows)
+        return setun_invalid(c, "ternary: a matrix is too large");
+    if (a->group < 0 || a->group > a->cols) return setun_invalid(c, "ternary: group is not within 0 .. cols");
+    if (a->levels != SETUN_TERNARY && a->levels != SETUN_QUINARY && a->levels != SETUN_SPARSE) return setun_invalid(c, "ternary: unknown levels");
+    if (a->format < SETUN_INT8 || a->format > SETUN_PLANES) return setun_invalid(c, "ternary: unknown format");
+    if ((a->levels == SETUN_QUINARY && a->format != SETUN_INT8) || (a->levels != SETUN_SPARSE && a->format == SETUN_FOUR5))
+        return setun_invalid(c, "ternary: the format does not hold such levels");
+    if (!a->codes || !a->scales || !a->x || !a->x_scales || !a->out || (a->format == SETUN_PLANES && (!a->signs || !a->index)))
+        return setun_invalid(c, "ternary: codes, signs, index, scales, x, x_scales or out is null");
+    return SETUN_OK;
+}
+
+int32_t setun_op_ternary(const setun_isa *isa, const setun_team *team, setun_ternary *a) {
+    int32_t rc = check(a);
+    if (rc != SETUN_OK) return rc;
+    job j = {.isa = isa->codes, .a = a};
+    sizes(&j, a);
+    j.dot = a->format == SETUN_2BIT ? j.isa->dot2 : a->format == SETUN_BASE3 ? j.isa->dot3 : a->format == SETUN_FOUR5 ? j.isa->dot5 : 0;
+    j.unpacked = j.groups > 1 && j.group % j.block != 0;
+    int64_t tails = a->batch * MOST_BLOCK, need = tails + a->batch * j.groups * (int64_t)sizeof *j.sums;
+    if (!a->workspace) {
+        a->workspace_size = need;
+        return SETUN_OK;
+    }
+    if ((uintptr_t)a->workspace % 64 != 0 || a->workspace_size < need)
+        return setun_invalid(&a->call, "ternary: the workspace is too small or not aligned to 64 bytes");
+    j.tails = a->workspace;
+    j.sums = (int64_t *)((char *)a->workspace + tails);
+    prepare(&j);
+    j.each = ((a->rows - 1) / (8 * setun_threads(team)) + SETUN_DOT_ROWS) / SETUN_DOT_ROWS * SETUN_DOT_ROWS;
+    setun_each(team, (a->rows - 1) / j.each + 1, some_rows, &j);
+    return setun_cancelled(&a->call) ? SETUN_ECANCELLED : SETUN_OK;
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"context"
+	"sync"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/dispatch"
+	"github.com/setun-compute/setun/quant"
+)
+
+var (
+	activationsArgs = sync.Pool{New: func() any { return new(backends.Activations) }}
+	ternaryArgs     = sync.Pool{New: func() any { return new(backends.Ternary) }}
+)
+
+func doActivations(m *arm, a *backends.Activations) error { return m.backend.Activations(m.kernel, a) }
+func doTernary(m *arm, a *backends.Ternary) error         { return m.backend.Ternary(m.kernel, a) }
+
+// QuantizeActivations turns x, rows of cols values, into int8 codes with a scale a row, absmax/127: BitNet b1.58's activations (arXiv 2402.17764), for TernaryMatMul. A code is x·127/absmax to the nearest, ties
+// to even; a row of zeros has scale 0. dst is used again where it is large enough, allocated when nil, and returned.
+//
+// Errors: ErrArgument or ErrShape for cols that do not divide x (dst is untouched), ErrNonFinite naming the index (dst is unspecified). Deterministic: the same bits on every kernel.
+func (rt *Runtime) QuantizeActivations(dst *quant.Activations, x []float32, cols int) (*quant.Activations, error) {
+	rows, err := backends.CheckActivations(x, cols)
+	if err != nil {
+		return dst, err
+	}
+	if dst == nil {
+		dst = new(quant.Activations)
+	}
+	dst.Resize(rows, cols)
+	a := activationsArgs.Get().(*backends.Activations)
+	*a = backends.Activations{X: x, Dst: dst}
+	s := dispatch.Activations(len(x), rows)
+	err = run(rt, &s, a, doActivations, once)
+	*a = backends.Activations{}
+	activationsArgs.Put(a)
+	return dst, err
+}
+
+// TernaryMatMul multiplies activations by the transpose of a quantized matrix, without unpacking it: dst[b·w.Rows + r] = Σ w[r]·x[b], for each row b of x. One row of x makes it a matrix-vector product. dst is allocated
+// when nil, and returned. w is of any levels and format, with a scale for the tensor, a row or a group.
+//
+// Sums within a group of scales are exact integers, those of groups float64 in rising order, rounded to float32 once (docs/numerics.md): the same bits on every kernel, for every format of the same codes and every
+// number of threads. Errors: ErrShape for sizes that do not fit, quant.ErrFormat for a w whose fields contradict each other, ErrAlias for a dst that overlaps an operand. Of planes the index is not read again with
+// every call: call w.Check once for a tensor that comes from elsewhere.
+func (rt *Runtime) TernaryMatMul(dst []float32, x *quant.Activations, w *quant.Tensor) ([]float32, error) {
+	return rt.TernaryMatMulContext(context.Background(), dst, x, w)
+}
+
+// TernaryMatMulContext is TernaryMatMul that stops with ctx's error when ctx ends; dst is unspecified then. It looks several times a second.
+func (rt *Runtime) TernaryMatMulContext(ctx context.Context, dst []float32, x *quant.Activations, w *quant.Tensor) ([]float32, error) {
+	ctx = given(ctx)
+	a := ternaryArgs.Get().(*backends.Ternary)
+	*a = backends.Ternary{W: w, X: x, Out: dst}
+	var err error
+	if w != nil {
+		err = w.CheckShape()
+	}
+	if err == nil {
+		err = a.Check()
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		if dst == nil {
+			dst = make([]float32, x.Rows*w.Rows)
+			a.Out = dst
+		}
+		flag, stop := watch(ctx)
+		a.Cancel = flag
+		s := dispatch.Ternary(w, x.Rows)
+		err = finished(ctx, run(rt, &s, a, doTernary, once))
+		stop()
+	}
+	*a = backends.Ternary{}
+	ternaryArgs.Put(a)
+	return dst, err
+}
