@@ -18,18 +18,19 @@ const (
 	OpClusters  Op = 7 // constrain by clusters
 	OpStep      Op = 8
 
-	OpActivations Op = 9 // to int8, with a scale a row
-	OpTernary     Op = 10
+	OpActivations Op = 9  // to int8, with a scale a row
+	OpTernary     Op = 10 // ternary-matmul
+	OpRecode      Op = 11 // codes in another format
 )
 
 // Ops lists every op in the order of their numbers.
 func Ops() []Op {
-	return []Op{OpQuantize, OpConstrain, OpDot, OpNorm2, OpKMeans, OpMatMul, OpClusters, OpStep, OpActivations, OpTernary}
+	return []Op{OpQuantize, OpConstrain, OpDot, OpNorm2, OpKMeans, OpMatMul, OpClusters, OpStep, OpActivations, OpTernary, OpRecode}
 }
 
 // String returns the op's name as commands print it.
 func (o Op) String() string {
-	names := [...]string{"", "quantize", "constrain", "dot", "norm2", "kmeans", "matmul", "constrain-clusters", "step", "activations", "ternary-matmul"}
+	names := [...]string{"", "quantize", "constrain", "dot", "norm2", "kmeans", "matmul", "constrain-clusters", "step", "activations", "ternary-matmul", "recode"}
 	if int(o) >= len(names) || names[o] == "" {
 		return "unknown op"
 	}
@@ -60,5 +61,6 @@ type Backend interface {
 	Step(k Kernel, a *Step) error
 	Activations(k Kernel, a *Activations) error
 	Ternary(k Kernel, a *Ternary) error
+	Recode(k Kernel, a *Recode) error
 	Close() error
 }

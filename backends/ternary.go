@@ -31,6 +31,12 @@ func CheckActivations(x []float32, cols int) (rows int, err error) {
 	return len(x) / cols, nil
 }
 
+// Recode is the argument of the op recode: To has the shape, the levels and the scales of From, and room for its codes in another format: Int8, Bits2 or Base3.
+type Recode struct {
+	From, To *quant.Tensor
+	Cancel   *atomic.Int32
+}
+
 // Ternary is the argument of the op ternary-matmul: Out[b·W.Rows + r] = Σ W[r]·X[b], the product of X and the transpose of W.
 type Ternary struct {
 	W      *quant.Tensor

@@ -35,3 +35,6 @@ func (Unsupported) Activations(Kernel, *Activations) error { return refuse(OpAct
 
 // Ternary returns ErrUnsupported.
 func (Unsupported) Ternary(Kernel, *Ternary) error { return refuse(OpTernary) }
+
+// Recode returns ErrUnsupported.
+func (Unsupported) Recode(Kernel, *Recode) error { return refuse(OpRecode) }

@@ -72,6 +72,8 @@ func ladder(op backends.Op, fast bool) (shapes []dispatch.Shape) {
 				s.Fast = fast
 				shapes = append(shapes, s)
 			}
+		case backends.OpRecode:
+			shapes = append(shapes, recode(n, quant.Bits2, quant.Int8).shape)
 		case backends.OpActivations:
 			shapes = append(shapes, dispatch.Activations(n, 1))
 		case backends.OpTernary:

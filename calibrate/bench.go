@@ -38,14 +38,21 @@ func benchJobs(op backends.Op, quick bool) []job {
 		switch op {
 		case backends.OpQuantize:
 			o := quant.Options{}.WithDefaults(n)
-			jobs = append(jobs, job{dispatch.Quantize(n, o), o})
+			jobs = append(jobs, job{shape: dispatch.Quantize(n, o), opts: o})
 		case backends.OpStep:
 			o := quant.Options{}.WithDefaults(n)
-			jobs = append(jobs, job{dispatch.Step(n, o), o})
+			jobs = append(jobs, job{shape: dispatch.Step(n, o), opts: o})
 		case backends.OpClusters:
 			jobs = append(jobs, job{shape: dispatch.Clusters(n, n/1000)})
 		case backends.OpActivations:
 			jobs = append(jobs, job{shape: dispatch.Activations(n, max(1, n/4096))})
+		case backends.OpRecode:
+			n = n / 4096 * 4096
+			for _, f := range []quant.Format{quant.Bits2, quant.Base3, quant.Four5, quant.Planes} {
+				if n > 0 && n < 1e8 {
+					jobs = append(jobs, recode(n, f, quant.Int8))
+				}
+			}
 		case backends.OpKMeans, backends.OpMatMul, backends.OpTernary:
 		default:
 			jobs = append(jobs, job{shape: dispatch.Vector(op, n)})

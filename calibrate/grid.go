@@ -37,6 +37,16 @@ func ternary(rows, cols, batch int, f quant.Format) job {
 	return job{shape: s, opts: quant.Options{Levels: levels, Format: f, Cols: cols}}
 }
 
+// recode is a job of turning codes into another format, rows of 4096 if there are as many.
+func recode(n int, from, to quant.Format) job {
+	levels := quant.Ternary
+	if from == quant.Four5 {
+		levels = quant.Sparse
+	}
+	cols := min(n, 4096)
+	return job{shape: dispatch.Recode(&quant.Tensor{Rows: n / cols, Cols: cols, Levels: levels, Format: from}, to), opts: quant.Options{Levels: levels, Format: from, Cols: cols}, to: to}
+}
+
 // grid lists the jobs of a calibration for one op.
 func grid(op backends.Op, quick bool) []job {
 	step := 1
@@ -62,12 +72,12 @@ func grid(op backends.Op, quick bool) []job {
 	case backends.OpStep:
 		for _, n := range sizes(4, top-2, step) {
 			o := quant.Options{}.WithDefaults(n)
-			jobs = append(jobs, job{dispatch.Step(n, o), o})
+			jobs = append(jobs, job{shape: dispatch.Step(n, o), opts: o})
 		}
 	case backends.OpQuantize:
 		add := func(n int, o quant.Options) {
 			o = o.WithDefaults(n)
-			jobs = append(jobs, job{dispatch.Quantize(n, o), o})
+			jobs = append(jobs, job{shape: dispatch.Quantize(n, o), opts: o})
 		}
 		for _, n := range sizes(4, top, step) {
 			add(n, quant.Options{})
@@ -125,6 +135,18 @@ func grid(op backends.Op, quick bool) []job {
 		}
 		for _, n := range sizes(10, top-4, 4*step) {
 			jobs = append(jobs, job{shape: dispatch.Activations(n, n/256)})
+		}
+	case backends.OpRecode:
+		for e := 6; e <= top-2; e += step {
+			jobs = append(jobs, recode(1<<e, quant.Bits2, quant.Int8))
+		}
+		for _, f := range []quant.Format{quant.Bits2, quant.Base3, quant.Four5, quant.Planes} {
+			for e := 8; e <= top-2; e += 4 {
+				if f != quant.Bits2 {
+					jobs = append(jobs, recode(1<<e, f, quant.Int8))
+				}
+				jobs = append(jobs, recode(1<<e, f, quant.Base3))
+			}
 		}
 	case backends.OpTernary:
 		for e := 2; e <= top/2; e += step { // square matrices and one row, as a model answers

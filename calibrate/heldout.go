@@ -63,9 +63,9 @@ func vectorJobs(most int) (jobs []job) {
 			o := quant.Options{}.WithDefaults(n)
 			switch op {
 			case backends.OpQuantize:
-				jobs = append(jobs, job{dispatch.Quantize(n, o), o})
+				jobs = append(jobs, job{shape: dispatch.Quantize(n, o), opts: o})
 			case backends.OpStep:
-				jobs = append(jobs, job{dispatch.Step(n, o), o})
+				jobs = append(jobs, job{shape: dispatch.Step(n, o), opts: o})
 			default:
 				jobs = append(jobs, job{shape: dispatch.Vector(op, n)})
 			}
@@ -87,7 +87,7 @@ func heldOutJobs() []job {
 				continue
 			}
 			o = o.WithDefaults(n)
-			jobs = append(jobs, job{dispatch.Quantize(n, o), o})
+			jobs = append(jobs, job{shape: dispatch.Quantize(n, o), opts: o})
 		}
 	}
 	for _, n := range []int{300, 3000, 30_000} {

@@ -36,10 +36,14 @@ func newData(n int) *data {
 	return d
 }
 
+// another is the same data with a destination of n values of its own, for a caller beside others.
+func (d *data) another(n int) *data { return &data{x: d.x, y: d.y, dst: make([]float32, n)} }
+
 // job is one shape to measure, with the options that belong to it.
 type job struct {
 	shape dispatch.Shape
-	opts  quant.Options // of quantize and step
+	opts  quant.Options // of quantize and step; of the codes that recode and ternary-matmul read
+	to    quant.Format  // of recode
 }
 
 // awake is how long an arm's own calls go before its sample: the arms before let its threads fall asleep, and the library wakes them once they have been missed for a while, which
@@ -90,6 +94,15 @@ func (d *data) call(rt *runtime.Runtime, j job) func() (parts int, err error) {
 	case backends.OpActivations:
 		dst := new(quant.Activations)
 		return func() (int, error) { _, err := rt.QuantizeActivations(dst, d.x[:n], n/int(j.shape.M)); return 1, err }
+	case backends.OpRecode:
+		w, _, err := d.ternary(j)
+		dst := new(quant.Tensor)
+		return func() (int, error) {
+			if err == nil {
+				_, err = rt.Convert(dst, w, j.to)
+			}
+			return 1, err
+		}
 	case backends.OpTernary:
 		w, x, err := d.ternary(j)
 		out := make([]float32, int(j.shape.M)*n)
@@ -114,7 +127,10 @@ func (d *data) ternary(j job) (*quant.Tensor, *quant.Activations, error) {
 	if d.weights != nil && d.made == j.shape {
 		return d.weights, d.rows, nil
 	}
-	cols, rows := int(j.shape.K), int(j.shape.N)
+	cols, rows := j.opts.Cols, int(j.shape.N)
+	if j.shape.Op == backends.OpRecode {
+		rows /= cols
+	}
 	w := &quant.Tensor{Rows: rows, Cols: cols, Levels: j.opts.Levels, Format: quant.Int8, Codes: make([]int8, rows*cols), Scales: []float32{1}}
 	r := rand.New(rand.NewPCG(3, 4))
 	if w.Levels == quant.Sparse {

@@ -96,6 +96,8 @@ func (h Hardware) Prior(op backends.Op, a Arm) Model {
 			m.Cells = []Cell{{Spread: unmeasured}, {Variant: Broad, Log: -math.Log(gain), Spread: unmeasured}}
 		}
 		return m
+	case backends.OpRecode:
+		return Model{Coef{s.launch, 1 / (s.bytes * t), 0.2 / (s.bytes * t)}, h.memory(s.bytes*t, t)}
 	case backends.OpActivations:
 		return Model{Coef{s.launch, 1 / (s.bytes * t), 20 / t}, h.memory(s.bytes*t, t)}
 	case backends.OpTernary: // a multiply-add of bytes is about as fast as one of four flops; a screen's level has products of four

@@ -110,6 +110,15 @@ func Ternary(w *quant.Tensor, batch int) Shape {
 	return s
 }
 
+// Recode returns the shape of turning a tensor's codes into another format.
+func Recode(t *quant.Tensor, f quant.Format) Shape {
+	s := Shape{Op: backends.OpRecode, N: int64(t.Rows) * int64(t.Cols), Out: int64(f.RowBytes(t.Cols)) * int64(t.Rows), Variant: ternaryVariants[t.Format%8]}
+	if f != quant.Int8 {
+		s.Variant += 8
+	}
+	return s
+}
+
 // ternaryVariants are those of ternary-matmul: codes are unpacked in another way in each format, those of 2 bits being the plainest.
 var ternaryVariants = [8]Variant{quant.Bits2: 0, quant.Int8: 1, quant.Base3: 2, quant.Four5: 3, quant.Planes: 4}
 
@@ -176,6 +185,8 @@ func (s *Shape) features() [numFeatures]float64 {
 		return [numFeatures]float64{1, b * n * k, float64(s.Out), b*k + b*n, b * float64(s.Groups)}
 	case backends.OpActivations:
 		return [numFeatures]float64{1, 5 * n, float64(s.M)}
+	case backends.OpRecode:
+		return [numFeatures]float64{1, n, float64(s.Out)}
 	case backends.OpDot:
 		return [numFeatures]float64{1, 8 * n}
 	case backends.OpClusters:
@@ -203,6 +214,8 @@ func (s Shape) Bytes() float64 {
 		return 12*n + float64(s.Out) + 4*float64(s.Groups)
 	case backends.OpActivations:
 		return 5 * n
+	case backends.OpRecode:
+		return n/4 + float64(s.Out)
 	case backends.OpTernary:
 		in, out := s.traffic()
 		return in + out
@@ -230,6 +243,8 @@ func (s *Shape) traffic() (in, out float64) {
 		return 4*n + 4*n, 4 * n // the clusters' numbers too
 	case backends.OpActivations:
 		return 4 * n, n
+	case backends.OpRecode:
+		return n / 4, float64(s.Out)
 	case backends.OpTernary:
 		return float64(s.Out) + 4*float64(s.Groups) + float64(s.M)*float64(s.K), 4 * float64(s.M) * n
 	case backends.OpDot:
@@ -304,7 +319,7 @@ func ParseShape(op, text string) (Shape, error) {
 		return Shape{}, fmt.Errorf("%w: %q for %s: %s; write it like %s", ErrShape, text, op, why, example)
 	}
 	if o == 0 {
-		return Shape{}, fmt.Errorf("%w: unknown op %q; ops are quantize, constrain, dot, norm2, kmeans, matmul, constrain-clusters, step, activations and ternary-matmul, as in: quantize 1000000", ErrShape, op)
+		return Shape{}, fmt.Errorf("%w: unknown op %q; ops are quantize, constrain, dot, norm2, kmeans, matmul, constrain-clusters, step, activations, ternary-matmul and recode, as in: quantize 1000000", ErrShape, op)
 	}
 	var sizes []int64
 	product := 1.0
@@ -348,8 +363,11 @@ func ParseShape(op, text string) (Shape, error) {
 	case o == backends.OpStep:
 		return Step(int(sizes[0]), quant.Options{}.WithDefaults(int(sizes[0]))), nil
 	}
-	if o == backends.OpActivations {
+	switch o {
+	case backends.OpActivations:
 		return Activations(int(sizes[0]), 1), nil
+	case backends.OpRecode: // 2 bits to bytes
+		return Recode(&quant.Tensor{Rows: 1, Cols: int(sizes[0]), Format: quant.Bits2}, quant.Int8), nil
 	}
 	return Vector(o, int(sizes[0])), nil
 }

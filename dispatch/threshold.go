@@ -136,6 +136,8 @@ func canonical(op backends.Op, n int64) Shape {
 		s.K, s.M, s.Out, s.Groups = n, 1, n*((n+3)/4), 1
 	case backends.OpActivations:
 		s.M = 1
+	case backends.OpRecode:
+		s.Out = n
 	}
 	return s
 }

@@ -10,16 +10,10 @@ func (t *Tensor) Convert(dst *Tensor, f Format) (*Tensor, error) {
 	if err := t.Check(); err != nil {
 		return dst, err
 	}
-	if err := fits(t.Levels, f); err != nil {
+	dst, err := t.Frame(dst, f)
+	if err != nil {
 		return dst, err
 	}
-	if dst == nil {
-		dst = new(Tensor)
-	}
-	dst.Rows, dst.Cols, dst.Levels, dst.Format, dst.Group = t.Rows, t.Cols, t.Levels, f, t.Group
-	dst.Scales = resized(dst.Scales, len(t.Scales))
-	copy(dst.Scales, t.Scales)
-	dst.room()
 	row := make([]int8, t.Cols)
 	bytes := f.RowBytes(t.Cols)
 	for r := range t.Rows {
@@ -37,6 +31,25 @@ func (t *Tensor) Convert(dst *Tensor, f Format) (*Tensor, error) {
 		dst.Index[t.Rows] = int64(len(dst.Signs))
 		dst.Signs = append(dst.Signs, make([]byte, SignPadding)...)
 	}
+	return dst, nil
+}
+
+// Frame gives dst the shape, the levels and the scales of t, and room for codes in a format, whose contents are unspecified. dst is allocated when nil, and returned. Errors wrap ErrFormat: levels that the format does not hold,
+// or a dst that is t.
+func (t *Tensor) Frame(dst *Tensor, f Format) (*Tensor, error) {
+	if err := fits(t.Levels, f); err != nil {
+		return dst, err
+	}
+	if dst == t {
+		return dst, fmt.Errorf("%w: a tensor cannot become another format of itself", ErrFormat)
+	}
+	if dst == nil {
+		dst = new(Tensor)
+	}
+	dst.Rows, dst.Cols, dst.Levels, dst.Format, dst.Group = t.Rows, t.Cols, t.Levels, f, t.Group
+	dst.Scales = resized(dst.Scales, len(t.Scales))
+	copy(dst.Scales, t.Scales)
+	dst.room()
 	return dst, nil
 }
 

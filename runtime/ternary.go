@@ -13,10 +13,12 @@ import (
 
 var (
 	activationsArgs = sync.Pool{New: func() any { return new(backends.Activations) }}
+	recodeArgs      = sync.Pool{New: func() any { return new(backends.Recode) }}
 	ternaryArgs     = sync.Pool{New: func() any { return new(backends.Ternary) }}
 )
 
 func doActivations(m *arm, a *backends.Activations) error { return m.backend.Activations(m.kernel, a) }
+func doRecode(m *arm, a *backends.Recode) error           { return m.backend.Recode(m.kernel, a) }
 func doTernary(m *arm, a *backends.Ternary) error         { return m.backend.Ternary(m.kernel, a) }
 
 // QuantizeActivations turns x, rows of cols values, into int8 codes with a scale a row, absmax/127: BitNet b1.58's activations (arXiv 2402.17764), for TernaryMatMul. A code is x·127/absmax to the nearest, ties
@@ -38,6 +40,27 @@ func (rt *Runtime) QuantizeActivations(dst *quant.Activations, x []float32, cols
 	err = run(rt, &s, a, doActivations, once)
 	*a = backends.Activations{}
 	activationsArgs.Put(a)
+	return dst, err
+}
+
+// Convert makes dst the same tensor with its codes in another format, as quant.Tensor.Convert does, and returns it: to Int8, Bits2 and Base3 by the fastest kernel, to the others in pure Go. Errors wrap quant.ErrFormat.
+func (rt *Runtime) Convert(dst, t *quant.Tensor, f quant.Format) (*quant.Tensor, error) {
+	if f > quant.Base3 {
+		return t.Convert(dst, f)
+	}
+	if err := t.Check(); err != nil {
+		return dst, err
+	}
+	dst, err := t.Frame(dst, f)
+	if err != nil {
+		return dst, err
+	}
+	a := recodeArgs.Get().(*backends.Recode)
+	*a = backends.Recode{From: t, To: dst}
+	s := dispatch.Recode(t, f)
+	err = run(rt, &s, a, doRecode, once)
+	*a = backends.Recode{}
+	recodeArgs.Put(a)
 	return dst, err
 }
 

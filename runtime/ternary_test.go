@@ -187,3 +187,40 @@ func TestTernaryMatMulAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestConvertIsTensorConvert holds the op, on every kernel that the dispatcher may choose, against the conversion in package quant.
+func TestConvertIsTensorConvert(t *testing.T) {
+	rt := open(t)
+	x := make([]float32, 7*777)
+	r := rand.New(rand.NewPCG(4, 4))
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	q, err := rt.Quantize(nil, x, quant.Options{Levels: quant.Sparse, Cols: 777, Group: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from := quant.Int8; from <= quant.Planes; from++ {
+		w, err := rt.Convert(nil, q, from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for to := quant.Int8; to <= quant.Planes; to++ {
+			want, err := w.Convert(nil, to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := rt.Convert(nil, w, to)
+			if err != nil || got.Check() != nil || !slices.Equal(got.Codes, want.Codes) || !slices.Equal(got.Packed, want.Packed) || !slices.Equal(got.Signs, want.Signs) || !slices.Equal(got.Scales, want.Scales) {
+				t.Errorf("%v to %v: %v, %v", from, to, err, got.Check())
+			}
+		}
+	}
+	if _, err := rt.Convert(q, q, quant.Bits2); !errors.Is(err, quant.ErrFormat) {
+		t.Errorf("into itself: %v", err)
+	}
+	q.Scales = q.Scales[1:]
+	if _, err := rt.Convert(nil, q, quant.Bits2); !errors.Is(err, quant.ErrFormat) {
+		t.Errorf("a scale is missing: %v", err)
+	}
+}

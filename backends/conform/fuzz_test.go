@@ -27,3 +27,4 @@ func FuzzStep(f *testing.F)      { fuzz(f, backends.OpStep) }
 
 func FuzzActivations(f *testing.F) { fuzz(f, backends.OpActivations) }
 func FuzzTernary(f *testing.F)     { fuzz(f, backends.OpTernary) }
+func FuzzRecode(f *testing.F)      { fuzz(f, backends.OpRecode) }

@@ -91,6 +91,7 @@ func (s *suite) run() {
 
 		backends.OpActivations: {s.activations, nil, s.randomActivations},
 		backends.OpTernary:     {s.ternaries, nil, s.randomTernary},
+		backends.OpRecode:      {s.ternaries, nil, s.randomTernary},
 	}[s.op]
 	if s.o.bytes != nil {
 		s.outside = true

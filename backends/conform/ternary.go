@@ -117,6 +117,10 @@ func (s *suite) ternaryCase(form quant.Tensor, shape ternaryShape, extreme bool,
 		scales[i] = float32(r.ExpFloat64())
 	}
 	w, err := plain.Convert(nil, form.Format)
+	if s.op == backends.OpRecode {
+		s.recodeCase(w, err, fmt.Sprintf("%v as %v %+v", form.Levels, form.Format, shape))
+		return
+	}
 	s.compare(fmt.Sprintf("%v as %v %+v extreme=%v", form.Levels, form.Format, shape, extreme), func(c *call) {
 		if err != nil {
 			c.wrong("the case itself is wrong: %v", err)
@@ -155,4 +159,31 @@ func (s *suite) randomTernary(d *draws) {
 		shape.group = 1 + d.upTo(cols-1)
 	}
 	s.ternaryCase(all[d.upTo(len(all)-1)], shape, d.upTo(5) == 0, d.r)
+}
+
+// recodeCase turns codes into each format that a kernel makes.
+func (s *suite) recodeCase(w *quant.Tensor, err error, name string) {
+	for to := quant.Int8; to <= quant.Base3; to++ {
+		if w != nil && w.Levels == quant.Quinary && to != quant.Int8 {
+			continue
+		}
+		s.compare(fmt.Sprintf("%s to %v", name, to), func(c *call) {
+			if err != nil {
+				c.wrong("the case itself is wrong: %v", err)
+				return
+			}
+			w := *w
+			dst, err := w.Frame(nil, to)
+			if err != nil {
+				c.wrong("the case itself is wrong: %v", err)
+				return
+			}
+			w.Codes, w.Packed, w.Signs, w.Index = some(c, w.Codes), some(c, w.Packed), some(c, w.Signs), some(c, w.Index)
+			dst.Codes, dst.Packed = output[int8](c, len(dst.Codes)), output[byte](c, len(dst.Packed))
+			if !c.failed(c.Backend.Recode(c.Kernel, &backends.Recode{From: &w, To: dst})) {
+				record(&c.out, "code", dst.Codes)
+				record(&c.out, "packed", dst.Packed)
+			}
+		})
+	}
 }

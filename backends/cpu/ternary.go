@@ -35,6 +35,34 @@ func (Backend) Activations(_ backends.Kernel, a *backends.Activations) error {
 	return nil
 }
 
+// Recode unpacks a row at a time.
+func (Backend) Recode(_ backends.Kernel, a *backends.Recode) error {
+	t, bytes := a.To, a.To.Format.RowBytes(a.To.Cols)
+	buffer := codeRows.Get().(*[]int8)
+	defer codeRows.Put(buffer)
+	row := room(buffer, t.Cols)
+	for r := range t.Rows {
+		if r%64 == 0 && cancelled(a.Cancel) {
+			return context.Canceled
+		}
+		if t.Format == quant.Int8 {
+			a.From.UnpackRow(t.Codes[r*t.Cols:][:t.Cols], r)
+			continue
+		}
+		a.From.UnpackRow(row, r)
+		quant.PackRow(t.Packed[r*bytes:][:bytes], row, t.Format)
+	}
+	return nil
+}
+
+// room returns n codes of a buffer, which it makes larger when they do not fit.
+func room(buffer *[]int8, n int) []int8 {
+	if cap(*buffer) < n {
+		*buffer = make([]int8, n)
+	}
+	return (*buffer)[:n]
+}
+
 var codeRows = sync.Pool{New: func() any { return new([]int8) }}
 
 // Ternary multiplies by unpacking a row at a time. Sums within a group are of integers, those of groups in float64.
@@ -51,10 +79,7 @@ func (Backend) Ternary(_ backends.Kernel, a *backends.Ternary) error {
 	}
 	buffer := codeRows.Get().(*[]int8)
 	defer codeRows.Put(buffer)
-	if cap(*buffer) < w.Cols {
-		*buffer = make([]int8, w.Cols)
-	}
-	row := (*buffer)[:w.Cols]
+	row := room(buffer, w.Cols)
 	for r := range w.Rows {
 		if r%64 == 0 && cancelled(a.Cancel) {
 			return context.Canceled

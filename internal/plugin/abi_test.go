@@ -54,6 +54,7 @@ func TestMirrorMatchesHeader(t *testing.T) {
 	var mm matmulArgs
 	var ac activationsArgs
 	var te ternaryArgs
+	var re recodeArgs
 	var k kernelEntry
 	var tb table
 	fields := []struct {
@@ -137,6 +138,15 @@ func TestMirrorMatchesHeader(t *testing.T) {
 		{"setun_activations", "cols", unsafe.Offsetof(ac.cols)},
 		{"setun_activations", "out", unsafe.Offsetof(ac.out)},
 		{"setun_activations", "scales", unsafe.Offsetof(ac.scales)},
+		{"setun_recode", "", unsafe.Sizeof(re)},
+		{"setun_recode", "from", unsafe.Offsetof(re.from)},
+		{"setun_recode", "to", unsafe.Offsetof(re.to)},
+		{"setun_recode", "codes", unsafe.Offsetof(re.codes)},
+		{"setun_recode", "signs", unsafe.Offsetof(re.signs)},
+		{"setun_recode", "index", unsafe.Offsetof(re.index)},
+		{"setun_recode", "rows", unsafe.Offsetof(re.rows)},
+		{"setun_recode", "cols", unsafe.Offsetof(re.cols)},
+		{"setun_recode", "out", unsafe.Offsetof(re.out)},
 		{"setun_ternary", "", unsafe.Sizeof(te)},
 		{"setun_ternary", "levels", unsafe.Offsetof(te.levels)},
 		{"setun_ternary", "format", unsafe.Offsetof(te.format)},

@@ -37,6 +37,17 @@ type ternaryArgs struct {
 	workspaceSize     int64
 }
 
+// recodeArgs mirrors setun_recode.
+type recodeArgs struct {
+	call
+	from, to   uint32
+	codes      unsafe.Pointer
+	signs      *byte
+	index      *int64
+	rows, cols int64
+	out        unsafe.Pointer
+}
+
 // ternaryBlock keeps the workspace with the block, so that calls of one size allocate nothing.
 type ternaryBlock struct {
 	*block[ternaryArgs]
@@ -45,6 +56,7 @@ type ternaryBlock struct {
 
 var (
 	activationsBlocks = pool(func(a *activationsArgs) *call { return &a.call })
+	recodeBlocks      = pool(func(a *recodeArgs) *call { return &a.call })
 	ternaryBlocks     = sync.Pool{New: func() any {
 		return &ternaryBlock{block: newBlock(func(a *ternaryArgs) *call { return &a.call })}
 	}}
@@ -64,15 +76,36 @@ func (b *Backend) Activations(k backends.Kernel, a *backends.Activations) (err e
 	return err
 }
 
+// codesOf is where a tensor's codes are, or its first plane.
+func codesOf(t *quant.Tensor) unsafe.Pointer {
+	if t.Format == quant.Int8 {
+		return unsafe.Pointer(unsafe.SliceData(t.Codes))
+	}
+	return unsafe.Pointer(unsafe.SliceData(t.Packed))
+}
+
+// Recode calls the kernel's recode.
+func (b *Backend) Recode(k backends.Kernel, a *backends.Recode) (err error) {
+	f, x := a.From, recodeBlocks.Get().(*block[recodeArgs])
+	p := &x.args
+	p.cancel = flag(a.Cancel)
+	p.from, p.to, p.rows, p.cols = uint32(f.Format), uint32(a.To.Format), int64(f.Rows), int64(f.Cols)
+	p.codes, p.signs, p.index, p.out = codesOf(f), unsafe.SliceData(f.Signs), unsafe.SliceData(f.Index), codesOf(a.To)
+	if rc := x.invoke(b, k); rc != statusOK {
+		err = b.failure(k, rc, &p.call, nil, nil)
+	}
+	p.cancel, p.codes, p.signs, p.index, p.out = nil, nil, nil, nil, nil
+	recodeBlocks.Put(x)
+	return err
+}
+
 // Ternary calls the kernel's ternary matmul.
 func (b *Backend) Ternary(k backends.Kernel, a *backends.Ternary) (err error) {
 	w, x := a.W, ternaryBlocks.Get().(*ternaryBlock)
 	p := &x.args
 	p.cancel = flag(a.Cancel)
 	p.levels, p.format = uint32(w.Levels), uint32(w.Format)
-	if p.codes = unsafe.Pointer(unsafe.SliceData(w.Packed)); w.Format == quant.Int8 {
-		p.codes = unsafe.Pointer(unsafe.SliceData(w.Codes))
-	}
+	p.codes = codesOf(w)
 	p.signs, p.index, p.scales = unsafe.SliceData(w.Signs), unsafe.SliceData(w.Index), unsafe.SliceData(w.Scales)
 	p.rows, p.cols, p.group = int64(w.Rows), int64(w.Cols), int64(w.Group)
 	p.x, p.xScales, p.batch, p.out = unsafe.SliceData(a.X.Codes), unsafe.SliceData(a.X.Scales), int64(a.X.Rows), unsafe.SliceData(a.Out)

@@ -24,11 +24,13 @@
     X(kmeans, SETUN_OP_KMEANS, setun_kmeans, __VA_ARGS__)                                                                                                      \
     X(matmul, SETUN_OP_MATMUL, setun_matmul, __VA_ARGS__)                                                                                                      \
     X(activations, SETUN_OP_ACTIVATIONS, setun_activations, __VA_ARGS__)                                                                                       \
-    X(ternary, SETUN_OP_TERNARY_MATMUL, setun_ternary, __VA_ARGS__)
+    X(ternary, SETUN_OP_TERNARY_MATMUL, setun_ternary, __VA_ARGS__)                                                                                            \
+    X(recode, SETUN_OP_RECODE, setun_recode, __VA_ARGS__)
 /* The ops that products of bytes make faster: the screen of k-means, and packed codes. */
 #define SETUN_SCREEN_OPS(X, ...)                                                                                                                               \
     X(kmeans, SETUN_OP_KMEANS, setun_kmeans, __VA_ARGS__)                                                                                                      \
-    X(ternary, SETUN_OP_TERNARY_MATMUL, setun_ternary, __VA_ARGS__)
+    X(ternary, SETUN_OP_TERNARY_MATMUL, setun_ternary, __VA_ARGS__)                                                                                            \
+    X(recode, SETUN_OP_RECODE, setun_recode, __VA_ARGS__)
 
 #define SETUN_ONE(...) +1
 enum { SETUN_PLAIN_COUNT = SETUN_PLAIN_OPS(SETUN_ONE, ), SETUN_FUSED_COUNT = SETUN_FUSED_OPS(SETUN_ONE, ), SETUN_SCREEN_COUNT = SETUN_SCREEN_OPS(SETUN_ONE, ) };

@@ -5,10 +5,8 @@
  * The inner sums are of integers, so blocks, rows and threads may be taken in any order; codes are 0, 1, 2 while they are summed, and the sum of the
  * activations comes off afterwards. A row's end that is no full block is copied into a block whose other places meet activations of 0. Where the groups of
  * scales begin and end between blocks, codes are unpacked. */
-#include "codes.h"
 #include "ops.h"
-
-enum { MOST_BLOCK = 320, PIECE = 1280 /* codes unpacked at a time: whole blocks of all formats */ };
+#include "packed.h"
 
 /* ---- activations ---- */
 
@@ -59,136 +57,29 @@ int32_t setun_op_activations(const setun_isa *isa, const setun_team *team, setun
 /* ---- ternary matmul ---- */
 
 typedef struct job {
+    setun_packed w;
     const setun_codes *isa;
     const setun_ternary *a;
-    setun_dot *dot;                              /* of the format; null: planes and bytes */
-    int64_t block, bytes, row_bytes;             /* codes and bytes of a full block, bytes of a row */
-    int64_t group, groups;                       /* codes of a group, groups of a row */
-    int64_t full, tail, tail_places, tail_bytes; /* full blocks of a row; codes, places and bytes of the rest */
-    int64_t each;                                /* rows a part */
-    int unpacked;                                /* groups begin between blocks */
-    int64_t *sums;                               /* batch*groups sums of activations */
-    int8_t *tails;                               /* batch*MOST_BLOCK activations for the rest of a row, as those of a block */
+    setun_dot *dot;        /* of the format; null: planes and bytes */
+    int64_t group, groups; /* codes of a group, groups of a row */
+    int64_t each;          /* rows a part */
+    int unpacked;          /* groups begin between blocks */
+    int64_t *sums;         /* batch*groups sums of activations */
+    int8_t *tails;         /* batch*SETUN_MOST_BLOCK activations for the rest of a row, as those of a block */
 } job;
-
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
-static void sizes(job *j, const setun_ternary *a) {
-    int64_t n;
-    switch (a->format) {
-    case SETUN_INT8:
-        j->block = 1, j->bytes = 1;
-        break;
-    case SETUN_2BIT:
-        j->block = 256, j->bytes = 64;
-        break;
-    case SETUN_BASE3:
-        j->block = 320, j->bytes = 64;
-        break;
-    case SETUN_FOUR5:
-        j->block = 256, j->bytes = 40;
-        break;
-    case SETUN_PLANES:
-        j->block = 64, j->bytes = 8;
-        break;
-    }
-    j->full = a->cols / j->block;
-    n = j->tail = a->cols % j->block;
-    if (n > 0) {
-        int64_t planes = j->block / 64;
-        j->tail_places = a->format == SETUN_PLANES ? 64 : (n - 1) / planes + 1;
-        j->tail_bytes = a->format == SETUN_PLANES ? 8 : a->format == SETUN_FOUR5 ? (j->tail_places + 1) / 2 + (j->tail_places + 7) / 8 : j->tail_places;
-    }
-    j->row_bytes = j->full * j->bytes + j->tail_bytes;
-    j->group = a->group ? a->group : a->cols;
-    j->groups = (a->cols - 1) / j->group + 1;
-}
-
-/* The place that lane b of a padded block holds, or -1: four5 has the second half of its places from lane 32 on. */
-static int64_t place(const job *j, int64_t lane) {
-    int64_t half = j->a->format == SETUN_FOUR5 ? (j->tail_places + 1) / 2 : 64, at = lane < half ? lane : -1;
-    if (half < 64 && lane >= 32) at = lane - 32 < j->tail_places - half ? half + lane - 32 : -1;
-    return at < j->tail_places ? at : -1;
-}
-
-/* The bytes of a row's rest as a full block. */
-static void pad_codes(const job *j, uint8_t *block, const uint8_t *rest) {
-    memset(block, 0, 64);
-    if (j->a->format != SETUN_FOUR5) {
-        memcpy(block, rest, (size_t)j->tail_bytes);
-        return;
-    }
-    size_t half = (size_t)(j->tail_places + 1) / 2, bytes = (size_t)j->tail_bytes - half;
-    uint64_t signs = 0;
-    memcpy(block, rest, half);
-    for (size_t i = 0; i < bytes; i++) signs |= (uint64_t)rest[half + i] << 8 * i;
-    uint64_t low = half < 64 ? ((uint64_t)1 << half) - 1 : ~(uint64_t)0;
-    signs = (signs & low) | (half < 64 ? signs >> half << 32 : 0);
-    for (size_t i = 0; i < 8; i++) block[32 + i] = (uint8_t)(signs >> 8 * i);
-}
-
-/* n values in the order of a row's rest from or to the lanes of a padded block. */
-static void pad_values(const job *j, int8_t *block, const int8_t *rest) {
-    memset(block, 0, MOST_BLOCK);
-    if (j->a->format == SETUN_PLANES) {
-        memcpy(block, rest, (size_t)j->tail);
-        return;
-    }
-    for (int64_t lane = 0; lane < 64; lane++)
-        for (int64_t i = place(j, lane), p = 0; i >= 0 && i < j->tail; i += j->tail_places, p++) block[64 * p + lane] = rest[i];
-}
-
-static void unpad_codes(const job *j, int8_t *rest, const int8_t *block) {
-    for (int64_t lane = 0; lane < 64; lane++)
-        for (int64_t i = place(j, lane), p = 0; i >= 0 && i < j->tail; i += j->tail_places, p++) rest[i] = block[64 * p + lane];
-}
-
-/* The codes of a row from column `from` on, which begins a block: at most PIECE. Returns how many. */
-static int64_t unpack(const job *j, int64_t row, int64_t from, size_t *sign, int8_t *codes) {
-    const setun_ternary *a = j->a;
-    const uint8_t *in = (const uint8_t *)a->codes + row * j->row_bytes + from / j->block * j->bytes;
-    int64_t n = least(PIECE, a->cols - from), blocks = n / j->block, left = n % j->block;
-    uint8_t pad[64];
-    int8_t one[MOST_BLOCK];
-    if (left > 0) pad_codes(j, pad, in + blocks * j->bytes);
-    int8_t *rest = codes + blocks * j->block;
-    switch (a->format) {
-    case SETUN_2BIT:
-        j->isa->unpack2(codes, in, (size_t)blocks);
-        if (left > 0) j->isa->unpack2(one, pad, 1);
-        break;
-    case SETUN_BASE3:
-        j->isa->unpack3(codes, in, (size_t)blocks);
-        if (left > 0) j->isa->unpack3(one, pad, 1);
-        break;
-    case SETUN_FOUR5:
-        j->isa->unpack5(codes, in, (size_t)blocks);
-        if (left > 0) j->isa->unpack5(one, pad, 1);
-        break;
-    default:
-        j->isa->unpack1(codes, in, a->signs + a->index[row], sign, (size_t)blocks);
-        if (left > 0) {
-            j->isa->unpack1(one, pad, a->signs + a->index[row], sign, 1);
-            memcpy(rest, one, (size_t)left);
-        }
-        return n;
-    }
-    if (left > 0) unpad_codes(j, rest, one);
-    return n;
-}
 
 /* The weighted sums of one row whose groups begin between blocks. */
 static double unpacked(const job *j, int64_t row, const int8_t *x) {
     const setun_ternary *a = j->a;
     const float *scales = a->group ? a->scales + row * j->groups : a->scales;
-    int8_t codes[PIECE];
+    int8_t codes[SETUN_PIECE];
     int64_t sum = 0, end = j->group, g = 0;
     double v = 0;
     size_t sign = 0;
     for (int64_t at = 0; at < a->cols;) {
-        int64_t n = unpack(j, row, at, &sign, codes);
+        int64_t n = setun_unpack(&j->w, row, at, &sign, codes);
         for (int64_t i = 0; i < n;) {
-            int64_t take = least(n - i, end - at - i);
+            int64_t take = setun_least(n - i, end - at - i);
             sum += j->isa->dot8(codes + i, x + at + i, (size_t)take);
             if ((i += take) + at == end || i + at == a->cols) {
                 v += (double)sum * (double)scales[g++];
@@ -204,29 +95,29 @@ static double unpacked(const job *j, int64_t row, const int8_t *x) {
 /* The integer sums of a group for up to SETUN_DOT_ROWS rows; columns from .. to begin a block, and end one or the row. */
 static void group_sums(const job *j, int64_t row, int64_t rows, int64_t from, int64_t to, int64_t t, size_t *sign, int64_t *sums) {
     const setun_ternary *a = j->a;
-    const uint8_t *in = (const uint8_t *)a->codes + row * j->row_bytes + from / j->block * j->bytes;
-    const int8_t *x = a->x + t * a->cols + from, *tail = j->tails + t * MOST_BLOCK;
+    const uint8_t *in = (const uint8_t *)a->codes + row * j->w.row_bytes + from / j->w.block * j->w.bytes;
+    const int8_t *x = a->x + t * a->cols + from, *tail = j->tails + t * SETUN_MOST_BLOCK;
     int32_t part[SETUN_DOT_ROWS];
     for (int64_t r = 0; r < rows; r++) sums[r] = 0;
     if (a->format == SETUN_INT8) {
         for (int64_t r = 0; r < rows; r++)
             for (int64_t c = 0; c < to - from; c += SETUN_DOT_CODES)
-                sums[r] += j->isa->dot8((const int8_t *)in + r * j->row_bytes + c, x + c, (size_t)least(SETUN_DOT_CODES, to - from - c));
+                sums[r] += j->isa->dot8((const int8_t *)in + r * j->w.row_bytes + c, x + c, (size_t)setun_least(SETUN_DOT_CODES, to - from - c));
         return;
     }
-    int64_t blocks = (to - from) / j->block, most = j->dot ? SETUN_DOT_BLOCKS : 4 * SETUN_DOT_BLOCKS;
+    int64_t blocks = (to - from) / j->w.block, most = j->dot ? SETUN_DOT_BLOCKS : 4 * SETUN_DOT_BLOCKS;
     for (int64_t b = 0, n; b < blocks; b += n) {
-        n = least(most, blocks - b);
+        n = setun_least(most, blocks - b);
         if (j->dot) {
-            j->dot(part, in + b * j->bytes, (size_t)j->row_bytes, (size_t)rows, x + b * j->block, (size_t)n);
+            j->dot(part, in + b * j->w.bytes, (size_t)j->w.row_bytes, (size_t)rows, x + b * j->w.block, (size_t)n);
             for (int64_t r = 0; r < rows; r++) sums[r] += part[r];
         } else
             for (int64_t r = 0; r < rows; r++)
-                sums[r] += j->isa->dot1(in + r * j->row_bytes + b * 8, a->signs + a->index[row + r], &sign[r], x + b * 64, (size_t)n);
+                sums[r] += j->isa->dot1(in + r * j->w.row_bytes + b * 8, a->signs + a->index[row + r], &sign[r], x + b * 64, (size_t)n);
     }
-    if ((to - from) % j->block == 0) return;
+    if ((to - from) % j->w.block == 0) return;
     uint8_t pad[SETUN_DOT_ROWS][64];
-    for (int64_t r = 0; r < rows; r++) pad_codes(j, pad[r], in + r * j->row_bytes + blocks * j->bytes);
+    for (int64_t r = 0; r < rows; r++) setun_pad_codes(&j->w, pad[r], in + r * j->w.row_bytes + blocks * j->w.bytes);
     if (j->dot) {
         j->dot(part, pad[0], 64, (size_t)rows, tail, 1);
         for (int64_t r = 0; r < rows; r++) sums[r] += part[r];
@@ -238,9 +129,9 @@ static void some_rows(void *arg, int64_t i) {
     const job *j = arg;
     const setun_ternary *a = j->a;
     double unit = a->levels == SETUN_QUINARY ? 0.5 : 1;
-    int64_t end = least((i + 1) * j->each, a->rows), sums[SETUN_DOT_ROWS];
+    int64_t end = setun_least((i + 1) * j->each, a->rows), sums[SETUN_DOT_ROWS];
     for (int64_t row = i * j->each, n; row < end && !setun_cancelled(&a->call); row += n) {
-        n = least(SETUN_DOT_ROWS, end - row);
+        n = setun_least(SETUN_DOT_ROWS, end - row);
         for (int64_t t = 0; t < a->batch; t++) {
             double v[SETUN_DOT_ROWS] = {0};
             size_t sign[SETUN_DOT_ROWS] = {0};
@@ -248,7 +139,7 @@ static void some_rows(void *arg, int64_t i) {
                 for (int64_t r = 0; r < n; r++) v[r] = unpacked(j, row + r, a->x + t * a->cols);
             else
                 for (int64_t g = 0, from = 0; g < j->groups; g++, from += j->group) {
-                    group_sums(j, row, n, from, least(from + j->group, a->cols), t, sign, sums);
+                    group_sums(j, row, n, from, setun_least(from + j->group, a->cols), t, sign, sums);
                     for (int64_t r = 0; r < n; r++) {
                         float scale = a->group ? a->scales[(row + r) * j->groups + g] : a->scales[0];
                         v[r] += (double)(sums[r] - (j->dot ? j->sums[t * j->groups + g] : 0)) * (double)scale;
@@ -264,13 +155,13 @@ static void prepare(const job *j) {
     const setun_ternary *a = j->a;
     for (int64_t t = 0; t < a->batch; t++) {
         const int8_t *x = a->x + t * a->cols;
-        if (j->tail > 0) pad_values(j, j->tails + t * MOST_BLOCK, x + a->cols - j->tail);
+        if (j->w.tail > 0) setun_pad_values(&j->w, j->tails + t * SETUN_MOST_BLOCK, x + a->cols - j->w.tail);
         if (!j->dot || j->unpacked) continue;
         for (int64_t g = 0; g < j->groups; g++) {
-            int64_t end = least((g + 1) * j->group, a->cols), sum = 0;
+            int64_t end = setun_least((g + 1) * j->group, a->cols), sum = 0;
             for (int64_t c = g * j->group; c < end; c += 1 << 20) {
                 int32_t part = 0;
-                for (int64_t i = c; i < least(end, c + (1 << 20)); i++) part += x[i];
+                for (int64_t i = c; i < setun_least(end, c + (1 << 20)); i++) part += x[i];
                 sum += part;
             }
             j->sums[t * j->groups + g] = sum;
@@ -298,11 +189,13 @@ static int32_t check(const setun_ternary *a) {
 int32_t setun_op_ternary(const setun_isa *isa, const setun_team *team, setun_ternary *a) {
     int32_t rc = check(a);
     if (rc != SETUN_OK) return rc;
-    job j = {.isa = isa->codes, .a = a};
-    sizes(&j, a);
+    job j = {.isa = isa->codes, .a = a, .group = a->group ? a->group : a->cols};
+    j.w = (setun_packed){.isa = isa->codes, .format = a->format, .codes = a->codes, .signs = a->signs, .index = a->index, .cols = a->cols};
+    setun_packed_sizes(&j.w);
+    j.groups = (a->cols - 1) / j.group + 1;
     j.dot = a->format == SETUN_2BIT ? j.isa->dot2 : a->format == SETUN_BASE3 ? j.isa->dot3 : a->format == SETUN_FOUR5 ? j.isa->dot5 : 0;
-    j.unpacked = j.groups > 1 && j.group % j.block != 0;
-    int64_t tails = a->batch * MOST_BLOCK, need = tails + a->batch * j.groups * (int64_t)sizeof *j.sums;
+    j.unpacked = j.groups > 1 && j.group % j.w.block != 0;
+    int64_t tails = a->batch * SETUN_MOST_BLOCK, need = tails + a->batch * j.groups * (int64_t)sizeof *j.sums;
     if (!a->workspace) {
         a->workspace_size = need;
         return SETUN_OK;

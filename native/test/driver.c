@@ -28,7 +28,7 @@ setun_ctx *context;
 static long cases[KERNELS], mismatches;
 
 void expect(int ok, const setun_kernel *k, const char *text, ...) {
-    static const char *const ops[] = {"?", "quantize", "constrain", "dot", "norm2", "kmeans", "matmul", "clusters", "step", "activations", "ternary"};
+    static const char *const ops[] = {"?", "quantize", "constrain", "dot", "norm2", "kmeans", "matmul", "clusters", "step", "activations", "ternary", "recode"};
     cases[k - table->kernels]++;
     if (ok || mismatches++ >= 20) return;
     va_list list;

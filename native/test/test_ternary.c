@@ -129,6 +129,30 @@ static size_t pack(uint32_t format, uint8_t *out, const int8_t *codes, size_t n,
     return naive_pack(format, out, codes, n);
 }
 
+typedef struct recoding {
+    const setun_ternary *args;
+    uint32_t to;
+    const uint8_t *want;
+    size_t bytes;
+} recoding;
+
+static void run_recode(const setun_kernel *k, int side, void *state) {
+    const recoding *j = state;
+    (void)side;
+    setun_recode a = {.call = {.size = sizeof a},
+                      .from = j->args->format,
+                      .to = j->to,
+                      .codes = j->args->codes,
+                      .signs = j->args->signs,
+                      .index = j->args->index,
+                      .rows = j->args->rows,
+                      .cols = j->args->cols};
+    a.out = guarded(j->bytes, 1);
+    int32_t rc = k->run(context, &a);
+    expect(rc == SETUN_OK && same(a.out, j->want, j->bytes), k, "%ldx%ld from %u to %u rc=%d", (long)a.rows, (long)a.cols, a.from, a.to, rc);
+    release(a.out);
+}
+
 static void product(uint32_t levels, uint32_t format, int64_t rows, int64_t cols, int64_t group, int64_t batch, int extreme) {
     size_t n = (size_t)(rows * cols), each_row = group ? (size_t)((cols - 1) / group + 1) : 1, scales = group ? (size_t)rows * each_row : 1;
     int8_t *codes = malloc(n), *x = guarded((size_t)(batch * cols), 1);
@@ -183,6 +207,14 @@ static void product(uint32_t levels, uint32_t format, int64_t rows, int64_t cols
                              .x_scales = xs,
                              .batch = batch};
     each(SETUN_OP_TERNARY_MATMUL, run_product, &j);
+    for (uint32_t to = SETUN_INT8; to <= (levels == SETUN_QUINARY ? SETUN_INT8 : SETUN_BASE3); to++) {
+        uint8_t *all = malloc(n + (size_t)rows);
+        size_t length = 0;
+        for (int64_t r = 0; r < rows; r++) length += pack(to, all + length, codes + r * cols, (size_t)cols, 0);
+        recoding again = {&j.args, to, all, length};
+        each(SETUN_OP_RECODE, run_recode, &again);
+        free(all);
+    }
     release(packed);
     release(there);
     release(x);

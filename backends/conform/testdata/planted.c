@@ -8,7 +8,7 @@
 #include <dlfcn.h>
 #include <string.h>
 
-enum { LANE = 13, LANES = 16, OPS = 10 };
+enum { LANE = 13, LANES = 16, OPS = 11 };
 
 static const setun_table *real;
 static setun_kernel kernels[OPS];
@@ -42,6 +42,7 @@ static int32_t run(uint32_t op, setun_ctx *ctx, void *args) {
         setun_clusters *s = args;
         setun_activations *b = args;
         setun_ternary *t = args;
+        setun_recode *f = args;
         switch (op) {
         case SETUN_OP_QUANTIZE:
         case SETUN_OP_STEP:
@@ -67,6 +68,9 @@ static int32_t run(uint32_t op, setun_ctx *ctx, void *args) {
         case SETUN_OP_ACTIVATIONS: /* an integer: by one */
             for (int64_t j = LANE; j < b->rows * b->cols; j += LANES) b->out[j] ^= 1;
             break;
+        case SETUN_OP_RECODE:
+            if (f->cols > LANE) ((uint8_t *)f->out)[0] ^= 1;
+            break;
         case SETUN_OP_TERNARY_MATMUL:
             for (int64_t j = LANE; t->workspace && j < t->batch * t->rows; j += LANES) spoil(t->out + j);
             break;
@@ -88,13 +92,14 @@ RUN(7)
 RUN(8)
 RUN(9)
 RUN(10)
+RUN(11)
 
 SETUN_EXPORT const setun_table *setun_backend(uint32_t abi) {
     void *library = dlopen(REAL, RTLD_NOW | RTLD_LOCAL);
     const setun_table *(*entry)(uint32_t) = NULL;
     if (library) *(void **)&entry = dlsym(library, "setun_backend");
     if (!entry || !(real = entry(abi))) return NULL;
-    int32_t (*const runs[OPS])(setun_ctx *, void *) = {run_1, run_2, run_3, run_4, run_5, run_6, run_7, run_8, run_9, run_10};
+    int32_t (*const runs[OPS])(setun_ctx *, void *) = {run_1, run_2, run_3, run_4, run_5, run_6, run_7, run_8, run_9, run_10, run_11};
     for (uint32_t i = 0; i < OPS; i++) kernels[i] = (setun_kernel){"planted", i + 1, 1, runs[i]};
     table = *real;
     table.name = "planted", table.kernels = kernels, table.kernel_count = OPS;

@@ -227,6 +227,18 @@ typedef struct setun_ternary {
     int64_t workspace_size;    /* in: bytes at workspace; out, when workspace is null: bytes needed */
 } setun_ternary;
 
+/* ---- recode: codes in another format ------------------------------------------------------------------------------ */
+
+typedef struct setun_recode {
+    setun_call call;
+    uint32_t from, to;    /* formats; to: SETUN_INT8, SETUN_2BIT or SETUN_BASE3 */
+    const void *codes;    /* as of setun_ternary, and so */
+    const uint8_t *signs; /* these */
+    const int64_t *index;
+    int64_t rows, cols; /* both at least 1 */
+    void *out;          /* rows * row bytes */
+} setun_recode;
+
 /* ---- The table --------------------------------------------------------------------------------------------------- */
 
 typedef struct setun_ctx setun_ctx; /* a backend's own state; opaque to the host */
@@ -241,7 +253,8 @@ typedef enum setun_op {
     SETUN_OP_CONSTRAIN_CLUSTERS = 7, /* setun_clusters */
     SETUN_OP_STEP = 8,               /* setun_step */
     SETUN_OP_ACTIVATIONS = 9,        /* setun_activations */
-    SETUN_OP_TERNARY_MATMUL = 10     /* setun_ternary */
+    SETUN_OP_TERNARY_MATMUL = 10,    /* setun_ternary */
+    SETUN_OP_RECODE = 11             /* setun_recode */
 } setun_op;
 
 typedef struct setun_kernel {
