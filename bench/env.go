@@ -17,14 +17,14 @@ import (
 
 // env is what the contenders of all cases share. Peers that are not there are nil.
 type env struct {
-	threads                      int
-	arms                         bool
-	least                        int       // threads that an arm has to use to be listed
-	x                            []float32 // the data, the same for all
-	rt                           *setun.Runtime
-	kernel                       string // that ran last in rt
-	numpy, sklearn, faiss, loops *peer
-	peers, missing               []string // greetings, and why others are left out
+	threads                            int
+	arms                               bool
+	least                              int       // threads that an arm has to use to be listed
+	x                                  []float32 // the data, the same for all
+	rt                                 *setun.Runtime
+	kernel                             string // that ran last in rt
+	numpy, sklearn, faiss, loops, ggml *peer
+	peers, missing                     []string // greetings, and why others are left out
 }
 
 // newEnv opens the runtime, starts the peers and gives all of them the same n values.
@@ -67,6 +67,16 @@ func newEnv(o options, n int) (*env, error) {
 	} else {
 		e.peers = append(e.peers, e.loops.greeting)
 	}
+	switch {
+	case o.ggml == "":
+		e.missing = append(e.missing, "ggml: no library was given (-ggml /path/to/libggml-cpu.so)")
+	default:
+		if e.ggml, err = start(exec.Command(filepath.Join(filepath.Dir(o.loops), "peer_ggml"), o.ggml)); err != nil {
+			e.missing = append(e.missing, fmt.Sprintf("ggml: %v", err))
+		} else {
+			e.peers = append(e.peers, e.ggml.greeting)
+		}
+	}
 	return e, nil
 }
 
@@ -91,7 +101,7 @@ func (e *env) write() (path string, err error) {
 }
 
 func (e *env) close() {
-	for _, p := range []*peer{e.numpy, e.sklearn, e.faiss, e.loops} {
+	for _, p := range []*peer{e.numpy, e.sklearn, e.faiss, e.loops, e.ggml} {
 		if p != nil {
 			p.stop()
 		}

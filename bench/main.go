@@ -26,15 +26,17 @@ import (
 	"regexp"
 	"runtime"
 	"time"
+
+	"github.com/setun-compute/setun/quant"
 )
 
 // options are the flags.
 type options struct {
-	set, python, loops, out string
-	only                    *regexp.Regexp
-	threads, turns          int
-	budget                  time.Duration
-	arms, json              bool
+	set, python, loops, ggml, out string
+	only                          *regexp.Regexp
+	threads, turns                int
+	budget                        time.Duration
+	arms, json                    bool
 }
 
 func main() {
@@ -49,6 +51,7 @@ func main() {
 	flag.BoolVar(&o.json, "json", false, "print JSON instead of Markdown")
 	flag.StringVar(&o.python, "python", "", "the Python with the peers; by default SETUN_BENCH_PYTHON, python3, /usr/bin/python3")
 	flag.StringVar(&o.loops, "loops", "native/build/release/peer_loops", "the program with the plain loops, built by make native")
+	flag.StringVar(&o.ggml, "ggml", os.Getenv("SETUN_BENCH_GGML"), "a libggml-cpu that somebody built, to compare ternary products with; by default SETUN_BENCH_GGML")
 	flag.StringVar(&o.out, "out", "build/bench", "folder for results and plots")
 	flag.Parse()
 	var err error
@@ -86,6 +89,23 @@ func cases() []*bench {
 		quantize(100_000_000, 128, true),
 		constrain(100_000_000, false, true),
 		constrain(100_000_000, true, true),
+		ternary(2048, 4096, quant.Bits2, true),
+		ternary(8192, 8192, quant.Bits2, true),
+		ternary(8192, 8192, quant.Base3, true),
+		ternary(8192, 8192, quant.Four5, true),
+		ternary(8192, 8192, quant.Planes, true),
+		ternary(2048, 4096, quant.Base3, false),
+		ternary(2048, 4096, quant.Four5, false),
+		ternary(4096, 4096, quant.Bits2, false),
+		ternary(4096, 4096, quant.Four5, false),
+		ternary(65_536, 8192, quant.Bits2, false),
+		ternary(65_536, 8192, quant.Base3, false),
+		ternary(65_536, 8192, quant.Four5, false),
+		ternary(65_536, 8192, quant.Planes, false),
+		recode(8, 4096, quant.Base3, quant.Int8, true),
+		recode(8, 4096, quant.Int8, quant.Base3, true),
+		recode(8, 4096, quant.Planes, quant.Int8, true),
+		recode(8, 4096, quant.Planes, quant.Bits2, false),
 		matmul(1024, true),
 		matmul(2048, false),
 	}

@@ -5,4 +5,4 @@
 package main
 
 // pages returns n values.
-func pages[E int8 | float32](n int) []E { return make([]E, n) }
+func pages[E int8 | byte | float32](n int) []E { return make([]E, n) }

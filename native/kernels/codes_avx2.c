@@ -113,6 +113,7 @@ INLINE void dot2_rows(int32_t *sums, const uint8_t *w, size_t stride, const size
         for (int half = 0; half < 64; half += 32) {
             __m256i x0 = load(a + half), x1 = load(a + half + 64), x2 = load(a + half + 128), x3 = load(a + half + 192);
             EACH(r) {
+                _mm_prefetch((const char *)w + (r + rows) * stride + half, _MM_HINT_T0); /* what the same row of the next group has there */
                 __m256i v = load(w + r * stride + half), u = _mm256_srli_epi16(v, 4);
                 l[r] = _mm256_add_epi16(l[r], _mm256_maddubs_epi16(_mm256_and_si256(v, byte(3)), x0));
                 h[r] = _mm256_add_epi16(h[r], _mm256_maddubs_epi16(_mm256_and_si256(v, byte(12)), x1));
@@ -136,7 +137,10 @@ INLINE void dot3_rows(int32_t *sums, const uint8_t *w, size_t stride, const size
         EACH(r) s[r] = _mm256_setzero_si256();
         for (int half = 0; half < 64; half += 32) {
             __m256i v[SETUN_DOT_ROWS];
-            EACH(r) v[r] = load(w + r * stride + half);
+            EACH(r) {
+                _mm_prefetch((const char *)w + (r + rows) * stride + half, _MM_HINT_T0);
+                v[r] = load(w + r * stride + half);
+            }
             for (int i = 0; i < 5; i++) {
                 __m256i x = load(a + half + 64 * i);
                 EACH(r) {
@@ -156,6 +160,7 @@ INLINE void dot5_rows(int32_t *sums, const uint8_t *w, size_t stride, const size
     EACH(r) acc[r] = _mm256_setzero_si256();
     for (; blocks > 0; blocks--, w += 40, a += 256)
         for (int h = 0; h < 2; h++) EACH(r) {
+                _mm_prefetch((const char *)w + (r + rows) * stride, _MM_HINT_T0);
                 __m256i number, sign, s = _mm256_setzero_si256();
                 places(w + r * stride, h, &number, &sign);
                 for (int p = 0; p < 4; p++) s = _mm256_add_epi16(s, _mm256_maddubs_epi16(pattern(number, sign, plus[p]), load(a + 64 * p + 32 * h)));

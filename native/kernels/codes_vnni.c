@@ -17,6 +17,12 @@
 #define EACH(r) for (size_t r = 0; r < rows; r++)
 
 INLINE __m512i load(const void *p) { return _mm512_loadu_si512(p); }
+/* A load, and a request for what the same row of the next group of rows has there: rows are short streams, and the machine's own prefetching begins anew with
+ * each. */
+INLINE __m512i fetch(const uint8_t *p, size_t ahead) {
+    _mm_prefetch((const char *)p + ahead, _MM_HINT_T0);
+    return load(p);
+}
 INLINE __m512i codes_of(__m512i digits) { return _mm512_sub_epi8(digits, _mm512_set1_epi8(1)); }
 
 static void unpack2(int8_t *codes, const uint8_t *in, size_t blocks) {
@@ -88,7 +94,7 @@ INLINE void dot2_rows(int32_t *sums, const uint8_t *w, size_t stride, const size
     for (int p = 0; p < 4; p++) EACH(r) acc[p][r] = _mm512_setzero_si512();
     for (; blocks > 0; blocks--, w += 64, a += 256) {
         __m512i v[SETUN_DOT_ROWS];
-        EACH(r) v[r] = load(w + r * stride);
+        EACH(r) v[r] = fetch(w + r * stride, rows * stride);
         for (int p = 0; p < 4; p++) {
             __m512i x = load(a + 64 * p), mask = _mm512_set1_epi8((char)(3 << 2 * p));
             EACH(r) acc[p][r] = _mm512_dpbusd_epi32(acc[p][r], _mm512_and_si512(v[r], mask), x);
@@ -105,7 +111,7 @@ INLINE void dot3_rows(int32_t *sums, const uint8_t *w, size_t stride, const size
     EACH(r) p[r] = q[r] = _mm512_setzero_si512();
     for (; blocks > 0; blocks--, w += 64, a += 320) {
         __m512i v[SETUN_DOT_ROWS];
-        EACH(r) v[r] = load(w + r * stride);
+        EACH(r) v[r] = fetch(w + r * stride, rows * stride);
         for (int i = 0; i < 5; i++) {
             __m512i x = load(a + 64 * i);
             EACH(r) {
@@ -128,6 +134,7 @@ INLINE void dot5_rows(int32_t *sums, const uint8_t *w, size_t stride, const size
         __m512i number[SETUN_DOT_ROWS];
         __mmask64 sign[SETUN_DOT_ROWS];
         EACH(r) {
+            _mm_prefetch((const char *)w + (r + rows) * stride, _MM_HINT_T0);
             number[r] = halves(w + r * stride);
             sign[r] = setun_load64(w + r * stride + 32);
         }
