@@ -60,11 +60,11 @@ func (a *Ternary) Check() error {
 		return Fail(sentinel, OpTernary, a.Shape(), detail, args...)
 	}
 	switch {
-	case a.X.Rows < 1 || a.X.Cols < 1 || a.X.Rows > maxValues/a.X.Cols || len(a.X.Codes) != a.X.Rows*a.X.Cols || len(a.X.Scales) != a.X.Rows:
+	case a.X.Rows < 1 || a.X.Cols < 1 || int64(a.X.Rows) > maxValues/int64(a.X.Cols) || len(a.X.Codes) != a.X.Rows*a.X.Cols || len(a.X.Scales) != a.X.Rows:
 		return fail(ErrShape, "activations of %dx%d have %d codes and %d scales", a.X.Rows, a.X.Cols, len(a.X.Codes), len(a.X.Scales))
 	case a.X.Cols != a.W.Cols:
 		return fail(ErrShape, "activations have rows of %d values, weights of %d", a.X.Cols, a.W.Cols)
-	case a.X.Rows > maxValues/a.W.Rows:
+	case int64(a.X.Rows) > maxValues/int64(a.W.Rows):
 		return fail(ErrShape, "the result would have %d rows of %d values", a.X.Rows, a.W.Rows)
 	case a.Out != nil && len(a.Out) != a.X.Rows*a.W.Rows:
 		return fail(ErrShape, "dst has %d values, %d are needed", len(a.Out), a.X.Rows*a.W.Rows)

@@ -41,7 +41,7 @@ func libraries(r runtime.Report) []library {
 		map[backends.Op][]dispatch.Arm{backends.OpMatMul: {{Backend: "blas", Kernel: "openblas", Threads: r.Machine.Cores, Fast: true}}}}
 	for _, op := range backends.Ops() {
 		for _, l := range r.ISA {
-			if !l.Available || l.Name == "avx512vnni" && op != backends.OpKMeans { // that level differs in k-means only
+			if !l.Available || lacks(l.Name, op) {
 				continue
 			}
 			c.arms[op] = append(c.arms[op], dispatch.Arm{Backend: c.name, Kernel: l.Name})
@@ -51,6 +51,12 @@ func libraries(r runtime.Report) []library {
 		}
 	}
 	return []library{c, cpp, blas}
+}
+
+// lacks says that a level has no kernel of its own for an op: those with products of bytes are for k-means and packed codes, those with permutations of bytes for packed codes.
+func lacks(level string, op backends.Op) bool {
+	codes := op == backends.OpTernary || op == backends.OpRecode
+	return level == "avx512vnni" && op != backends.OpKMeans && !codes || level == "avx512vbmi" && !codes
 }
 
 // ladder are shapes of an op from the smallest to a large one, doubling; of calls that ask for fast numerics or not.

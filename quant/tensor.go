@@ -71,7 +71,7 @@ func (t *Tensor) Check() error {
 
 // CheckShape is Check without reading planes: it takes no longer for a large tensor.
 func (t *Tensor) CheckShape() error {
-	if t.Rows < 1 || t.Cols < 1 || t.Rows > maxCodes/t.Cols || t.Group < 0 || t.Group > t.Cols {
+	if t.Rows < 1 || t.Cols < 1 || int64(t.Rows) > maxCodes/int64(t.Cols) || t.Group < 0 || t.Group > t.Cols {
 		return fmt.Errorf("%w: %d×%d, group %d", ErrFormat, t.Rows, t.Cols, t.Group)
 	}
 	if err := fits(t.Levels, t.Format); err != nil {
@@ -94,7 +94,7 @@ func (t *Tensor) CheckShape() error {
 }
 
 // maxCodes bounds a tensor: more cannot be in memory.
-const maxCodes = 1 << 45
+const maxCodes int64 = 1 << 45
 
 // Bytes returns what codes and scales take in memory.
 func (t *Tensor) Bytes() int {

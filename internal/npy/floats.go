@@ -10,6 +10,9 @@ import (
 	"math"
 	"os"
 	"unsafe"
+
+	"github.com/setun-compute/setun/internal/floats"
+	"github.com/setun-compute/setun/internal/mapped"
 )
 
 // Floats is a file's values as float32.
@@ -77,7 +80,7 @@ func openFloats(ctx context.Context, file *os.File, size int64) (*Floats, error)
 	case h.Fortran:
 		return nil, fail(ErrUnsupported, h.at.fortran, "the values are in Fortran order; save numpy.ascontiguousarray(a)")
 	}
-	data, unmap, err := mapFile(file, int(size))
+	data, unmap, err := mapped.File(file, int(size))
 	if err != nil {
 		return nil, fmt.Errorf("map %s: %w", file.Name(), err)
 	}
@@ -116,7 +119,7 @@ func (f *Floats) convert(ctx context.Context, data []byte) error {
 		}
 		switch b := data[i*f.Size:]; f.Size {
 		case 2:
-			f.Values[i] = half(binary.LittleEndian.Uint16(b))
+			f.Values[i] = floats.Half(binary.LittleEndian.Uint16(b))
 		case 4:
 			f.Values[i] = math.Float32frombits(binary.LittleEndian.Uint32(b))
 		case 8:
@@ -128,16 +131,4 @@ func (f *Floats) convert(ctx context.Context, data []byte) error {
 		}
 	}
 	return nil
-}
-
-// half widens an IEEE 754 binary16; every one is a float32.
-func half(h uint16) float32 {
-	sign, exponent, fraction := uint32(h>>15)<<31, uint32(h>>10)&31, uint32(h)&1023
-	switch exponent {
-	case 0: // zero or subnormal
-		return math.Float32frombits(sign | math.Float32bits(float32(fraction)*0x1p-24))
-	case 31: // infinity or NaN
-		return math.Float32frombits(sign | 255<<23 | fraction<<13)
-	}
-	return math.Float32frombits(sign | (exponent+127-15)<<23 | fraction<<13)
 }

@@ -230,33 +230,6 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-func TestHalf(t *testing.T) {
-	for i := range 1 << 16 {
-		sign := 1.0
-		if i>>15 != 0 {
-			sign = -1
-		}
-		e, f := i>>10&31, float64(i&1023)
-		got := float64(half(uint16(i)))
-		switch {
-		case e == 31 && f != 0:
-			if !math.IsNaN(got) {
-				t.Fatalf("%#x: %v; want NaN", i, got)
-			}
-			continue
-		case e == 31:
-			f = math.Inf(1)
-		case e == 0:
-			f *= 0x1p-24
-		default:
-			f = math.Ldexp(1+f/1024, e-15)
-		}
-		if want := math.Copysign(f, sign); math.Float64bits(got) != math.Float64bits(want) {
-			t.Fatalf("%#x: %v; want %v", i, got, want)
-		}
-	}
-}
-
 func FuzzHeader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, size int64) {
 		h, err := ParseHeader(data, size)

@@ -57,13 +57,19 @@ void close(setun_ctx *ctx) {
     ops(ENTRY, level, name, 1) ops(ENTRY, level, name, 2) ops(ENTRY, level, name, 3) ops(ENTRY, level, name, 4) ops(ENTRY, level, name, 6)                     \
         ops(ENTRY, level, name, 7) ops(ENTRY, level, name, 8) ops(ENTRY, level, name, 12) ops(ENTRY, level, name, 16) ops(ENTRY, level, name, 24)              \
             ops(ENTRY, level, name, 32) ops(ENTRY, level, name, 48) ops(ENTRY, level, name, 64) ops(ENTRY, level, name, 96) ops(ENTRY, level, name, 128)
-enum { COUNT = 15, PLAIN = COUNT * SETUN_PLAIN_COUNT, FUSED = COUNT * SETUN_FUSED_COUNT, SCREEN = COUNT * SETUN_SCREEN_COUNT };
+enum {
+    COUNT = 15,
+    PLAIN = COUNT * SETUN_PLAIN_COUNT,
+    FUSED = COUNT * SETUN_FUSED_COUNT,
+    SCREEN = COUNT * SETUN_SCREEN_COUNT,
+    BYTES = COUNT * SETUN_BYTES_COUNT
+};
 
 // The best level first: what a machine can run is a tail of the list.
 const setun_kernel kernels[] = {
 #if defined(__x86_64__)
-    COUNTS(SETUN_SCREEN_OPS, avx512vnni, "avx512vnni") COUNTS(SETUN_FUSED_OPS, avx512, "avx512") COUNTS(SETUN_FUSED_OPS, avx2, "avx2")
-        COUNTS(SETUN_PLAIN_OPS, sse42, "sse42")
+    COUNTS(SETUN_BYTES_OPS, avx512vbmi, "avx512vbmi") COUNTS(SETUN_SCREEN_OPS, avx512vnni, "avx512vnni") COUNTS(SETUN_FUSED_OPS, avx512, "avx512")
+        COUNTS(SETUN_FUSED_OPS, avx2, "avx2") COUNTS(SETUN_PLAIN_OPS, sse42, "sse42")
 #elif defined(__aarch64__)
     COUNTS(SETUN_FUSED_OPS, neon, "neon")
 #endif
@@ -86,7 +92,7 @@ constexpr setun_table table(uint32_t skip) {
 
 const setun_table tables[] = {
 #if defined(__x86_64__)
-    table(SCREEN + 2 * FUSED + PLAIN), table(SCREEN + 2 * FUSED), table(SCREEN + FUSED), table(SCREEN), table(0)
+    table(BYTES + SCREEN + 2 * FUSED + PLAIN), table(BYTES + SCREEN + 2 * FUSED), table(BYTES + SCREEN + FUSED), table(BYTES + SCREEN), table(BYTES), table(0)
 #elif defined(__aarch64__)
     table(FUSED), table(0)
 #else

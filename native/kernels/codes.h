@@ -42,6 +42,7 @@ typedef struct setun_codes {
 extern const setun_codes setun_codes_ref;
 extern const setun_codes setun_codes_avx2;
 extern const setun_codes setun_codes_vnni;
+extern const setun_codes setun_codes_vbmi;
 extern const setun_codes setun_codes_neon;
 
 /* A code of base 3 is the carry out of a fraction of 256 times 3. */

@@ -8,7 +8,8 @@
  * base 3: with b_0 the byte and b_{n+1} = 3 b_n mod 256, digit n is (3 b_n - b_{n+1}) / 256. So the sum of digit n times activation is
  * (3 P - Q) / 256, where P sums b_n times the activation of its digit and Q b_{n+1}: no digit is ever formed. Four operations for 64 codes.
  *
- * four5: a table of the 16 numbers for either sign, looked up by a shuffle of bytes. planes: the signs are spread to their places by PDEP. */
+ * four5: a table of the 16 numbers for either sign, looked up by a shuffle of bytes; or with AVX-512 VBMI one of all 32 patterns. planes: the signs are spread
+ * to their places by PDEP. */
 #include "codes.h"
 
 #include <immintrin.h>
@@ -146,6 +147,31 @@ INLINE void dot5_rows(int32_t *sums, const uint8_t *w, size_t stride, const size
     EACH(r) sums[r] = _mm512_reduce_add_epi32(acc[r]);
 }
 
+#define VBMI __attribute__((target("avx512vbmi")))
+
+VBMI INLINE void dot5_vbmi_rows(int32_t *sums, const uint8_t *w, size_t stride, const size_t rows, const int8_t *a, size_t blocks) {
+    __m512i table[4], acc[2][SETUN_DOT_ROWS]; /* two chains of additions a row */
+    for (int p = 0; p < 4; p++) {
+        uint8_t t[64];
+        for (int n = 0; n < 64; n++) t[n] = (uint8_t)(n & 16 ? 2 - setun_digit5(n & 15, p) : setun_digit5(n & 15, p));
+        table[p] = load(t);
+    }
+    EACH(r) acc[0][r] = acc[1][r] = _mm512_setzero_si512();
+    for (; blocks > 0; blocks--, w += 40, a += 256) {
+        __m512i number[SETUN_DOT_ROWS];
+        EACH(r) {
+            _mm_prefetch((const char *)w + (r + rows) * stride, _MM_HINT_T0);
+            number[r] = halves(w + r * stride);
+            number[r] = _mm512_mask_add_epi8(number[r], (__mmask64)setun_load64(w + r * stride + 32), number[r], _mm512_set1_epi8(16));
+        }
+        for (int p = 0; p < 4; p++) {
+            __m512i x = load(a + 64 * p);
+            EACH(r) acc[p % 2][r] = _mm512_dpbusd_epi32(acc[p % 2][r], _mm512_permutexvar_epi8(number[r], table[p]), x);
+        }
+    }
+    EACH(r) sums[r] = _mm512_reduce_add_epi32(_mm512_add_epi32(acc[0][r], acc[1][r]));
+}
+
 /* The number of rows is a constant to the compiler, so that accumulators stay in registers. */
 #define ROWS(name)                                                                                                                                             \
     static void name(int32_t *sums, const uint8_t *w, size_t stride, size_t rows, const int8_t *a, size_t blocks) {                                            \
@@ -157,9 +183,10 @@ INLINE void dot5_rows(int32_t *sums, const uint8_t *w, size_t stride, const size
 ROWS(dot2)
 ROWS(dot3)
 ROWS(dot5)
+VBMI ROWS(dot5_vbmi)
 
-/* All that are not 0 count as plus, and those that are minus come off twice. */
-static int32_t dot1(const uint8_t *mask, const uint8_t *signs, size_t *at, const int8_t *a, size_t words) {
+    /* All that are not 0 count as plus, and those that are minus come off twice. */
+    static int32_t dot1(const uint8_t *mask, const uint8_t *signs, size_t *at, const int8_t *a, size_t words) {
     const __m512i one = _mm512_set1_epi8(1);
     __m512i plus = _mm512_setzero_si512(), minus = plus;
     size_t bit = *at;
@@ -187,3 +214,4 @@ static int32_t dot8(const int8_t *codes, const int8_t *a, size_t n) {
 }
 
 const setun_codes setun_codes_vnni = {unpack2, unpack3, unpack5, unpack1, dot2, dot3, dot5, dot1, dot8};
+const setun_codes setun_codes_vbmi = {unpack2, unpack3, unpack5, unpack1, dot2, dot3, dot5_vbmi, dot1, dot8};

@@ -36,7 +36,8 @@ int setun_detect(void) {
     cpuid(7, 0, r);
     if (!has(r[1], 1u << 8 | 1u << 5)) return 1;                                                   /* BMI2, AVX2 */
     if (!has(r[1], 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31) || (state & 0xe6) != 0xe6) return 2; /* F, DQ, BW, VL; mask and ZMM registers */
-    return has(r[2], 1u << 11) ? 4 : 3;                                                            /* AVX512_VNNI */
+    if (!has(r[2], 1u << 11)) return 3;                                                            /* AVX512_VNNI */
+    return has(r[2], 1u << 1) ? 5 : 4;                                                             /* AVX512_VBMI */
 }
 
 #elif defined(__aarch64__) || defined(_M_ARM64)

@@ -112,7 +112,8 @@ extern const setun_isa setun_isa_ref;
 extern const setun_isa setun_isa_sse42;
 extern const setun_isa setun_isa_avx2;
 extern const setun_isa setun_isa_avx512;
-extern const setun_isa setun_isa_avx512vnni; /* avx512 and a screen */
+extern const setun_isa setun_isa_avx512vnni; /* avx512, a screen, and codes by products of bytes */
+extern const setun_isa setun_isa_avx512vbmi; /* codes by permutations of bytes too */
 extern const setun_isa setun_isa_neon;
 
 /* The exact float32 fused multiply-add, without the instruction (isa_ref.c). */

@@ -387,3 +387,4 @@ static void bytes(int8_t *out, const float *x, size_t n, double f) {
 
 SETUN_ISA(setun_isa_avx512, "avx512", SETUN_ISA_KMEANS(32, GROUP), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_avx2));
 SETUN_ISA(setun_isa_avx512vnni, "avx512vnni", SETUN_ISA_KMEANS(32, GROUP), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_vnni), .screen = &setun_screen_vnni);
+SETUN_ISA(setun_isa_avx512vbmi, "avx512vbmi", SETUN_ISA_CODES(setun_codes_vbmi));

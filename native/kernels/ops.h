@@ -31,9 +31,18 @@
     X(kmeans, SETUN_OP_KMEANS, setun_kmeans, __VA_ARGS__)                                                                                                      \
     X(ternary, SETUN_OP_TERNARY_MATMUL, setun_ternary, __VA_ARGS__)                                                                                            \
     X(recode, SETUN_OP_RECODE, setun_recode, __VA_ARGS__)
+/* The ops that permutations of bytes make faster still. */
+#define SETUN_BYTES_OPS(X, ...)                                                                                                                                \
+    X(ternary, SETUN_OP_TERNARY_MATMUL, setun_ternary, __VA_ARGS__)                                                                                            \
+    X(recode, SETUN_OP_RECODE, setun_recode, __VA_ARGS__)
 
 #define SETUN_ONE(...) +1
-enum { SETUN_PLAIN_COUNT = SETUN_PLAIN_OPS(SETUN_ONE, ), SETUN_FUSED_COUNT = SETUN_FUSED_OPS(SETUN_ONE, ), SETUN_SCREEN_COUNT = SETUN_SCREEN_OPS(SETUN_ONE, ) };
+enum {
+    SETUN_BYTES_COUNT = SETUN_BYTES_OPS(SETUN_ONE, ),
+    SETUN_PLAIN_COUNT = SETUN_PLAIN_OPS(SETUN_ONE, ),
+    SETUN_FUSED_COUNT = SETUN_FUSED_OPS(SETUN_ONE, ),
+    SETUN_SCREEN_COUNT = SETUN_SCREEN_OPS(SETUN_ONE, )
+};
 #define SETUN_DECLARE(name, number, type, ...) int32_t setun_op_##name(const setun_isa *isa, const setun_team *team, type *a);
 SETUN_FUSED_OPS(SETUN_DECLARE, )
 

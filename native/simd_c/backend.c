@@ -14,14 +14,15 @@ SETUN_PLAIN_OPS(KERNEL, sse42, )
 SETUN_FUSED_OPS(KERNEL, avx2, )
 SETUN_FUSED_OPS(KERNEL, avx512, )
 SETUN_SCREEN_OPS(KERNEL, avx512vnni, )
+SETUN_BYTES_OPS(KERNEL, avx512vbmi, )
 #elif defined(__aarch64__) || defined(_M_ARM64)
 SETUN_FUSED_OPS(KERNEL, neon, )
 #endif
 
 static const setun_kernel kernels[] = {
 #if defined(__x86_64__) || defined(_M_X64)
-    SETUN_SCREEN_OPS(ENTRY, avx512vnni, "avx512vnni") SETUN_FUSED_OPS(ENTRY, avx512, "avx512") SETUN_FUSED_OPS(ENTRY, avx2, "avx2")
-        SETUN_PLAIN_OPS(ENTRY, sse42, "sse42")
+    SETUN_BYTES_OPS(ENTRY, avx512vbmi, "avx512vbmi") SETUN_SCREEN_OPS(ENTRY, avx512vnni, "avx512vnni") SETUN_FUSED_OPS(ENTRY, avx512, "avx512")
+        SETUN_FUSED_OPS(ENTRY, avx2, "avx2") SETUN_PLAIN_OPS(ENTRY, sse42, "sse42")
 #elif defined(__aarch64__) || defined(_M_ARM64)
     SETUN_FUSED_OPS(ENTRY, neon, "neon")
 #endif
@@ -35,8 +36,11 @@ static const setun_kernel kernels[] = {
     }
 static const setun_table tables[] = {
 #if defined(__x86_64__) || defined(_M_X64)
-    TABLE(SETUN_SCREEN_COUNT + 2 * SETUN_FUSED_COUNT + SETUN_PLAIN_COUNT), TABLE(SETUN_SCREEN_COUNT + 2 * SETUN_FUSED_COUNT),
-    TABLE(SETUN_SCREEN_COUNT + SETUN_FUSED_COUNT), TABLE(SETUN_SCREEN_COUNT),
+    TABLE(SETUN_BYTES_COUNT + SETUN_SCREEN_COUNT + 2 * SETUN_FUSED_COUNT + SETUN_PLAIN_COUNT),
+    TABLE(SETUN_BYTES_COUNT + SETUN_SCREEN_COUNT + 2 * SETUN_FUSED_COUNT),
+    TABLE(SETUN_BYTES_COUNT + SETUN_SCREEN_COUNT + SETUN_FUSED_COUNT),
+    TABLE(SETUN_BYTES_COUNT + SETUN_SCREEN_COUNT),
+    TABLE(SETUN_BYTES_COUNT),
 #elif defined(__aarch64__) || defined(_M_ARM64)
     TABLE(SETUN_FUSED_COUNT),
 #endif

@@ -2,15 +2,15 @@
 
 //go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
 
-package npy
+package mapped
 
 import (
 	"os"
 	"syscall"
 )
 
-// mapFile maps a file for reading. unmap ends that; it is nil where the bytes were read instead.
-func mapFile(f *os.File, size int) (data []byte, unmap func() error, err error) {
+// File maps a file for reading. unmap ends that; it is nil where the bytes were read instead.
+func File(f *os.File, size int) (data []byte, unmap func() error, err error) {
 	data, err = syscall.Mmap(int(f.Fd()), 0, size, syscall.PROT_READ, syscall.MAP_SHARED)
 	if err != nil {
 		return nil, nil, os.NewSyscallError("mmap", err)
