@@ -53,9 +53,9 @@ func (w workload) run(ctx context.Context, d *data, world *world, jobs []job, ca
 		return loss{}, err
 	}
 	rival := g.priced(sequence, func(int) *table { return g.tables[0] }).BestArm
-	own := newPlayer(d, jobs, func(int) *runtime.Runtime { return rt })
-	best := newPlayer(d, jobs, func(i int) *runtime.Runtime { return g.single(rival, i) })
-	for _, f := range best.do { // pages and buffers are there, for both
+	own := newPlayer(d, jobs, w.callers, func(int) *runtime.Runtime { return rt })
+	best := newPlayer(d, jobs, w.callers, func(i int) *runtime.Runtime { return g.single(rival, i) })
+	for _, f := range slices.Concat(best.do...) { // pages and buffers are there, for both
 		if _, err := f(); err != nil {
 			return loss{}, err
 		}
@@ -177,7 +177,9 @@ func (g *game) score(l *loss) {
 		l.DispatcherNs, l.OracleNs, l.BestArmNs = l.LiveNs, l.LiveBestNs, l.LiveBestNs
 	}
 	l.OracleNs = min(l.OracleNs, l.BestArmNs) // chosen by one half of the repeats, the best arms may lose to a single one in the other
-	l.Ratio, l.Geometric, l.OverBestArm = l.DispatcherNs/l.OracleNs, math.Exp(logs/float64(max(1, calls))), l.DispatcherNs/l.BestArmNs
+	if l.Ratio, l.OverBestArm = l.DispatcherNs/l.OracleNs, l.DispatcherNs/l.BestArmNs; calls > 0 {
+		l.Geometric = math.Exp(logs / float64(calls))
+	}
 }
 
 // recovered tells for each change of the slowed arm after how many calls the next 200 took at most 1.05 of the oracle's time, by the tables; −1: not before the next change.

@@ -40,10 +40,10 @@ func (p *pulse) quiet() bool {
 
 // jointly has all cores beat at once. They begin together, or one of them is taken.
 func (p *pulse) jointly() bool {
-	n := cores()
 	if p.others == nil {
-		p.others = make([]lane, n-1)
+		p.others = make([]lane, cores()-1)
 	}
+	n := len(p.others) + 1 // Go itself may change how many cores it uses
 	var here, done atomic.Int32
 	took := make([]time.Duration, n)
 	begin := time.Now()

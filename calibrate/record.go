@@ -69,8 +69,9 @@ func recordCommand(ctx context.Context, env *environment, fs *flag.FlagSet, args
 		return errors.Join(failed, env.printJSON(struct {
 			Trace string `json:"trace"`
 			Torn  bool   `json:"torn"`
+			More  bool   `json:"more"` // calls beyond those that are read
 			Ops   []line `json:"ops"`
-		}{path, t.Torn, lines}))
+		}{path, t.Torn, t.More, lines}))
 	}
 	for _, l := range lines {
 		fmt.Fprintf(env.out, "%-20s %9d calls %10s\n", l.Op, l.Calls, dispatch.Duration(l.Nanos))

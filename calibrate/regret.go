@@ -29,8 +29,8 @@ type loss struct {
 	DispatcherNs float64            `json:"dispatcher_ns"`
 	OracleNs     float64            `json:"oracle_ns"`
 	Ratio        float64            `json:"ratio"`
-	Geometric    float64            `json:"geometric_mean"` // of the ratios of the calls: large ones do not hide small ones
-	BestArm      string             `json:"best_arm"`       // of those that everything could go to
+	Geometric    float64            `json:"geometric_mean,omitempty"` // of the ratios of the calls: large ones do not hide small ones; 0 where nobody noted which arms several callers had
+	BestArm      string             `json:"best_arm"`                 // of those that everything could go to
 	BestArmNs    float64            `json:"best_arm_ns"`
 	OverBestArm  float64            `json:"over_best_arm"`
 	Exploration  float64            `json:"exploration_share"`
@@ -133,6 +133,14 @@ func regretCommand(ctx context.Context, env *environment, fs *flag.FlagSet, args
 	return nil
 }
 
+// perCall is the geometric mean in figures.
+func (l *loss) perCall() string {
+	if l.Geometric == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.3f", l.Geometric)
+}
+
 // recovery is the list in words.
 func (l *loss) recovery() string {
 	if len(l.Recovered) == 0 {
@@ -144,7 +152,7 @@ func (l *loss) recovery() string {
 // sum puts the workloads together.
 func (r *regret) sum() {
 	r.Workload, r.Arms = "all", map[string]float64{}
-	logs := 0.0
+	logs, noted := 0.0, 0
 	for _, l := range r.Workloads {
 		r.Calls += l.Calls
 		r.DispatcherNs += l.DispatcherNs
@@ -154,14 +162,20 @@ func (r *regret) sum() {
 		r.LiveBestNs += l.LiveBestNs
 		r.Exploration = max(r.Exploration, l.Exploration)
 		r.Learned += l.Learned
-		logs += float64(l.Calls) * math.Log(l.Geometric)
+		if l.Geometric > 0 {
+			logs += float64(l.Calls) * math.Log(l.Geometric)
+			noted += l.Calls
+		}
 		for a, t := range l.Arms {
 			r.Arms[a] += t
 		}
 	}
 	if r.Calls > 0 {
-		r.Ratio, r.Geometric, r.OverBestArm = r.DispatcherNs/r.OracleNs, math.Exp(logs/float64(r.Calls)), r.DispatcherNs/r.BestArmNs
+		r.Ratio, r.OverBestArm = r.DispatcherNs/r.OracleNs, r.DispatcherNs/r.BestArmNs
 		r.Live = r.LiveNs / r.LiveBestNs
+	}
+	if noted > 0 {
+		r.Geometric = math.Exp(logs / float64(noted))
 	}
 }
 
@@ -175,7 +189,7 @@ func (r *regret) print(env *environment) {
 	if len(r.Workloads) > 0 {
 		fmt.Fprintf(env.out, "\n%-42s %6s %9s %9s %6s %8s %9s %9s %6s\n", "workload", "calls", "total", "oracle", "ratio", "per call", "best arm", "explored", "live")
 		for _, l := range append(r.Workloads, r.loss) {
-			fmt.Fprintf(env.out, "%-42s %6d %9s %9s %6.3f %8.3f %9.3f %8.2f%% %6.3f  %s%s\n", l.Workload, l.Calls, dispatch.Duration(l.DispatcherNs), dispatch.Duration(l.OracleNs), l.Ratio, l.Geometric, l.OverBestArm, 100*l.Exploration, l.Live, l.BestArm, l.recovery())
+			fmt.Fprintf(env.out, "%-42s %6d %9s %9s %6.3f %8s %9.3f %8.2f%% %6.3f  %s%s\n", l.Workload, l.Calls, dispatch.Duration(l.DispatcherNs), dispatch.Duration(l.OracleNs), l.Ratio, l.perCall(), l.OverBestArm, 100*l.Exploration, l.Live, l.BestArm, l.recovery())
 		}
 		fmt.Fprintln(env.out, "\nwhere most was lost:")
 		for _, l := range r.Workloads {

@@ -157,6 +157,9 @@ func replayTrace(ctx context.Context, env *environment, path, profilePath, names
 	if t.Torn {
 		fmt.Fprintf(env.err, "the last line of %s is cut off and left out\n", path)
 	}
+	if t.More {
+		fmt.Fprintf(env.err, "%s goes on: the first %d calls are read\n", path, len(t.Calls))
+	}
 	var list []replayed
 	for _, name := range strings.Split(names, ",") {
 		if err := ctx.Err(); err != nil {

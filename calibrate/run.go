@@ -44,7 +44,7 @@ func runCommand(ctx context.Context, env *environment, fs *flag.FlagSet, args []
 	if err != nil {
 		return err
 	}
-	if err := durable.WriteFile(path, encoded, 0o644); err != nil {
+	if err := save(path, encoded, 10*time.Second); err != nil {
 		return err
 	}
 	rt, err := runtime.Open(runtime.WithForce(""), runtime.WithProfile(path))
@@ -56,6 +56,16 @@ func runCommand(ctx context.Context, env *environment, fs *flag.FlagSet, args []
 		return fmt.Errorf("the profile that was just written is %s: %s", p.State, p.Reason)
 	}
 	return printThresholds(env, rt, path, samples)
+}
+
+// save replaces a profile when no program merges what it has learned into it, or it would put the old one back.
+func save(path string, encoded []byte, wait time.Duration) error {
+	unlock, err := durable.Lock(path, wait)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return durable.WriteFile(path, encoded, 0o644)
 }
 
 // measureAll races the arms of every op over its grid and fits their models.

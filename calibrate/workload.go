@@ -54,15 +54,24 @@ func workloads() (list []workload) {
 
 // player plays the workload's calls, each its own way.
 type player struct {
-	do    []func() (int, error) // by shape
-	times [][]float64           // by shape: nanoseconds of the calls
-	wall  float64               // nanoseconds of all blocks with several callers
+	do    [][]func() (int, error) // by caller and shape: each has destinations of its own
+	times [][]float64             // by shape: nanoseconds of the calls
+	wall  float64                 // nanoseconds of all blocks with several callers
 }
 
-func newPlayer(d *data, jobs []job, rt func(i int) *runtime.Runtime) *player {
-	p := &player{times: make([][]float64, len(jobs))}
-	for i, j := range jobs {
-		p.do = append(p.do, d.call(rt(i), j))
+func newPlayer(d *data, jobs []job, callers int, rt func(i int) *runtime.Runtime) *player {
+	p := &player{do: make([][]func() (int, error), max(1, callers)), times: make([][]float64, len(jobs))}
+	longest := 0
+	for _, j := range jobs {
+		longest = max(longest, int(j.shape.N))
+	}
+	for c := range p.do {
+		if c > 0 {
+			d = d.another(longest)
+		}
+		for i, j := range jobs {
+			p.do[c] = append(p.do[c], d.call(rt(i), j))
+		}
 	}
 	return p
 }
@@ -76,7 +85,7 @@ func (p *player) play(ctx context.Context, part []int, callers int, before func(
 			}
 			before(i)
 			begin := time.Now()
-			_, err := p.do[i]()
+			_, err := p.do[0][i]()
 			took := float64(time.Since(begin))
 			if err != nil {
 				return err
@@ -96,7 +105,7 @@ func (p *player) play(ctx context.Context, part []int, callers int, before func(
 				if i >= len(part) {
 					return
 				}
-				_, failed[c] = p.do[part[i]]()
+				_, failed[c] = p.do[c][part[i]]()
 			}
 		})
 	}

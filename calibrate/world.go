@@ -111,7 +111,11 @@ func moved(path, dir string, options []runtime.Option) (string, error) {
 		return "", err
 	}
 	defer rt.Close()
-	data, err := os.ReadFile(path)
+	from := path
+	if p := rt.Report().Profile; p.State == "loaded" {
+		from = p.Path // it may be one beside the other
+	}
+	data, err := os.ReadFile(from)
 	if err != nil {
 		return path, nil // none: the report says so
 	}

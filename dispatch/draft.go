@@ -73,8 +73,17 @@ func (d *draft) replace(arm int, m Model) {
 	*e = newEntry(&d.models[d.op][arm], e.from, e.beside)
 }
 
-// putCommon puts a cell into what the arms have in common.
-func (d *draft) putCommon(cell Cell) {
+// missing tells whether what the arms have in common has no cell at a cell's place.
+func (d *draft) missing(c Cell) bool {
+	if d.common[d.op] == nil {
+		return true
+	}
+	_, there := find(d.common[d.op][c.Variant].cells, c)
+	return !there
+}
+
+// putCommon puts a cell into what the arms have in common, and returns how many cells that has more then.
+func (d *draft) putCommon(cell Cell) (added int) {
 	d.edit()
 	if d.other == 0 {
 		if d.common[d.op] = slices.Clone(d.common[d.op]); d.common[d.op] == nil {
@@ -90,9 +99,10 @@ func (d *draft) putCommon(cell Cell) {
 		}
 		c.cells, c.row = append(make([]Cell, 0, len(c.cells)+len(nearby)+1), c.cells...), factors
 	}
-	m := Model{Cells: c.cells}
+	m, before := Model{Cells: c.cells}, len(c.cells)
 	m.put(cell, true)
 	c.cells = m.Cells
 	at := slices.IndexFunc(c.cells, func(x Cell) bool { return x.Class == cell.Class })
 	c.row.fill(c.cells, max(at-1, 0), min(at+1, len(c.cells)-1))
+	return len(c.cells) - before
 }

@@ -2,7 +2,11 @@
 
 package dispatch
 
-import "math"
+import (
+	"math"
+
+	"github.com/setun-compute/setun/backends"
+)
 
 const (
 	streak    = 5    // surprises of one sign in a row that are drift
@@ -22,7 +26,7 @@ const (
 )
 
 // drifts looks at how far a call was from its prediction. After a streak of surprises it moves what is known: all of the arm when they were of several size classes, else that
-// class alone. What is known counts for little then, so that further calls decide.
+// class, and those around it by less the further away they are. What is known counts for little then, so that further calls decide.
 func (m *memory) drifts(x surprise, spread float64, now int64) drift {
 	back := m.moved*x.log < 0 && math.Abs(m.moved) > 2*shift
 	enough := min(3*spread, certain)
@@ -48,8 +52,12 @@ func (m *memory) drifts(x surprise, spread float64, now int64) drift {
 		return steady
 	}
 	if !several {
-		r, _ := m.find(x.key)
-		m.forget(x.variant, r, by)
+		list := m.recent[x.variant] // its neighbours too, or the calls that they remember outvote what has just been seen
+		for i := range list {
+			if d := max(list[i].class-x.class, x.class-list[i].class); d <= reach {
+				m.forget(x.variant, &list[i], by*fade[d])
+			}
+		}
 		return drifted
 	}
 	if m.move(by); back {
@@ -98,4 +106,38 @@ func (m *memory) follow(by float64) (changed bool) {
 	}
 	m.move(math.Copysign(min(math.Abs(by), math.Abs(m.moved)), by))
 	return true
+}
+
+// Drift says that an arm has become slower, or faster, for all sizes of an op.
+type Drift struct {
+	Op     backends.Op
+	Arm    int
+	Factor float64 // of its time
+}
+
+// maxDrifts are kept for TakeDrifts.
+const maxDrifts = 64
+
+// TakeDrifts returns the drifts since it was last called.
+func (l *Learner) TakeDrifts() []Drift {
+	list := l.drifts
+	l.drifts = nil
+	return list
+}
+
+// warn tells of drift: what was measured of the other arms of the op counts for little now, since all may have changed, and those that drifted with an arm come back with it.
+// And the same kernel has probably drifted in other ops.
+func (l *Learner) warn(op backends.Op, arm int, back bool, by float64) {
+	name := l.router.arms[op][arm].String()
+	for o, arms := range l.arms {
+		for i, m := range arms {
+			switch same := l.router.arms[o][i].String() == name; {
+			case backends.Op(o) == op && !same && back && m.follow(by):
+			case backends.Op(o) == op && !same:
+				m.doubt()
+			case backends.Op(o) != op && same:
+				m.alert = l.now + warned
+			}
+		}
+	}
 }

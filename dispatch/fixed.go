@@ -116,6 +116,17 @@ func (f *Fixed) rows(op backends.Op, arms []Arm) ([]fixedRow, error) {
 	return list, nil
 }
 
+// narrow leaves of some arms those that a table lists for a size, if one of them may run: it is there, and the policy admits it at that size.
+func (r *Router) narrow(op backends.Op, open uint64, work float64) (left uint64, named bool) {
+	mask := open & listed(r.fixed[op], work)
+	for i := range r.entries[op] {
+		if mask&(1<<i) != 0 && r.entries[op][i].from <= work {
+			return mask, true
+		}
+	}
+	return open, false
+}
+
 // listed is the mask of the arms that a table has for a size; all if there is none.
 func listed(rows []fixedRow, work float64) uint64 {
 	mask := ^uint64(0)

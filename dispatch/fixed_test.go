@@ -48,6 +48,30 @@ func TestFixedTableDecides(t *testing.T) {
 	}
 }
 
+// TestTableAndMinimum: a kernel that the policy does not admit at a size is not obeyed there, and the call goes elsewhere.
+func TestTableAndMinimum(t *testing.T) {
+	for _, memory := range []Memory{Host, 1} {
+		arms := map[backends.Op][]Arm{backends.OpNorm2: {{Backend: "cpu", Kernel: "go"}, {Backend: "simd_c", Kernel: "avx2", Memory: memory}}}
+		f := &Fixed{Schema: 1, Ops: map[string][]FixedRow{"norm2": {{0, "simd_c"}}}}
+		r, err := NewRouter(arms, nil, Policy{Fixed: f, From: map[backends.Op]map[string]float64{backends.OpNorm2: {"simd_c": 1000}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			n, arm int
+			reason Reason
+		}{{10, 0, Only}, {999, 0, Only}, {1000, 1, Listed}} {
+			s := Vector(backends.OpNorm2, c.n)
+			if d := r.Decide(&s, 0); d.Arm != c.arm || d.Reason != c.reason {
+				t.Errorf("%d values: %+v, wanted arm %d, %v", c.n, d, c.arm, c.reason)
+			}
+			if d := r.DecideAt(&s, nil, 0); d.Arm != c.arm || d.Nanos <= 0 {
+				t.Errorf("%d values, where they are: %+v, wanted arm %d", c.n, d, c.arm)
+			}
+		}
+	}
+}
+
 func TestDamagedTablesAreRefused(t *testing.T) {
 	for _, text := range []string{"", "{", "[]", `{}`, `{"setun_thresholds":2,"ops":{}}`, `{"setun_thresholds":1,"ops":{"add":[{"from":0,"kernel":"cpu"}]}}`, `{"setun_thresholds":1,"ops":{"dot":[]}}`,
 		`{"setun_thresholds":1,"ops":{"dot":[{"from":5,"kernel":"cpu"}]}}`, `{"setun_thresholds":1,"ops":{"dot":[{"from":0,"kernel":"cpu"},{"from":0,"kernel":"cpu"}]}}`, `{"setun_thresholds":1,"ops":{"dot":[{"from":-1,"kernel":"cpu"}]}}`,

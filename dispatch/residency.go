@@ -109,10 +109,7 @@ func (r *Router) hosted(s *Shape) (m moves) {
 func (r *Router) DecideAt(s *Shape, operands []Operand, excluded uint64) Decision {
 	d := r.Decide(s, excluded)
 	if d.Arm >= 0 && r.devices[s.Op] {
-		open := r.Open(s) &^ excluded
-		if mask := listed(r.fixed[s.Op], s.Work()); open&mask != 0 {
-			open &= mask
-		}
+		open, _ := r.narrow(s.Op, r.Open(s)&^excluded, s.Work())
 		d.Arm, d.Nanos, d.Moving = r.nearest(s, operands, open)
 	}
 	return d

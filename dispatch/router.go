@@ -168,11 +168,8 @@ func (r *Router) Decide(s *Shape, excluded uint64) Decision {
 	}
 	work := s.Work()
 	named := false
-	if rows := r.fixed[op]; rows != nil {
-		if mask := listed(rows, work); open&mask != 0 {
-			open &= mask
-			named = true
-		}
+	if r.fixed[op] != nil {
+		open, named = r.narrow(op, open, work)
 	}
 	f := s.features()
 	step, weight := place(work)

@@ -33,10 +33,11 @@ func run[A any](rt *Runtime, s *dispatch.Shape, a A, do func(*arm, A) error, par
 
 // runWithout is run without the arms of a bit mask.
 func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A, dispatch.Variant) (int, dispatch.Variant)) error {
-	if rt.inFlight.Add(1) > 1 {
+	entered := rt.traffic.enter()
+	defer rt.traffic.leave()
+	if !alone(entered) {
 		s.Variant |= dispatch.Beside
 	}
-	defer rt.inFlight.Add(-1)
 	if rt.closed.Load() {
 		return backends.Fail(ErrClosed, s.Op, s.String(), "Close was called")
 	}
@@ -49,15 +50,17 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 			excluded = without | rt.quarantined(s.Op) // everything else is resting: rather try again than refuse
 			d = router.Decide(s, excluded)
 		}
-		trial := rt.probe(s, excluded)
-		if trial >= 0 && d.Arm >= 0 {
-			d.Arm = trial
-		}
 		if d.Arm < 0 {
 			if first != nil {
 				return first
 			}
 			return backends.Fail(ErrNoBackend, s.Op, s.String(), "%s", d.Reason)
+		}
+		trial := -1
+		if p := rt.probes[s.Op].Load(); p != nil && first == nil { // one that has failed has cost enough
+			if trial = rt.probe(p, s, excluded, mostParts(a)); trial >= 0 {
+				d.Arm = trial
+			}
 		}
 		m := rt.arms[s.Op][d.Arm]
 		calls := m.stats.calls.Add(1)
@@ -86,14 +89,20 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 				was.Variant = variant
 				rt.trace.Add(trace.NewCall(&was, m.name, each, float64(had)))
 			}
-			if err == nil && s.Variant&dispatch.Beside == 0 && rt.inFlight.Load() == 1 { // what others took part in says little of the kernel
+			calm := rt.traffic.calm(entered) // what others took part in says little of the kernel
+			if rt.learning != nil && (err == nil && calm || trial >= 0) {
 				was := *s
-				was.Variant = variant
-				rt.learn(dispatch.Observation{Shape: was, Arm: d.Arm, Nanos: each, Moving: d.Moving, Parts: float64(had), Weight: float64(weight), Probe: trial >= 0}, &m.stats, d.Nanos)
+				if was.Variant = variant; !calm {
+					was.Variant |= dispatch.Beside
+				}
+				rt.learn(dispatch.Observation{Shape: was, Arm: d.Arm, Nanos: each, Moving: d.Moving, Parts: float64(had), Most: mostParts(a), Weight: float64(weight), Probe: trial >= 0, Failed: err != nil, Without: excluded}, &m.stats, d.Nanos)
 			}
 		}
 		if err == nil {
 			m.stats.bytes.Add(int64(s.Bytes()))
+			if m.refused.Load() != 0 {
+				m.refused.And(^variantBit(s))
+			}
 			if m.condition.ill.Load() {
 				rt.happened(s.Op, d.Arm, dispatch.Answered, nil)
 			}
@@ -111,6 +120,8 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 		m.stats.fallbacks.Add(1)
 		if excluded |= 1 << d.Arm; errors.Is(err, backends.ErrBackend) {
 			rt.happened(s.Op, d.Arm, dispatch.Failed, err)
+		} else {
+			m.refused.Or(variantBit(s))
 		}
 	}
 }
@@ -118,6 +129,14 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 // sampled tells of how many short calls one is timed: a power of two.
 func sampled(calls int64, predicted float64) int64 {
 	return min(int64(1)<<bits.Len64(uint64(calls)/alwaysFirst), int64(1)<<bits.Len64(uint64(timedNanos/max(predicted, 1))), sampleEvery)
+}
+
+// mostParts is how many parts a call may have, as far as is known before it.
+func mostParts[A any](a A) float64 {
+	if k, ok := any(a).(*backends.KMeans); ok {
+		return float64(k.MaxIter)
+	}
+	return 1
 }
 
 func once[A any](_ A, v dispatch.Variant) (int, dispatch.Variant) { return 1, v }

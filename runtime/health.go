@@ -17,7 +17,7 @@ import (
 // condition is an arm's health. It changes rarely: while all is well a call reads one flag.
 type condition struct {
 	ill   atomic.Bool  // it is not healthy
-	retry atomic.Int64 // when it may be tried again, in Unix nanoseconds
+	retry atomic.Int64 // when it may be tried again, in nanoseconds since the runtime was opened
 
 	mutex sync.Mutex
 	state dispatch.Condition
@@ -29,18 +29,25 @@ func (m *arm) health() dispatch.Health {
 	return m.condition.state.Health
 }
 
+// clock is how long the runtime has been open, in nanoseconds. It never goes back.
+func (rt *Runtime) clock() int64 { return int64(time.Since(rt.opened)) }
+
 // happened changes an arm's health after a call, and takes it out of the choice for a while, or for good, if it must.
 func (rt *Runtime) happened(op backends.Op, i int, h dispatch.Happening, cause error) {
 	m := rt.arms[op][i]
 	c := &m.condition
 	c.mutex.Lock()
-	before := c.state
+	before, clock := c.state, rt.clock()
+	if h == dispatch.Failed && before.Health == dispatch.Suspect && clock < c.retry.Load() {
+		c.mutex.Unlock() // the call began before the one that made it rest had ended: many at once are one failure
+		return
+	}
 	c.state = before.After(h)
 	now := c.state
 	c.ill.Store(now.Health != dispatch.Healthy)
 	switch now.Health {
 	case dispatch.Suspect:
-		c.retry.Store(time.Now().Add(now.Rest).UnixNano())
+		c.retry.Store(clock + int64(now.Rest))
 		rt.failed[op].Or(1 << i)
 	case dispatch.Quarantined:
 		c.retry.Store(math.MaxInt64)
@@ -67,7 +74,7 @@ func (rt *Runtime) resting(op backends.Op) uint64 {
 	if mask == 0 {
 		return 0
 	}
-	now := time.Now().UnixNano()
+	now := rt.clock()
 	for left := mask; left != 0; left &= left - 1 {
 		i := bits.TrailingZeros64(left)
 		if now >= rt.arms[op][i].condition.retry.Load() {
@@ -87,6 +94,18 @@ func (rt *Runtime) quarantined(op backends.Op) (mask uint64) {
 	}
 	return mask
 }
+
+// refusing returns the arms of an op that do not have such calls, as they said the last time.
+func (rt *Runtime) refusing(s *dispatch.Shape) (mask uint64) {
+	for i, m := range rt.arms[s.Op] {
+		if m.refused.Load()&variantBit(s) != 0 {
+			mask |= 1 << i
+		}
+	}
+	return mask
+}
+
+func variantBit(s *dispatch.Shape) uint32 { return 1 << (s.Variant &^ dispatch.Beside) }
 
 // tell logs the drifts that were learned.
 func (rt *Runtime) tell(drifts []dispatch.Drift) {

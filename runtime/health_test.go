@@ -4,9 +4,12 @@ package runtime
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -128,5 +131,76 @@ func TestLogOfDriftAndRefusal(t *testing.T) {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log has no %q:\n%s", want, log)
 		}
+	}
+}
+
+// Calls that were inside when their kernel failed are one failure, however many they were: it rests, and is not quarantined.
+func TestOneOutageIsOneFailure(t *testing.T) {
+	rt, _, _ := ailing(t)
+	for range 2 * dispatch.Strikes {
+		rt.happened(backends.OpNorm2, 1, dispatch.Failed, nil)
+	}
+	c := &rt.arms[backends.OpNorm2][1].condition
+	if c.state.Health != dispatch.Suspect || c.state.Strikes != 1 {
+		t.Errorf("%+v", c.state)
+	}
+	// It rests by a clock that nobody sets: since the runtime was opened.
+	if at := time.Duration(c.retry.Load()); at < time.Second || at > time.Minute {
+		t.Errorf("it may be tried again at %v", at)
+	}
+	if rt.resting(backends.OpNorm2) != 2 {
+		t.Error("it does not rest")
+	}
+	c.retry.Store(rt.clock())
+	if rt.happened(backends.OpNorm2, 1, dispatch.Failed, nil); c.state.Strikes != 2 {
+		t.Errorf("it has rested and failed again: %+v", c.state)
+	}
+}
+
+// asker is a handler that asks the runtime what it has learned.
+type asker struct {
+	slog.Handler
+	rt    *Runtime
+	asked atomic.Int64
+}
+
+func (a *asker) Handle(context.Context, slog.Record) error {
+	if a.rt != nil {
+		a.rt.Snapshot()
+		a.rt.Learning()
+		a.asked.Add(1)
+	}
+	return nil
+}
+
+// What is logged is logged outside of locks.
+func TestLoggerMayAsk(t *testing.T) {
+	h := &asker{Handler: slog.NewTextHandler(io.Discard, nil)}
+	var slow atomic.Bool
+	rt := two(t, func() time.Duration {
+		if slow.Load() {
+			return 150 * time.Microsecond
+		}
+		return 20 * time.Microsecond
+	}, func() time.Duration { return 300 * time.Microsecond }, WithLogger(slog.New(h)))
+	h.rt = rt
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		for i := 0; i < 20_000 && h.asked.Load() == 0; i++ {
+			slow.Store(i > 500)
+			if _, err := rt.Norm2(ramp(500 + i%2*1500)); err != nil { // of two sizes, as drift of all is what is told
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Fatal("it waits for ever") // and so would Close
+	}
+	if h.asked.Load() == 0 {
+		t.Error("nothing was logged")
 	}
 }

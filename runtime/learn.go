@@ -16,9 +16,11 @@ const (
 	learnShare = 100 // learning takes one part in so many of the time of the calls
 	routine    = 4   // and one part in so many of that goes to calls that were as predicted
 	headStart  = time.Millisecond
-	hoard      = 5 * time.Millisecond // of time that may be saved up for learning
-	surprising = 2                    // a call that took so many times longer than predicted, or shorter
-	streak     = 3                    // surprises in a row of an arm for which learning may borrow what may be saved
+	hoard      = 5 * time.Millisecond  // of time that may be saved up for learning
+	dearest    = 50 * time.Microsecond // that learning from a call is believed to take: what takes longer, the process was stopped
+	stopped    = 4                     // as in package dispatch: a call counts for so many times its prediction at most
+	surprising = 2                     // a call that took so many times longer than predicted, or shorter
+	streak     = 3                     // surprises in a row of an arm for which learning may borrow what may be saved
 )
 
 // surprise counts the timed calls in a row that took much longer than predicted, or much shorter.
@@ -71,7 +73,7 @@ type Learning struct {
 	Dropped  int64         `json:"dropped"`     // and that came too fast
 	Time     time.Duration `json:"time_ns"`     // of the calls learned from; one that stands for 64 short ones counts for them all
 	Spent    time.Duration `json:"spent_ns"`    // on learning, by the calls that did it
-	Explored time.Duration `json:"explored_ns"` // what probes took beyond the best prediction: at most a hundredth of Time and a millisecond, but for one probe's surprise
+	Explored time.Duration `json:"explored_ns"` // what probes took beyond the best prediction: at most a hundredth of Time and a millisecond, but for one probe's surprise an op
 }
 
 // Learning returns what was learned so far. It waits for a batch that is being learned from.
@@ -97,12 +99,16 @@ func (l *learning) finish() error {
 	return l.save(l.learner)
 }
 
-// probe returns the arm that is to be tried with this call, or −1.
-func (rt *Runtime) probe(s *dispatch.Shape, excluded uint64) int {
-	p := rt.probes[s.Op].Load()
-	if p == nil || rt.learning.saved.Load() < -int64(hoard)/2 || s.Variant&dispatch.Beside != 0 || excluded&(1<<p.Arm) != 0 || !p.Fits(s) || !rt.probes[s.Op].CompareAndSwap(p, nil) {
+// probe returns the arm that is to be tried with this call, which may have so many parts, or −1.
+func (rt *Runtime) probe(p *dispatch.Probe, s *dispatch.Shape, excluded uint64, most float64) int {
+	if p.Ended() {
+		rt.probes[s.Op].CompareAndSwap(p, nil)
 		return -1
 	}
+	if rt.learning.saved.Load() < -int64(hoard)/2 || s.Variant&dispatch.Beside != 0 || excluded&(1<<p.Arm) != 0 || !p.Take(s, most) {
+		return -1
+	}
+	rt.probes[s.Op].CompareAndSwap(p, nil)
 	return p.Arm
 }
 
@@ -122,6 +128,11 @@ func (l *learning) affords(took float64, row int64, probe bool) bool {
 	return true
 }
 
+// cost notes what learning from a call took.
+func (l *learning) cost(each time.Duration) {
+	l.price.Store((3*l.price.Load() + int64(min(each, dearest))) / 4)
+}
+
 // miss counts calls that are not learned from.
 func (l *learning) miss(calls, took float64) {
 	l.missed.Add(int64(calls))
@@ -131,41 +142,43 @@ func (l *learning) miss(calls, took float64) {
 // learn hands a timed call to the learner if there is time for that. It waits for nobody.
 func (rt *Runtime) learn(o dispatch.Observation, s *stats, predicted float64) {
 	l := rt.learning
-	if l == nil {
-		return
-	}
 	row := int64(0)
 	if !o.Probe { // the prediction is of the arm that would have run otherwise
 		row = s.surprise(o.Nanos, predicted)
 	}
-	took := o.Nanos * o.Parts * o.Weight
+	took, counts := o.Nanos*o.Parts*o.Weight, min(o.Nanos, stopped*predicted)*o.Parts*o.Weight
 	if !l.affords(took, row, o.Probe) {
 		if row == 0 {
 			s.calm.Store(true)
 		}
-		l.miss(o.Weight, took)
+		l.miss(o.Weight, counts)
 		return
 	}
 	o.Calm = s.calm.Swap(false)
+	o.Without |= rt.refusing(&o.Shape)
 	select {
 	case l.queue <- o:
 	default:
 		l.dropped.Add(1)
-		l.miss(o.Weight, took)
+		l.miss(o.Weight, counts)
 	}
 	if len(l.queue) < batch && !o.Probe || !l.mutex.TryLock() {
 		return
 	}
-	defer l.mutex.Unlock()
-	begin, n := time.Now(), int64(0)
+	drifts := rt.learnBatch()
+	l.mutex.Unlock()
+	rt.tell(drifts) // a handler may ask the runtime what it has learned
+}
+
+// learnBatch learns from calls that wait, and returns the drifts that it found. The caller holds the lock.
+func (rt *Runtime) learnBatch() []dispatch.Drift {
+	l, begin, n := rt.learning, time.Now(), int64(0)
 	l.learner.Spend(l.missed.Swap(0), float64(l.unseen.Swap(0)))
 	for range batch {
 		select {
 		case o := <-l.queue:
 			if p := l.learner.Observe(o); p != nil {
-				if q := rt.probes[p.Op].Load(); p.Over(q) {
-					rt.probes[p.Op].CompareAndSwap(q, p)
-				}
+				rt.probes[p.Op].Store(p) // the one before waits no longer
 			}
 			n++
 		default:
@@ -175,8 +188,8 @@ func (rt *Runtime) learn(o dispatch.Observation, s *stats, predicted float64) {
 	l.learned.Add(n)
 	l.spent.Add(spent)
 	if n > 0 {
-		l.price.Store((3*l.price.Load() + spent/n) / 4)
+		l.cost(time.Duration(spent / n))
 	}
 	rt.router.Store(l.learner.Router())
-	rt.tell(l.learner.TakeDrifts())
+	return l.learner.TakeDrifts()
 }

@@ -163,3 +163,110 @@ func TestNothingIsLearnedBesideOthers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A call that had another inside it, from its beginning to its end, is not learned from.
+func TestCallsWithOthersInsideAreNotLearned(t *testing.T) {
+	var rt *Runtime
+	var inside, deep atomic.Bool
+	x := ramp(1000)
+	rt = two(t, func() time.Duration {
+		if inside.Load() && deep.CompareAndSwap(false, true) {
+			if _, err := rt.Norm2(x); err != nil {
+				t.Error(err)
+			}
+			deep.Store(false)
+		}
+		return 30 * time.Microsecond
+	}, func() time.Duration { return 30 * time.Microsecond })
+	inside.Store(true)
+	for range 200 {
+		if _, err := rt.Norm2(x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l := rt.Learning(); l.Learned != 0 || l.Time != 0 {
+		t.Errorf("%+v", l)
+	}
+	inside.Store(false)
+	for range 200 {
+		if _, err := rt.Norm2(x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if rt.Learning().Learned == 0 || rt.traffic.inFlight() != 0 {
+		t.Error("nothing was learned alone")
+	}
+}
+
+// picky has no norm2 of more than 500 values.
+type picky struct{ sleepy }
+
+func (p *picky) Reduce(k backends.Kernel, a *backends.Reduce) error {
+	if len(a.X) > 500 {
+		return backends.Fail(backends.ErrUnsupported, backends.OpNorm2, "", "too long")
+	}
+	return p.sleepy.Reduce(k, a)
+}
+
+// A kernel that answers that it does not have such calls is tried once, and its turn goes to another.
+func TestRefusalsAreNotExplored(t *testing.T) {
+	nap := func(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
+	p := &picky{sleepy{name: "picky", nap: nap(time.Microsecond)}}
+	rt := open(t, WithoutNative())
+	rt.arms[backends.OpNorm2] = nil
+	rt.add(&sleepy{name: "first", nap: nap(60 * time.Microsecond)}, nil)
+	rt.add(p, nil)
+	rt.add(&sleepy{name: "third", nap: nap(20 * time.Microsecond)}, nil)
+	arms := []dispatch.Arm{{Backend: "first", Kernel: "k"}, {Backend: "picky", Kernel: "k"}, {Backend: "third", Kernel: "k"}}
+	profile := &dispatch.Profile{}
+	for i, nanos := range []float64{60_000, 70_000, 90_000} {
+		profile.Set(backends.OpNorm2, arms[i], dispatch.Model{Coef: dispatch.Coef{nanos}})
+	}
+	router, err := dispatch.NewRouter(map[backends.Op][]dispatch.Arm{backends.OpNorm2: arms}, profile, dispatch.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt.router.Store(router)
+	rt.learning.learner = dispatch.NewLearner(router)
+	x := ramp(1000)
+	until(t, rt, x, func() bool { return chosen(rt, x) == "third/k" })
+	for range 500 {
+		if _, err := rt.Norm2(x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := rt.healthOf(t, "picky/k")
+	if m.Calls == 0 || m.Calls > 3 || m.Fallbacks != m.Calls || m.Health != "healthy" {
+		t.Errorf("%+v", m)
+	}
+	if l := rt.Learning(); l.Explored < 0 || rt.refusing(&dispatch.Shape{Op: backends.OpNorm2}) != 2 {
+		t.Errorf("%+v, %b", l, rt.refusing(&dispatch.Shape{Op: backends.OpNorm2}))
+	}
+}
+
+// A probe that fails has its price, which is kept for it no longer.
+func TestFailedProbesArePaidFor(t *testing.T) {
+	nap := func() time.Duration { return 60 * time.Microsecond }
+	rt := two(t, nap, nap)
+	x := ramp(1000)
+	rt.arms[backends.OpNorm2][1].backend = &failing{sleepy: sleepy{name: "second", nap: nap}, fails: true}
+	until(t, rt, x, func() bool { return len(rt.Metrics()) > 1 })
+	if l := rt.Learning(); l.Explored <= 0 {
+		t.Errorf("%+v", l)
+	}
+}
+
+// What a process that was stopped seems to have taken neither earns time for exploring nor makes learning look dear.
+func TestStoppedCallsCountLittle(t *testing.T) {
+	nap := func() time.Duration { return 30 * time.Microsecond }
+	rt := two(t, nap, nap)
+	l, s := rt.learning, &rt.arms[backends.OpNorm2][0].stats
+	l.usual.Store(-1 << 40) // so that it is not learned from
+	rt.learn(dispatch.Observation{Shape: dispatch.Vector(backends.OpNorm2, 1000), Nanos: 1e10, Parts: 1, Weight: 64}, s, 30_000)
+	if n := l.unseen.Load(); n != 64*stopped*30_000 || l.missed.Load() != 64 {
+		t.Errorf("%d ns of %d calls", n, l.missed.Load())
+	}
+	if l.cost(time.Hour); l.price.Load() > 20_000 {
+		t.Errorf("learning from a call is believed to take %d ns", l.price.Load())
+	}
+}

@@ -10,6 +10,19 @@ import (
 	"github.com/setun-compute/setun/backends"
 )
 
+// traffic counts calls, those in flight in its lower bits and all that ever began above them: so one addition counts both, and whoever looks later knows whether any other began in between.
+type traffic struct{ both atomic.Uint64 }
+
+const began = 1 << 24 // more calls are not in flight
+
+func (t *traffic) enter() uint64            { return t.both.Add(began + 1) }
+func (t *traffic) leave()                   { t.both.Add(^uint64(0)) }
+func (t *traffic) inFlight() int64          { return int64(t.both.Load() % began) }
+func (t *traffic) calm(entered uint64) bool { return alone(entered) && t.both.Load() == entered } // the call that entered so has had no other beside it
+
+// alone says whether no other call was in flight when one entered.
+func alone(entered uint64) bool { return entered%began == 1 }
+
 // stats are an arm's counters.
 type stats struct {
 	surprises                      atomic.Int64 // in a row, of timed calls; negative: shorter than predicted
@@ -51,7 +64,7 @@ func (rt *Runtime) Metrics() []Metric {
 
 // Snapshot returns all counters.
 func (rt *Runtime) Snapshot() Snapshot {
-	return Snapshot{rt.Metrics(), rt.Learning(), rt.inFlight.Load()}
+	return Snapshot{rt.Metrics(), rt.Learning(), rt.traffic.inFlight()}
 }
 
 // Var is a runtime's Snapshot as JSON, for expvar: expvar.Publish("setun", rt.Var()).

@@ -8,40 +8,66 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/setun-compute/setun/dispatch"
 	"github.com/setun-compute/setun/internal/durable"
 )
 
-// readProfile loads the profile and reports what became of it.
-func (report *Report) readProfile(path string) *dispatch.Profile {
+// readProfile loads the profile and reports what became of it. file is the one that it was looked for in first, "" for none. When that is of another machine, other libraries or
+// another version, the profile that was learned beside it is looked for.
+func (report *Report) readProfile(path string) (p *dispatch.Profile, file string) {
 	r := &report.Profile
 	r.Fingerprint = report.Machine.Fingerprint(report.builds())
 	if path == "none" {
 		r.State = "not used"
-		return nil
+		return nil, ""
 	}
 	if path == "" {
 		var err error
 		if path, err = defaultProfile(); err != nil {
 			r.State, r.Reason = "missing", err.Error()
-			return nil
+			return nil, ""
 		}
 	}
-	r.Path = path
+	p, missing, err := decodeFile(path, r.Fingerprint)
+	if r.Path = path; foreign(err) {
+		other := beside(path, r.Fingerprint)
+		if q, missing, e := decodeFile(other, r.Fingerprint); !missing {
+			r.Path, p, err = other, q, e
+		}
+	}
+	switch {
+	case missing:
+		r.State, r.Reason = "missing", err.Error()
+	case err != nil:
+		r.State, r.Reason = "refused", err.Error()
+	default:
+		r.State = "loaded"
+	}
+	return p, path
+}
+
+// decodeFile reads a profile. missing: it could not be read at all.
+func decodeFile(path, fingerprint string) (p *dispatch.Profile, missing bool, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		r.State, r.Reason = "missing", err.Error()
-		return nil
+		return nil, true, err
 	}
-	p, err := dispatch.DecodeProfile(data, r.Fingerprint)
-	if err != nil {
-		r.State, r.Reason = "refused", err.Error()
-		return nil
-	}
-	r.State = "loaded"
-	return p
+	p, err = dispatch.DecodeProfile(data, fingerprint)
+	return p, false, err
+}
+
+// foreign says whether a file that was refused serves somebody else: other libraries, fewer processors, another version of this package.
+func foreign(err error) bool {
+	return errors.Is(err, dispatch.ErrProfileForeign) || errors.Is(err, dispatch.ErrProfileVersion)
+}
+
+// beside is where a profile is kept when the file at path is somebody else's.
+func beside(path, fingerprint string) string {
+	extension := filepath.Ext(path)
+	return strings.TrimSuffix(path, extension) + "-" + fingerprint + extension
 }
 
 // ProfilePath returns where the machine's profile is by default: SETUN_PROFILE, or setun/profile.json in the user's cache folder.
@@ -71,38 +97,61 @@ const (
 	worthTime = time.Second     // time of all calls, before it is saved
 )
 
-// saveLearned merges what was learned since base was loaded into the profile's file, under a lock. A file that is not a profile of this machine and these libraries is kept under another name.
-func saveLearned(report *Report, learned []dispatch.Entry, base *dispatch.Profile) error {
-	path, fingerprint := report.Profile.Path, report.Profile.Fingerprint
-	unlock, err := durable.Lock(path, lockWait)
+// saveLearned merges what was learned since base was loaded into the profile's file, or, when that is somebody else's, into one of its own beside it.
+func saveLearned(report *Report, path string, learned []dispatch.Entry, base *dispatch.Profile) error {
+	err := mergeInto(report, path, false, learned, base)
+	if foreign(err) {
+		err = mergeInto(report, beside(path, report.Profile.Fingerprint), true, learned, base)
+	}
 	if err != nil {
 		return fmt.Errorf("save what was learned: %w", err)
 	}
+	return nil
+}
+
+// mergeInto does so for one file, under a lock. A file that is damaged is put aside; one that is somebody else's is an error and stays as it is, unless its name says that it is ours.
+func mergeInto(report *Report, path string, ours bool, learned []dispatch.Entry, base *dispatch.Profile) error {
+	fingerprint := report.Profile.Fingerprint
+	unlock, err := durable.Lock(path, lockWait)
+	if err != nil {
+		return err
+	}
 	defer unlock()
-	data, err := os.ReadFile(path)
-	p := &dispatch.Profile{}
+	p, _, err := decodeFile(path, fingerprint)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return fmt.Errorf("save what was learned: %w", err)
-	default:
-		if p, err = dispatch.DecodeProfile(data, fingerprint); err != nil {
-			if err := durable.WriteFile(path+".old", data, 0o644); err != nil {
-				return fmt.Errorf("save what was learned: %w", err)
-			}
-			p = &dispatch.Profile{}
+		p = &dispatch.Profile{}
+	case errors.Is(err, dispatch.ErrProfileDamaged), ours && foreign(err):
+		if err := putAside(path); err != nil {
+			return err
 		}
+		p = &dispatch.Profile{}
+	case err != nil:
+		return err
 	}
 	if p.Fingerprint == "" {
 		*p = dispatch.Profile{Fingerprint: fingerprint, Machine: report.machine(), Created: time.Now().UTC().Format(time.RFC3339)}
 		base = nil
 	}
 	p.Merge(learned, base)
-	if data, err = p.Encode(); err == nil {
-		err = durable.WriteFile(path, data, 0o644)
-	}
+	data, err := p.Encode()
 	if err != nil {
-		return fmt.Errorf("save what was learned: %w", err)
+		return err
 	}
-	return nil
+	return durable.WriteFile(path, data, 0o644)
+}
+
+// maxOld files are kept of those that were put aside.
+const maxOld = 100
+
+// putAside renames a file to path.old, or path.old.2 and so on: what was put aside before stays.
+func putAside(path string) error {
+	old := path + ".old"
+	for i := 1; i <= maxOld; i++ {
+		if _, err := os.Lstat(old); errors.Is(err, fs.ErrNotExist) {
+			return os.Rename(path, old)
+		}
+		old = fmt.Sprintf("%s.old.%d", path, i+1)
+	}
+	return fmt.Errorf("%s: %d files were put aside already", path, maxOld)
 }

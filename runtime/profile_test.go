@@ -3,6 +3,8 @@
 package runtime
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -90,11 +92,11 @@ func TestNothingIsSavedUnasked(t *testing.T) {
 	}
 }
 
-// A file that is not this machine's profile is kept under another name; one that cannot be written is an error that says so.
+// A file that is damaged is kept under another name, and what was kept before stays; one that cannot be written is an error that says so.
 func TestSavingLosesNothing(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "profile.json")
-	for _, content := range []string{"{", `{"schema":2,"fingerprint":"another machine","machine":"","created":"","models":[]}`} {
+	for i, content := range []string{"{", "["} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -105,12 +107,58 @@ func TestSavingLosesNothing(t *testing.T) {
 		if err := rt.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if old, err := os.ReadFile(path + ".old"); err != nil || string(old) != content {
+		if old, err := os.ReadFile(path + []string{".old", ".old.2"}[i]); err != nil || string(old) != content {
 			t.Errorf("%q became %q, %v", content, old, err)
 		}
 	}
 	rt := taught(t, filepath.Join(path, "below a file", "profile.json"))
 	if err := rt.Close(); err == nil || !strings.Contains(err.Error(), "save what was learned") {
 		t.Errorf("%v", err)
+	}
+}
+
+// A profile of other libraries, fewer processors or another version serves somebody else and stays. What was learned is kept beside it, and found there again.
+func TestForeignProfileStays(t *testing.T) {
+	var version struct{ Schema int }
+	empty, err := (&dispatch.Profile{Fingerprint: "another machine"}).Encode()
+	if err == nil {
+		err = json.Unmarshal(empty, &version)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, content := range []string{string(empty), fmt.Sprintf(`{"schema":%d}`, version.Schema+1)} {
+		path := filepath.Join(t.TempDir(), "profile.json")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for i, state := range []string{"refused", "loaded"} {
+			rt := taught(t, path)
+			p := rt.Report().Profile
+			if want := filepath.Join(filepath.Dir(path), "profile-"+p.Fingerprint+".json"); p.State != state || i == 1 && p.Path != want {
+				t.Errorf("%d: %+v", i, p)
+			}
+			if err := rt.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if now, err := os.ReadFile(path); err != nil || string(now) != content {
+				t.Errorf("%q became %q, %v", content, now, err)
+			}
+			if _, err := os.Stat(path + ".old"); err == nil {
+				t.Error("it was put aside")
+			}
+		}
+		// Once the file is of this machine it is the one.
+		rt := open(t, WithoutNative())
+		ours, err := (&dispatch.Profile{Fingerprint: rt.Report().Profile.Fingerprint}).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, ours, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if p := open(t, WithoutNative(), WithProfile(path)).Report().Profile; p.State != "loaded" || p.Path != path {
+			t.Errorf("%+v", p)
+		}
 	}
 }

@@ -45,11 +45,12 @@ type Runtime struct {
 	trace    *trace.Writer // nil: none
 	log      *slog.Logger  // nil: none
 
-	failed   [16]atomic.Uint64 // bit mask of arms that are resting after a failure
-	inside   atomic.Bool       // whether the latest step of Constrain lay inside the ball
-	inFlight atomic.Int64
-	closed   atomic.Bool
-	closing  sync.Once
+	opened  time.Time         // what time is counted from: the wall clock may be set
+	failed  [16]atomic.Uint64 // bit mask of arms that are resting after a failure
+	inside  atomic.Bool       // whether the latest step of Constrain lay inside the ball
+	traffic traffic
+	closed  atomic.Bool
+	closing sync.Once
 }
 
 // arm is a kernel with what happened to it.
@@ -58,6 +59,7 @@ type arm struct {
 	kernel  backends.Kernel
 	name    string
 	stats   stats
+	refused atomic.Uint32 // a bit mask of variants: its latest answer was that it does not have them
 
 	condition condition
 }
@@ -80,7 +82,7 @@ func Open(options ...Option) (*Runtime, error) {
 		}
 	}
 	m := machine.Detect()
-	rt := &Runtime{strict: c.strict, observer: c.observer, log: c.log, report: Report{Machine: m, ISA: m.Levels}}
+	rt := &Runtime{opened: time.Now(), strict: c.strict, observer: c.observer, log: c.log, report: Report{Machine: m, ISA: m.Levels}}
 	rt.add(cpu.Backend{}, nil)
 	if c.native {
 		places := plugin.DefaultPlaces(c.folders)
@@ -120,7 +122,7 @@ func Open(options ...Option) (*Runtime, error) {
 			arms[op] = append(arms[op], dispatch.Arm{Backend: a.backend.Name(), Kernel: a.kernel.Name, Threads: a.kernel.Threads, Fast: a.kernel.Fast, Memory: dispatch.Memory(a.kernel.Memory)})
 		}
 	}
-	profile := rt.report.readProfile(c.profile)
+	profile, file := rt.report.readProfile(c.profile)
 	router, err := dispatch.Hardware{Cores: m.Cores, L3: m.L3}.NewRouter(arms, profile, dispatch.Policy{Force: c.force, From: c.from, Fixed: c.fixed})
 	if err != nil {
 		rt.Close()
@@ -140,8 +142,8 @@ func Open(options ...Option) (*Runtime, error) {
 	}
 	if c.learn && c.force == "" {
 		rt.learning = newLearning(router)
-		if c.save && rt.report.Profile.Path != "" {
-			rt.learning.save = func(l *dispatch.Learner) error { return saveLearned(&rt.report, l.Learned(), profile) }
+		if c.save && file != "" {
+			rt.learning.save = func(l *dispatch.Learner) error { return saveLearned(&rt.report, file, l.Learned(), profile) }
 		}
 	}
 	return rt, nil
@@ -187,7 +189,7 @@ func (rt *Runtime) Close() error {
 	var err error
 	rt.closing.Do(func() {
 		rt.closed.Store(true)
-		for rt.inFlight.Load() > 0 {
+		for rt.traffic.inFlight() > 0 {
 			time.Sleep(50 * time.Microsecond)
 		}
 		if rt.learning != nil {

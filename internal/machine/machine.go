@@ -45,18 +45,26 @@ func Detect() Machine {
 	switch runtime.GOARCH {
 	case "amd64":
 		m.Levels = []ISA{
+			level("avx512vbmi", cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512DQ, cpuid.AVX512VL, cpuid.AVX512VNNI, cpuid.AVX512VBMI),
 			level("avx512vnni", cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512DQ, cpuid.AVX512VL, cpuid.AVX512VNNI),
 			level("avx512", cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512DQ, cpuid.AVX512VL),
-			level("avx2", cpuid.AVX, cpuid.AVX2, cpuid.FMA3),
+			level("avx2", cpuid.AVX, cpuid.AVX2, cpuid.FMA3, cpuid.BMI2),
 			level("sse42", cpuid.SSE4, cpuid.SSE42),
 		}
-		if avx2 := &m.Levels[1]; !avx2.Available && c.Supports(cpuid.AVX) {
-			avx2.Reason += "; AVX alone gains nothing here, the sse42 level is used"
-		}
+		half(m.Levels, c.Supports(cpuid.AVX))
 	case "arm64":
 		m.Levels = []ISA{{Name: "neon", Available: true}} // part of the architecture
 	}
 	return m
+}
+
+// half adds to the reason why there is no avx2 on a processor that has AVX alone.
+func half(levels []ISA, avx bool) {
+	for i := range levels {
+		if l := &levels[i]; l.Name == "avx2" && !l.Available && avx {
+			l.Reason += "; AVX alone gains nothing here, the sse42 level is used"
+		}
+	}
 }
 
 func level(name string, needs ...cpuid.FeatureID) ISA {

@@ -173,11 +173,31 @@ var lives = []life{
 			return f(n, c)
 		}
 	}},
+	{name: oneSize, profile: true, single: true, atMost: 1.06, geometry: 1.10, change: func(w *world) {
+		f := w.truth[2]
+		w.truth[2] = func(n float64, c int) float64 {
+			if c >= 1000 {
+				return 5 * f(n, c)
+			}
+			return f(n, c)
+		}
+	}, size: func(r *rand.Rand) func(int) float64 {
+		draw := uniform(r, 4, 24)
+		return func(c int) float64 {
+			if c >= 1000 {
+				return 1 << 14
+			}
+			return draw(c)
+		}
+	}},
 	{name: "busy neighbours, cold", atMost: 1.10, geometry: 1.10, change: busy},
 	{name: "busy neighbours, with a profile", profile: true, single: true, atMost: 1.03, geometry: 1.04, change: busy},
 	{name: "threads that fall asleep, cold", atMost: 1.10, geometry: 1.10, change: sleepy},
 	{name: "threads that fall asleep, with a profile", profile: true, single: true, atMost: 1.03, geometry: 1.06, change: sleepy},
 }
+
+// oneSize: what is known of other sizes must not outvote what is seen at the only one that comes.
+const oneSize = "one size, five times slower"
 
 const (
 	calls = 5000
@@ -216,6 +236,17 @@ func TestWorlds(t *testing.T) {
 			if c.name == "five times slower half-way" {
 				if after := s.Mean(2700, 3200); after > 1.05 {
 					t.Errorf("%s: 200 calls after the change still %.4f a call", text, after)
+				}
+			}
+			if c.name == oneSize {
+				lost := 0
+				for _, x := range s.Ratios[1000:] {
+					if x > 2 {
+						lost++
+					}
+				}
+				if lost > 25 {
+					t.Errorf("%s: %d of 4,000 calls at a size at which an arm is slow ran on it", text, lost)
 				}
 			}
 			if s.Ratio() > c.atMost || s.Geometric > c.geometry || c.single && s.TotalNs > 1.01*s.BestSingleNs() {

@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/dispatch"
@@ -31,6 +32,7 @@ const (
 	maxSize   = 1 << 56
 	maxNanos  = 1e18
 	flushSize = 1 << 16
+	flushTime = time.Second // after which what was written is on its way to the file: a program may be killed
 )
 
 // Header says on what the calls ran.
@@ -92,6 +94,7 @@ type Writer struct {
 	file  *os.File
 	buf   *bufio.Writer
 	enc   *json.Encoder
+	last  time.Time // that the buffer was emptied
 	err   error
 }
 
@@ -109,7 +112,7 @@ func Create(path string, h Header) (*Writer, error) {
 	w := &Writer{file: f, buf: bufio.NewWriterSize(f, flushSize)}
 	w.enc = json.NewEncoder(w.buf)
 	h.Version = Version
-	if err := w.enc.Encode(h); err != nil {
+	if err := errors.Join(w.enc.Encode(h), w.flush()); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("trace: %w", err)
 	}
@@ -123,6 +126,14 @@ func (w *Writer) Add(c Call) {
 	if w.err == nil {
 		w.err = w.enc.Encode(c)
 	}
+	if w.err == nil && time.Since(w.last) > flushTime {
+		w.err = w.flush()
+	}
+}
+
+func (w *Writer) flush() error {
+	w.last = time.Now()
+	return w.buf.Flush()
 }
 
 // Close ends the trace, and returns the first error of all.
@@ -140,10 +151,13 @@ type Trace struct {
 	Header
 	Calls []Call
 	Torn  bool // the last line was cut off, and is left out
+	More  bool // and so are the calls after the first 16,777,216
 }
 
-// Read reads a trace. Nothing in it is believed before it has been checked. Errors wrap ErrDamaged and name the line.
-func Read(r io.Reader) (*Trace, error) {
+// Read reads a trace, up to 16,777,216 calls of it. Nothing in it is believed before it has been checked. Errors wrap ErrDamaged and name the line.
+func Read(r io.Reader) (*Trace, error) { return read(r, maxCalls) }
+
+func read(r io.Reader, most int) (*Trace, error) {
 	t := new(Trace)
 	b := bufio.NewReaderSize(r, maxLine)
 	for line := 1; ; line++ {
@@ -163,8 +177,9 @@ func Read(r io.Reader) (*Trace, error) {
 				return nil, fmt.Errorf("%w: line 1: %w", ErrDamaged, err)
 			}
 			continue
-		case len(t.Calls) == maxCalls:
-			return nil, fmt.Errorf("%w: more than %d calls", ErrDamaged, maxCalls)
+		case len(t.Calls) == most:
+			t.More = true
+			return t, nil
 		}
 		var c Call
 		if err := json.Unmarshal(text, &c); err != nil {

@@ -127,3 +127,51 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A program that is killed leaves the header at once, and calls that are older than a second or so.
+func TestKilledProgramLeavesATrace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "calls")
+	w, err := Create(path, Header{Machine: "m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := func() *Trace {
+		t.Helper()
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		x, err := Read(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	if x := left(); x.Machine != "m" || len(x.Calls) != 0 {
+		t.Errorf("%+v", x)
+	}
+	shape := dispatch.Vector(backends.OpDot, 9)
+	w.Add(NewCall(&shape, "cpu/go", 5, 1))
+	if x := left(); len(x.Calls) != 0 {
+		t.Errorf("each call is written by itself: %+v", x)
+	}
+	w.last = w.last.Add(-2 * flushTime)
+	w.Add(NewCall(&shape, "cpu/go", 5, 1))
+	if x := left(); len(x.Calls) != 2 {
+		t.Errorf("%+v", x)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is beyond the limit is left out, and the trace says so.
+func TestLongTrace(t *testing.T) {
+	text := `{"setun_trace":1}` + "\n" + strings.Repeat(`{"op":"dot","n":5}`+"\n", 3)
+	for most, more := range map[int]bool{2: true, 3: false} {
+		if x, err := read(strings.NewReader(text), most); err != nil || len(x.Calls) != most || x.More != more || x.Torn {
+			t.Errorf("%d: %+v, %v", most, x, err)
+		}
+	}
+}
