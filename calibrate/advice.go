@@ -56,7 +56,7 @@ func libraries(r runtime.Report) []library {
 // lacks says that a level has no kernel of its own for an op: those with products of bytes are for k-means and packed codes, those with permutations of bytes for packed codes.
 func lacks(level string, op backends.Op) bool {
 	codes := op == backends.OpTernary || op == backends.OpRecode
-	return level == "avx512vnni" && op != backends.OpKMeans && !codes || level == "avx512vbmi" && !codes
+	return level == "avx512vnni" && op != backends.OpKMeans && !codes || (level == "avx512vbmi" || level == "neondot") && !codes
 }
 
 // ladder are shapes of an op from the smallest to a large one, doubling; of calls that ask for fast numerics or not.

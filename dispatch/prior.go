@@ -40,6 +40,7 @@ var expected = map[string]speed{
 	"avx2":       {150, 40, 70},
 	"avx512":     {150, 45, 80},
 	"neon":       {150, 30, 40},
+	"neondot":    {150, 30, 40}, // packed codes
 	"avx512vnni": {150, 45, 80}, // k-means and packed codes; screens gives it more
 	"avx512vbmi": {150, 45, 80}, // packed codes
 	"gonum":      {150, 8, 6},
@@ -103,7 +104,7 @@ func (h Hardware) Prior(op backends.Op, a Arm) Model {
 		return Model{Coef{s.launch, 1 / (s.bytes * t), 20 / t}, h.memory(s.bytes*t, t)}
 	case backends.OpTernary: // a multiply-add of bytes is about as fast as one of four flops; a screen's level has products of four
 		products := s.flops * t
-		if l := level(a); screens[l] > 0 || l == "avx512vbmi" {
+		if l := level(a); screens[l] > 0 || l == "avx512vbmi" || l == "neondot" {
 			products *= 2
 		}
 		return Model{Coef: Coef{2 * s.launch, 1 / products, 0.5 / (s.bytes * t), 0.1 / t, 1 / t}}

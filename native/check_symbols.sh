@@ -11,7 +11,7 @@ if [ "$exported" != setun_backend ]; then
 fi
 for symbol in $(nm -D -u "$lib" | awk '{print $NF}' | sed 's/@.*//'); do
     case $symbol in
-    memcpy | memset | memmove | memcmp | strlen | sqrt | sqrtf | frexp | ldexp | __stack_chk_fail | __stack_chk_guard | __cxa_finalize | __gmon_start__ | _ITM_*) ;;
+    getauxval | memcpy | memset | memmove | memcmp | strlen | sqrt | sqrtf | frexp | ldexp | __stack_chk_fail | __stack_chk_guard | __cxa_finalize | __gmon_start__ | _ITM_*) ;;
     malloc | free | clock_gettime | sigfillset | pthread_create | pthread_join | pthread_sigmask | sched_yield | pthread_mutex_* | pthread_cond_*)
         [ "${2:-}" = threads ] || {
             echo "$lib calls $symbol, which only a library with threads may" >&2

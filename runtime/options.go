@@ -66,7 +66,7 @@ func WithBackend(b backends.Backend) Option {
 	}
 }
 
-// WithISA keeps the SIMD kernels of one instruction set level: "avx512vbmi" (packed codes alone), "avx512vnni" (those and k-means), "avx512", "avx2", "sse42", "neon" or "scalar". The default, also settable
+// WithISA keeps the SIMD kernels of one instruction set level: "avx512vbmi" (packed codes alone), "avx512vnni" (those and k-means), "avx512", "avx2", "sse42", "neondot" (packed codes alone), "neon" or "scalar". The default, also settable
 // by SETUN_FORCE_ISA, is all levels that the machine has.
 func WithISA(level string) Option {
 	return func(c *config) error { c.isa = level; return nil }

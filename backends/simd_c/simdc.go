@@ -2,7 +2,7 @@
 
 // Package simdc binds the C library with SIMD kernels, native/simd_c. The folder is called simd_c; Go package names have no underscore.
 //
-// Each instruction set level that the machine has (avx512vbmi, avx512vnni, avx512, avx2, sse42, neon, and the portable scalar reference) is a kernel
+// Each instruction set level that the machine has (avx512vbmi, avx512vnni, avx512, avx2, sse42, neondot, neon, and the portable scalar reference) is a kernel
 // of its own, so the dispatcher learns which is fastest for a size. All give the same bits.
 package simdc
 
@@ -16,7 +16,7 @@ import (
 // Name is the backend's name and the stem of its file name.
 const Name = "simd_c"
 
-// ForceVariable is the environment variable that keeps one instruction set level: "avx512vbmi" (packed codes alone), "avx512vnni" (those and k-means), "avx512", "avx2", "sse42", "neon" or "scalar".
+// ForceVariable is the environment variable that keeps one instruction set level: "avx512vbmi" (packed codes alone), "avx512vnni" (those and k-means), "avx512", "avx2", "sse42", "neondot" (packed codes alone), "neon" or "scalar".
 const ForceVariable = "SETUN_FORCE_ISA"
 
 // Open loads the library from the first of the places that has it. force keeps the kernels of one level; empty keeps them

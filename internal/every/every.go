@@ -17,7 +17,7 @@ import (
 
 // Levels are the instruction set levels that any machine may have, best first.
 func Levels() []string {
-	return []string{"avx512vbmi", "avx512vnni", "avx512", "avx2", "sse42", "neon", "scalar"}
+	return []string{"avx512vbmi", "avx512vnni", "avx512", "avx2", "sse42", "neondot", "neon", "scalar"}
 }
 
 // threads are the numbers of threads at which the best level is tried, more of them than cores too.

@@ -53,7 +53,7 @@ func Detect() Machine {
 		}
 		half(m.Levels, c.Supports(cpuid.AVX))
 	case "arm64":
-		m.Levels = []ISA{{Name: "neon", Available: true}} // part of the architecture
+		m.Levels = []ISA{level("neondot", cpuid.ASIMDDP), {Name: "neon", Available: true}} // NEON is part of the architecture
 	}
 	return m
 }

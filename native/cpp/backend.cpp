@@ -71,7 +71,7 @@ const setun_kernel kernels[] = {
     COUNTS(SETUN_BYTES_OPS, avx512vbmi, "avx512vbmi") COUNTS(SETUN_SCREEN_OPS, avx512vnni, "avx512vnni") COUNTS(SETUN_FUSED_OPS, avx512, "avx512")
         COUNTS(SETUN_FUSED_OPS, avx2, "avx2") COUNTS(SETUN_PLAIN_OPS, sse42, "sse42")
 #elif defined(__aarch64__)
-    COUNTS(SETUN_FUSED_OPS, neon, "neon")
+    COUNTS(SETUN_BYTES_OPS, neondot, "neondot") COUNTS(SETUN_FUSED_OPS, neon, "neon")
 #endif
             COUNTS(SETUN_FUSED_OPS, ref, "scalar")};
 
@@ -94,7 +94,7 @@ const setun_table tables[] = {
 #if defined(__x86_64__)
     table(BYTES + SCREEN + 2 * FUSED + PLAIN), table(BYTES + SCREEN + 2 * FUSED), table(BYTES + SCREEN + FUSED), table(BYTES + SCREEN), table(BYTES), table(0)
 #elif defined(__aarch64__)
-    table(FUSED), table(0)
+    table(BYTES + FUSED), table(BYTES), table(0)
 #else
     table(0)
 #endif

@@ -44,6 +44,7 @@ extern const setun_codes setun_codes_avx2;
 extern const setun_codes setun_codes_vnni;
 extern const setun_codes setun_codes_vbmi;
 extern const setun_codes setun_codes_neon;
+extern const setun_codes setun_codes_neondot;
 
 /* A code of base 3 is the carry out of a fraction of 256 times 3. */
 static inline int setun_digit3(uint8_t byte, int digit) {

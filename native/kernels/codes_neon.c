@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * codes_neon.c: packed ternary codes with NEON as every AArch64 has it: products of bytes add up in 16 bits, at most 2*128 each, and go on to 32 bits before
- * they can overflow. */
+ * codes_neon.c: packed ternary codes with NEON. As every AArch64 has it, products of bytes are of 16 bits and go on to 32 bits in twos; with the dot
+ * product of ARMv8.2 four of them are added up at once. */
 #include "codes.h"
 
 #include <arm_neon.h>
@@ -12,11 +12,6 @@ INLINE int8x16_t codes_of(uint8x16_t digits) { return vsubq_s8(vreinterpretq_s8_
 INLINE uint8x16_t triple(uint8x16_t v) { return vaddq_u8(v, vaddq_u8(v, v)); }
 /* The carry out of 3 v: comparisons are -1 where they hold. */
 INLINE uint8x16_t digit(uint8x16_t v) { return vsubq_u8(vdupq_n_u8(0), vaddq_u8(vcgeq_u8(v, vdupq_n_u8(86)), vcgeq_u8(v, vdupq_n_u8(171)))); }
-
-INLINE int32x4_t products(int32x4_t acc, int8x16_t w, int8x16_t x) {
-    int16x8_t s = vmull_s8(vget_low_s8(w), vget_low_s8(x));
-    return vpadalq_s16(vpadalq_s16(acc, s), vmull_high_s8(w, x));
-}
 
 static void unpack2(int8_t *codes, const uint8_t *in, size_t blocks) {
     for (; blocks > 0; blocks--, in += 64, codes += 256)
@@ -68,69 +63,82 @@ static void unpack1(int8_t *codes, const uint8_t *mask, const uint8_t *signs, si
     setun_codes_ref.unpack1(codes, mask, signs, at, words);
 }
 
-static void dot2(int32_t *sums, const uint8_t *w, size_t stride, size_t rows, const int8_t *a, size_t blocks) {
-    for (size_t r = 0; r < rows; r++) {
-        int32x4_t acc = vdupq_n_s32(0);
-        const uint8_t *in = w + r * stride;
-        const int8_t *x = a;
-        for (size_t i = 0; i < blocks; i++, in += 64, x += 256)
-            for (int b = 0; b < 64; b += 16) {
-                uint8x16_t v = vld1q_u8(in + b), three = vdupq_n_u8(3);
-                acc = products(acc, vreinterpretq_s8_u8(vandq_u8(v, three)), vld1q_s8(x + b));
-                acc = products(acc, vreinterpretq_s8_u8(vandq_u8(vshrq_n_u8(v, 2), three)), vld1q_s8(x + b + 64));
-                acc = products(acc, vreinterpretq_s8_u8(vandq_u8(vshrq_n_u8(v, 4), three)), vld1q_s8(x + b + 128));
-                acc = products(acc, vreinterpretq_s8_u8(vshrq_n_u8(v, 6)), vld1q_s8(x + b + 192));
-            }
-        sums[r] = vaddvq_s32(acc);
+/* All that multiplies, over a way to add up the products of 16 bytes. No instruction spreads the signs of planes: their codes are made first, a word at a time.
+ */
+#define DOTS(way, target, products)                                                                                                                            \
+    target static void dot2_##way(int32_t *sums, const uint8_t *w, size_t stride, size_t rows, const int8_t *a, size_t blocks) {                               \
+        for (size_t r = 0; r < rows; r++) {                                                                                                                    \
+            int32x4_t acc = vdupq_n_s32(0);                                                                                                                    \
+            const uint8_t *in = w + r * stride;                                                                                                                \
+            const int8_t *x = a;                                                                                                                               \
+            for (size_t i = 0; i < blocks; i++, in += 64, x += 256)                                                                                            \
+                for (int b = 0; b < 64; b += 16) {                                                                                                             \
+                    uint8x16_t v = vld1q_u8(in + b), three = vdupq_n_u8(3);                                                                                    \
+                    acc = products(acc, vreinterpretq_s8_u8(vandq_u8(v, three)), vld1q_s8(x + b));                                                             \
+                    acc = products(acc, vreinterpretq_s8_u8(vandq_u8(vshrq_n_u8(v, 2), three)), vld1q_s8(x + b + 64));                                         \
+                    acc = products(acc, vreinterpretq_s8_u8(vandq_u8(vshrq_n_u8(v, 4), three)), vld1q_s8(x + b + 128));                                        \
+                    acc = products(acc, vreinterpretq_s8_u8(vshrq_n_u8(v, 6)), vld1q_s8(x + b + 192));                                                         \
+                }                                                                                                                                              \
+            sums[r] = vaddvq_s32(acc);                                                                                                                         \
+        }                                                                                                                                                      \
+    }                                                                                                                                                          \
+                                                                                                                                                               \
+    target static void dot3_##way(int32_t *sums, const uint8_t *w, size_t stride, size_t rows, const int8_t *a, size_t blocks) {                               \
+        for (size_t r = 0; r < rows; r++) {                                                                                                                    \
+            int32x4_t acc = vdupq_n_s32(0);                                                                                                                    \
+            const uint8_t *in = w + r * stride;                                                                                                                \
+            const int8_t *x = a;                                                                                                                               \
+            for (size_t i = 0; i < blocks; i++, in += 64, x += 320)                                                                                            \
+                for (int b = 0; b < 64; b += 16) {                                                                                                             \
+                    uint8x16_t v = vld1q_u8(in + b);                                                                                                           \
+                    for (int p = 0; p < 5; p++, v = triple(v)) acc = products(acc, vreinterpretq_s8_u8(digit(v)), vld1q_s8(x + b + 64 * p));                   \
+                }                                                                                                                                              \
+            sums[r] = vaddvq_s32(acc);                                                                                                                         \
+        }                                                                                                                                                      \
+    }                                                                                                                                                          \
+                                                                                                                                                               \
+    target static void dot5_##way(int32_t *sums, const uint8_t *w, size_t stride, size_t rows, const int8_t *a, size_t blocks) {                               \
+        uint8x16_t plus[4];                                                                                                                                    \
+        tables(plus);                                                                                                                                          \
+        for (size_t r = 0; r < rows; r++) {                                                                                                                    \
+            int32x4_t acc = vdupq_n_s32(0);                                                                                                                    \
+            const uint8_t *in = w + r * stride;                                                                                                                \
+            const int8_t *x = a;                                                                                                                               \
+            for (size_t i = 0; i < blocks; i++, in += 40, x += 256)                                                                                            \
+                for (int b = 0; b < 64; b += 16)                                                                                                               \
+                    for (int p = 0; p < 4; p++) acc = products(acc, vreinterpretq_s8_u8(pattern(in, b, plus[p])), vld1q_s8(x + b + 64 * p));                   \
+            sums[r] = vaddvq_s32(acc);                                                                                                                         \
+        }                                                                                                                                                      \
+    }                                                                                                                                                          \
+                                                                                                                                                               \
+    target static int32_t dot8_##way(const int8_t *codes, const int8_t *a, size_t n) {                                                                         \
+        int32x4_t acc = vdupq_n_s32(0);                                                                                                                        \
+        size_t i = 0;                                                                                                                                          \
+        for (; i + 16 <= n; i += 16) acc = products(acc, vld1q_s8(codes + i), vld1q_s8(a + i));                                                                \
+        int32_t sum = vaddvq_s32(acc);                                                                                                                         \
+        for (; i < n; i++) sum += codes[i] * a[i];                                                                                                             \
+        return sum;                                                                                                                                            \
+    }                                                                                                                                                          \
+                                                                                                                                                               \
+    target static int32_t dot1_##way(const uint8_t *mask, const uint8_t *signs, size_t *at, const int8_t *a, size_t words) {                                   \
+        int32_t sum = 0;                                                                                                                                       \
+        for (size_t i = 0; i < words; i++) {                                                                                                                   \
+            int8_t codes[64];                                                                                                                                  \
+            unpack1(codes, mask + 8 * i, signs, at, 1);                                                                                                        \
+            sum += dot8_##way(codes, a + 64 * i, 64);                                                                                                          \
+        }                                                                                                                                                      \
+        return sum;                                                                                                                                            \
     }
-}
 
-static void dot3(int32_t *sums, const uint8_t *w, size_t stride, size_t rows, const int8_t *a, size_t blocks) {
-    for (size_t r = 0; r < rows; r++) {
-        int32x4_t acc = vdupq_n_s32(0);
-        const uint8_t *in = w + r * stride;
-        const int8_t *x = a;
-        for (size_t i = 0; i < blocks; i++, in += 64, x += 320)
-            for (int b = 0; b < 64; b += 16) {
-                uint8x16_t v = vld1q_u8(in + b);
-                for (int p = 0; p < 5; p++, v = triple(v)) acc = products(acc, vreinterpretq_s8_u8(digit(v)), vld1q_s8(x + b + 64 * p));
-            }
-        sums[r] = vaddvq_s32(acc);
-    }
+INLINE int32x4_t in_twos(int32x4_t acc, int8x16_t w, int8x16_t x) {
+    int16x8_t s = vmull_s8(vget_low_s8(w), vget_low_s8(x));
+    return vpadalq_s16(vpadalq_s16(acc, s), vmull_high_s8(w, x));
 }
+DOTS(plain, , in_twos)
 
-static void dot5(int32_t *sums, const uint8_t *w, size_t stride, size_t rows, const int8_t *a, size_t blocks) {
-    uint8x16_t plus[4];
-    tables(plus);
-    for (size_t r = 0; r < rows; r++) {
-        int32x4_t acc = vdupq_n_s32(0);
-        const uint8_t *in = w + r * stride;
-        const int8_t *x = a;
-        for (size_t i = 0; i < blocks; i++, in += 40, x += 256)
-            for (int b = 0; b < 64; b += 16)
-                for (int p = 0; p < 4; p++) acc = products(acc, vreinterpretq_s8_u8(pattern(in, b, plus[p])), vld1q_s8(x + b + 64 * p));
-        sums[r] = vaddvq_s32(acc);
-    }
-}
+#define DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
+DOTPROD INLINE int32x4_t in_fours(int32x4_t acc, int8x16_t w, int8x16_t x) { return vdotq_s32(acc, w, x); }
+DOTS(fours, DOTPROD, in_fours)
 
-/* There is no instruction that spreads the signs: codes are made first, a word at a time. */
-static int32_t dot8(const int8_t *codes, const int8_t *a, size_t n) {
-    int32x4_t acc = vdupq_n_s32(0);
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) acc = products(acc, vld1q_s8(codes + i), vld1q_s8(a + i));
-    int32_t sum = vaddvq_s32(acc);
-    for (; i < n; i++) sum += codes[i] * a[i];
-    return sum;
-}
-
-static int32_t dot1(const uint8_t *mask, const uint8_t *signs, size_t *at, const int8_t *a, size_t words) {
-    int32_t sum = 0;
-    for (size_t i = 0; i < words; i++) {
-        int8_t codes[64];
-        unpack1(codes, mask + 8 * i, signs, at, 1);
-        sum += dot8(codes, a + 64 * i, 64);
-    }
-    return sum;
-}
-
-const setun_codes setun_codes_neon = {unpack2, unpack3, unpack5, unpack1, dot2, dot3, dot5, dot1, dot8};
+const setun_codes setun_codes_neon = {unpack2, unpack3, unpack5, unpack1, dot2_plain, dot3_plain, dot5_plain, dot1_plain, dot8_plain};
+const setun_codes setun_codes_neondot = {unpack2, unpack3, unpack5, unpack1, dot2_fours, dot3_fours, dot5_fours, dot1_fours, dot8_fours};

@@ -42,7 +42,16 @@ int setun_detect(void) {
 
 #elif defined(__aarch64__) || defined(_M_ARM64)
 
-int setun_detect(void) { return 1; /* NEON is part of the architecture */ }
+#if defined(__linux__)
+#include <sys/auxv.h>
+static int has_dot(void) { return (getauxval(AT_HWCAP) & 1ul << 20) != 0; /* HWCAP_ASIMDDP */ }
+#elif defined(__APPLE__)
+static int has_dot(void) { return 1; /* all that run macOS */ }
+#else
+static int has_dot(void) { return 0; }
+#endif
+
+int setun_detect(void) { return has_dot() ? 2 : 1; /* NEON is part of the architecture */ }
 
 #else
 

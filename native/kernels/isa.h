@@ -115,6 +115,7 @@ extern const setun_isa setun_isa_avx512;
 extern const setun_isa setun_isa_avx512vnni; /* avx512, a screen, and codes by products of bytes */
 extern const setun_isa setun_isa_avx512vbmi; /* codes by permutations of bytes too */
 extern const setun_isa setun_isa_neon;
+extern const setun_isa setun_isa_neondot; /* codes by dot products of bytes */
 
 /* The exact float32 fused multiply-add, without the instruction (isa_ref.c). */
 float setun_fma32(float a, float b, float c);

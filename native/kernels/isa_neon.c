@@ -255,3 +255,4 @@ static void bytes(int8_t *out, const float *x, size_t n, double f) {
 }
 
 SETUN_ISA(setun_isa_neon, "neon", SETUN_ISA_KMEANS(8, GROUP), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_neon));
+SETUN_ISA(setun_isa_neondot, "neondot", SETUN_ISA_CODES(setun_codes_neondot));

@@ -17,6 +17,7 @@ SETUN_SCREEN_OPS(KERNEL, avx512vnni, )
 SETUN_BYTES_OPS(KERNEL, avx512vbmi, )
 #elif defined(__aarch64__) || defined(_M_ARM64)
 SETUN_FUSED_OPS(KERNEL, neon, )
+SETUN_BYTES_OPS(KERNEL, neondot, )
 #endif
 
 static const setun_kernel kernels[] = {
@@ -24,7 +25,7 @@ static const setun_kernel kernels[] = {
     SETUN_BYTES_OPS(ENTRY, avx512vbmi, "avx512vbmi") SETUN_SCREEN_OPS(ENTRY, avx512vnni, "avx512vnni") SETUN_FUSED_OPS(ENTRY, avx512, "avx512")
         SETUN_FUSED_OPS(ENTRY, avx2, "avx2") SETUN_PLAIN_OPS(ENTRY, sse42, "sse42")
 #elif defined(__aarch64__) || defined(_M_ARM64)
-    SETUN_FUSED_OPS(ENTRY, neon, "neon")
+    SETUN_BYTES_OPS(ENTRY, neondot, "neondot") SETUN_FUSED_OPS(ENTRY, neon, "neon")
 #endif
             SETUN_FUSED_OPS(ENTRY, ref, "scalar")};
 
@@ -42,7 +43,7 @@ static const setun_table tables[] = {
     TABLE(SETUN_BYTES_COUNT + SETUN_SCREEN_COUNT),
     TABLE(SETUN_BYTES_COUNT),
 #elif defined(__aarch64__) || defined(_M_ARM64)
-    TABLE(SETUN_FUSED_COUNT),
+    TABLE(SETUN_BYTES_COUNT + SETUN_FUSED_COUNT), TABLE(SETUN_BYTES_COUNT),
 #endif
     TABLE(0)};
 
