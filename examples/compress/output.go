@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/setun-compute/setun/internal/durable"
+)
+
+// output is a file in the making. It is written, checked and if need be written again in a hidden folder beside its place, and moved there at the end.
+type output struct {
+	path string
+	temp string
+}
+
+// newOutput refuses places that cannot be written to before the work begins.
+func newOutput(in, path string, force bool) (*output, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return nil, fmt.Errorf("%s is a folder", path)
+	case err == nil:
+		if source, err := os.Stat(in); err == nil && os.SameFile(source, info) {
+			return nil, fmt.Errorf("%s is the input", path)
+		}
+		if !force {
+			return nil, fmt.Errorf("%s is there already; name another file, or replace it with -force", path)
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	temp, err := os.MkdirTemp(filepath.Dir(path), ".compress.*")
+	if err != nil {
+		return nil, err
+	}
+	return &output{path, temp}, nil
+}
+
+// file is where the result lies until it is published. Its name ends like that of the result.
+func (o *output) file() string { return filepath.Join(o.temp, filepath.Base(o.path)) }
+
+// publish moves the file to its place.
+func (o *output) publish() error {
+	if err := os.Rename(o.file(), o.path); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(o.path))
+}
+
+// discard removes what was not published.
+func (o *output) discard() { os.RemoveAll(o.temp) }
+
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
