@@ -29,7 +29,7 @@ func (t *Tensor) Convert(dst *Tensor, f Format) (*Tensor, error) {
 	}
 	if f == Planes {
 		dst.Index[t.Rows] = int64(len(dst.Signs))
-		dst.Signs = append(dst.Signs, make([]byte, SignPadding)...)
+		dst.Signs = append(dst.Signs, make([]byte, SignPadding(t.Cols))...)
 	}
 	return dst, nil
 }

@@ -8,8 +8,9 @@ import (
 	"math/bits"
 )
 
-// SignPadding is how many bytes Signs of Planes has beyond the last sign, so that a reader may take eight at a time.
-const SignPadding = 16
+// SignPadding returns how many bytes Signs of Planes has beyond the last sign, for rows of so many codes: as many as a row's signs can take, and some more, because readers take eight at a time. So a first plane that
+// has more bits than its index allows for leads nobody out of the signs.
+func SignPadding(cols int) int { return (cols+7)/8 + 16 }
 
 // packPlanes writes the first plane of a row to mask, which has Planes.RowBytes(len(codes)) bytes, and appends its signs to signs: bit i of the first plane, in words of 64 bits and little-endian bytes, is set where
 // code i is not 0; the j-th bit of the signs belongs to the j-th such code and is set where it is negative. A row's signs begin with a byte.
@@ -44,6 +45,19 @@ func unpackPlanes(dst []int8, mask, signs []byte) {
 			sign++
 		}
 	}
+}
+
+// checkIndex says whether rows begin within the signs, one after another.
+func (t *Tensor) checkIndex() error {
+	if len(t.Index) != t.Rows+1 || t.Index[0] != 0 || int64(len(t.Signs)) != t.Index[t.Rows]+int64(SignPadding(t.Cols)) {
+		return fmt.Errorf("%w: planes of %d rows with an index of %d and %d bytes of signs", ErrFormat, t.Rows, len(t.Index), len(t.Signs))
+	}
+	for r, at := range t.Index[:t.Rows] {
+		if at > t.Index[r+1] {
+			return fmt.Errorf("%w: the signs of row %d begin at %d and end at %d", ErrFormat, r, at, t.Index[r+1])
+		}
+	}
+	return nil
 }
 
 // checkPlanes holds the index against the first plane, so that nobody reads beyond the signs: each row has a bit for each of its codes other than 0, and nothing beyond its last code.

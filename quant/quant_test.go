@@ -86,6 +86,7 @@ func TestBrokenPlanesAreRefused(t *testing.T) {
 		"index":     func(p *Tensor) { p.Index[1]++ },
 		"first":     func(p *Tensor) { p.Index[0] = 1 },
 		"short":     func(p *Tensor) { p.Signs = p.Signs[:len(p.Signs)-1] },
+		"backwards": func(p *Tensor) { p.Index[1] = p.Index[2] + 1 },
 		"stray":     func(p *Tensor) { p.Packed[15] |= 128 },
 		"mask":      func(p *Tensor) { p.Packed[0] = 255; p.Packed[1] = 255; p.Packed[2] = 255 },
 		"no index":  func(p *Tensor) { p.Index = nil },

@@ -68,8 +68,8 @@ func (rt *Runtime) Convert(dst, t *quant.Tensor, f quant.Format) (*quant.Tensor,
 // when nil, and returned. w is of any levels and format, with a scale for the tensor, a row or a group.
 //
 // Sums within a group of scales are exact integers, those of groups float64 in rising order, rounded to float32 once (docs/numerics.md): the same bits on every kernel, for every format of the same codes and every
-// number of threads. Errors: ErrShape for sizes that do not fit, quant.ErrFormat for a w whose fields contradict each other, ErrAlias for a dst that overlaps an operand. Of planes the index is not read again with
-// every call: call w.Check once for a tensor that comes from elsewhere.
+// number of threads. Errors: ErrShape for sizes that do not fit, quant.ErrFormat for a w whose fields contradict each other, ErrAlias for a dst that overlaps an operand. The first plane is not held against the index with
+// every call: call w.Check once for a tensor that comes from elsewhere. Without that a wrong one gives wrong results, and no more.
 func (rt *Runtime) TernaryMatMul(dst []float32, x *quant.Activations, w *quant.Tensor) ([]float32, error) {
 	return rt.TernaryMatMulContext(context.Background(), dst, x, w)
 }

@@ -170,7 +170,7 @@ static void product(uint32_t levels, uint32_t format, int64_t rows, int64_t cols
             }
     for (size_t i = 0; i < (size_t)(batch * cols); i++) x[i] = (int8_t)(extreme ? -128 : (int)(next() % 256) - 128);
     float *s = vector(PLAIN, scales, 4), *xs = vector(PLAIN, (size_t)batch, 4), *want = malloc((size_t)(batch * rows) * sizeof *want);
-    uint8_t *row = malloc(2 * (size_t)cols + 64), *signs = calloc(n / 8 + (size_t)rows + 16, 1), *end = signs;
+    uint8_t *row = malloc(2 * (size_t)cols + 64), *signs = calloc(n / 8 + (size_t)rows + (size_t)cols / 8 + 17, 1), *end = signs;
     int64_t *index = malloc((size_t)(rows + 1) * sizeof *index);
     size_t bytes = pack(format, row, codes, (size_t)cols, &end);
     uint8_t *packed = guarded(bytes * (size_t)rows, 1);
@@ -180,8 +180,8 @@ static void product(uint32_t levels, uint32_t format, int64_t rows, int64_t cols
         pack(format, packed + bytes * (size_t)r, codes + r * cols, (size_t)cols, &end);
     }
     index[rows] = end - signs;
-    uint8_t *there = guarded((size_t)(end - signs) + 16, 1);
-    memcpy(there, signs, (size_t)(end - signs) + 16);
+    uint8_t *there = guarded((size_t)(end - signs) + (size_t)cols / 8 + 17, 1);
+    memcpy(there, signs, (size_t)(end - signs) + (size_t)cols / 8 + 17);
     for (int64_t t = 0; t < batch; t++)
         for (int64_t r = 0; r < rows; r++) {
             double v = 0;

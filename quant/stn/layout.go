@@ -67,7 +67,7 @@ func (i *Info) memory(rows int) int64 {
 		n += 2 * int64(i.Pack) * int64(i.Cols)
 	}
 	if i.Coding == Planes {
-		n += int64(rows)*ceil(int64(i.Cols), 8) + 8*(int64(rows)+1) + quant.SignPadding
+		n += int64(rows)*ceil(int64(i.Cols), 8) + 8*(int64(rows)+1) + int64(quant.SignPadding(i.Cols))
 	}
 	return n
 }

@@ -149,7 +149,7 @@ func (f *File) planes(n int, t *Info, first int, dst *quant.Tensor) *Error {
 			count := ones(row)
 			dst.Index[r] = int64(len(dst.Signs))
 			at := len(dst.Signs)
-			dst.Signs = slices.Grow(dst.Signs, (count+7)/8+quant.SignPadding)[:at+(count+7)/8]
+			dst.Signs = slices.Grow(dst.Signs, (count+7)/8+quant.SignPadding(dst.Cols))[:at+(count+7)/8]
 			if count > 0 {
 				copyBits(dst.Signs[at:], signs, sign, count)
 			}
@@ -157,7 +157,7 @@ func (f *File) planes(n int, t *Info, first int, dst *quant.Tensor) *Error {
 		}
 	}
 	dst.Index[dst.Rows] = int64(len(dst.Signs))
-	dst.Signs = append(dst.Signs, make([]byte, quant.SignPadding)...)
+	dst.Signs = append(dst.Signs, make([]byte, quant.SignPadding(dst.Cols))...)
 	return nil
 }
 

@@ -215,7 +215,7 @@ typedef struct setun_ternary {
     setun_call call;
     uint32_t levels, format;
     const void *codes;         /* rows * row bytes; planes: which codes are not 0, in words of 64 bits */
-    const uint8_t *signs;      /* planes: a bit for each of those, and 16 bytes more */
+    const uint8_t *signs;      /* planes: a bit for each of those, and cols/8 + 16 bytes more */
     const int64_t *index;      /* planes: rows+1 positions in signs */
     const float *scales;       /* as of setun_quantize */
     int64_t rows, cols, group; /* likewise */
