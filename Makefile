@@ -69,7 +69,7 @@ test-variants: native
 	  GOEXPERIMENT=simd go vet ./backends/cpu && SETUN_TEST_LIBRARIES=/nowhere GOEXPERIMENT=simd go test -count=1 -timeout 5m ./backends/cpu ./backends/conform | $(SHOW);; \
 	esac
 	@for isa in avx512 avx2 sse42 neon scalar; do echo "SETUN_FORCE_ISA=$$isa"; SETUN_FORCE_ISA=$$isa go test -count=1 -timeout 5m -short ./runtime ./examples/... | $(SHOW); done
-	@for os in linux/arm64 darwin/arm64 windows/amd64; do echo "vet $$os"; CGO_ENABLED=0 GOOS=$${os%/*} GOARCH=$${os#*/} go vet ./...; done
+	@for os in linux/arm64 linux/386 darwin/arm64 windows/amd64; do echo "vet $$os"; CGO_ENABLED=0 GOOS=$${os%/*} GOARCH=$${os#*/} go vet ./...; done
 
 bench: native
 	go test -run '^$$' -bench Decide -benchmem ./dispatch

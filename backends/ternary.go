@@ -50,8 +50,7 @@ func (a *Ternary) Shape() string {
 	return fmt.Sprintf("%dx%dx%d %v", a.W.Rows, a.W.Cols, a.X.Rows, a.W.Format)
 }
 
-// Check validates sizes and lengths. W must have passed its own Check, which reads all of its first plane where it has planes: so a caller does that once, not with each call. An Out that is nil passes: it is to be
-// allocated.
+// Check validates sizes, lengths and overlap. W must have passed CheckShape. An Out that is nil passes: it is to be allocated.
 func (a *Ternary) Check() error {
 	if a.W == nil || a.X == nil {
 		return Fail(ErrArgument, OpTernary, "", "weights or activations are nil")
@@ -60,11 +59,11 @@ func (a *Ternary) Check() error {
 		return Fail(sentinel, OpTernary, a.Shape(), detail, args...)
 	}
 	switch {
-	case a.X.Rows < 1 || a.X.Cols < 1 || int64(a.X.Rows) > maxValues/int64(a.X.Cols) || len(a.X.Codes) != a.X.Rows*a.X.Cols || len(a.X.Scales) != a.X.Rows:
+	case a.X.Rows < 1 || a.X.Cols < 1 || int64(a.X.Rows) > min(maxValues, math.MaxInt)/int64(a.X.Cols) || len(a.X.Codes) != a.X.Rows*a.X.Cols || len(a.X.Scales) != a.X.Rows:
 		return fail(ErrShape, "activations of %dx%d have %d codes and %d scales", a.X.Rows, a.X.Cols, len(a.X.Codes), len(a.X.Scales))
 	case a.X.Cols != a.W.Cols:
 		return fail(ErrShape, "activations have rows of %d values, weights of %d", a.X.Cols, a.W.Cols)
-	case int64(a.X.Rows) > maxValues/int64(a.W.Rows):
+	case int64(a.X.Rows) > min(maxValues, math.MaxInt)/int64(a.W.Rows):
 		return fail(ErrShape, "the result would have %d rows of %d values", a.X.Rows, a.W.Rows)
 	case a.Out != nil && len(a.Out) != a.X.Rows*a.W.Rows:
 		return fail(ErrShape, "dst has %d values, %d are needed", len(a.Out), a.X.Rows*a.W.Rows)
@@ -82,6 +81,14 @@ func (a *Ternary) Check() error {
 		}
 	}
 	return nil
+}
+
+// Overlap says whether two slices have memory in common.
+func Overlap[A, B any](a []A, b []B) bool {
+	var x A
+	var y B
+	p, q := bytesOf(unsafe.SliceData(a), len(a)*int(unsafe.Sizeof(x))), bytesOf(unsafe.SliceData(b), len(b)*int(unsafe.Sizeof(y)))
+	return p.from < q.to && q.from < p.to
 }
 
 // span is a range of addresses; empty ones overlap nothing.

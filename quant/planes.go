@@ -39,7 +39,11 @@ func unpackPlanes(dst []int8, mask, signs []byte) {
 	clear(dst)
 	sign := 0
 	for i := 0; i < len(dst); i += 64 {
-		for word := binary.LittleEndian.Uint64(mask[i/8:]); word != 0; word &= word - 1 {
+		word := binary.LittleEndian.Uint64(mask[i/8:])
+		if n := len(dst) - i; n < 64 {
+			word &= 1<<n - 1 // bits beyond the row are damage, and the last ones
+		}
+		for ; word != 0; word &= word - 1 {
 			minus := int8(signs[sign/8] >> (sign % 8) & 1)
 			dst[i+bits.TrailingZeros64(word)] = 1 - 2*minus
 			sign++

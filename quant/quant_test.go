@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"unsafe"
 )
 
 func TestPackingIsReversible(t *testing.T) {
@@ -73,6 +74,24 @@ func TestConvertKeepsCodes(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestConvertIsExactOrAnError: codes that a format cannot hold are refused, not changed.
+func TestConvertIsExactOrAnError(t *testing.T) {
+	for _, c := range []struct {
+		levels Levels
+		codes  []int8
+		to     Format
+	}{{Sparse, []int8{1, 1, -1, -1}, Four5}, {Sparse, []int8{0, 0, -1, 1}, Four5}, {Ternary, []int8{2, -1, 0}, Bits2}, {Ternary, []int8{1, -2, 0}, Planes}, {Quinary, []int8{3}, Int8}, {Ternary, []int8{-128}, Base3}} {
+		q := &Tensor{Rows: 1, Cols: len(c.codes), Levels: c.levels, Format: Int8, Codes: c.codes, Scales: []float32{1}}
+		if p, err := q.Convert(nil, c.to); !errors.Is(err, ErrFormat) {
+			t.Errorf("%v %v to %v: %+v, %v", c.levels, c.codes, c.to, p, err)
+		}
+	}
+	q := &Tensor{Rows: 1, Cols: 8, Levels: Ternary, Format: Int8, Codes: make([]int8, 8), Scales: []float32{1}}
+	if _, err := q.Convert(&Tensor{Packed: unsafe.Slice((*byte)(unsafe.Pointer(&q.Codes[0])), 8)[:0]}, Bits2); !errors.Is(err, ErrFormat) {
+		t.Errorf("into its own memory: %v", err)
 	}
 }
 

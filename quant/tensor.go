@@ -5,6 +5,7 @@ package quant
 import (
 	"errors"
 	"fmt"
+	"math"
 )
 
 // ErrFormat is returned when a tensor's fields contradict each other.
@@ -61,17 +62,31 @@ func resized[E any](s []E, n int) []E {
 	return s[:n]
 }
 
-// Check returns an error that wraps ErrFormat unless all fields fit together. Of Planes it counts the bits of the first plane.
+// Check returns an error that wraps ErrFormat unless all fields fit together. It reads all Int8 codes, which must be of the levels, and of Planes it counts the bits of the first plane.
 func (t *Tensor) Check() error {
-	if err := t.CheckShape(); err != nil || t.Format != Planes {
+	if err := t.CheckShape(); err != nil {
 		return err
 	}
-	return t.checkPlanes()
+	switch t.Format {
+	case Planes:
+		return t.checkPlanes()
+	case Int8:
+		most := int8(1)
+		if t.Levels == Quinary {
+			most = 2
+		}
+		for i, c := range t.Codes {
+			if c > most || c < -most {
+				return fmt.Errorf("%w: code %d = %d is not %v", ErrFormat, i, c, t.Levels)
+			}
+		}
+	}
+	return nil
 }
 
-// CheckShape is Check without reading planes, but for their index: whoever multiplies by a tensor that passes reads nothing beyond its memory, whatever its planes say.
+// CheckShape is Check without reading codes, but for the index of planes: whoever multiplies by a tensor that passes reads nothing beyond its memory, whatever its planes say.
 func (t *Tensor) CheckShape() error {
-	if t.Rows < 1 || t.Cols < 1 || int64(t.Rows) > maxCodes/int64(t.Cols) || t.Group < 0 || t.Group > t.Cols {
+	if t.Rows < 1 || t.Cols < 1 || int64(t.Rows) > min(maxCodes, math.MaxInt)/int64(t.Cols) || t.Group < 0 || t.Group > t.Cols {
 		return fmt.Errorf("%w: %d×%d, group %d", ErrFormat, t.Rows, t.Cols, t.Group)
 	}
 	if err := fits(t.Levels, t.Format); err != nil {

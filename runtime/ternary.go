@@ -4,6 +4,7 @@ package runtime
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/setun-compute/setun/backends"
@@ -24,7 +25,7 @@ func doTernary(m *arm, a *backends.Ternary) error         { return m.backend.Ter
 // QuantizeActivations turns x, rows of cols values, into int8 codes with a scale a row, absmax/127: BitNet b1.58's activations (arXiv 2402.17764), for TernaryMatMul. A code is x·127/absmax to the nearest, ties
 // to even; a row of zeros has scale 0. dst is used again where it is large enough, allocated when nil, and returned.
 //
-// Errors: ErrArgument or ErrShape for cols that do not divide x (dst is untouched), ErrNonFinite naming the index (dst is unspecified). Deterministic: the same bits on every kernel.
+// Errors: ErrArgument or ErrShape for cols that do not divide x (dst is untouched), ErrAlias for a dst that overlaps x, ErrNonFinite naming the index (dst is unspecified). Deterministic: the same bits on every kernel.
 func (rt *Runtime) QuantizeActivations(dst *quant.Activations, x []float32, cols int) (*quant.Activations, error) {
 	rows, err := backends.CheckActivations(x, cols)
 	if err != nil {
@@ -34,6 +35,9 @@ func (rt *Runtime) QuantizeActivations(dst *quant.Activations, x []float32, cols
 		dst = new(quant.Activations)
 	}
 	dst.Resize(rows, cols)
+	if backends.Overlap(x, dst.Scales) || backends.Overlap(x, dst.Codes) {
+		return dst, backends.Fail(ErrAlias, backends.OpActivations, fmt.Sprint(len(x)), "dst overlaps x")
+	}
 	a := activationsArgs.Get().(*backends.Activations)
 	*a = backends.Activations{X: x, Dst: dst}
 	s := dispatch.Activations(len(x), rows)

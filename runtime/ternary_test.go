@@ -224,3 +224,54 @@ func TestConvertIsTensorConvert(t *testing.T) {
 		t.Errorf("a scale is missing: %v", err)
 	}
 }
+
+// TestHostilePlanes: planes whose index is right and whose first plane is not give wrong results, and no more, on every kernel.
+func TestHostilePlanes(t *testing.T) {
+	codes := &quant.Tensor{Rows: 3, Cols: 67, Levels: quant.Ternary, Format: quant.Int8, Codes: make([]int8, 3*67), Scales: []float32{1}}
+	w, err := codes.Convert(nil, quant.Planes) // no code but 0: no signs at all
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range w.Packed {
+		w.Packed[i] = 255
+	}
+	if err := w.CheckShape(); err != nil {
+		t.Fatal(err)
+	}
+	var want []float32
+	for name, rt := range map[string]*Runtime{"pure Go": open(t, WithoutNative()), "best": open(t)} {
+		x, err := rt.QuantizeActivations(nil, ramp(2*67), 67)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := rt.TernaryMatMul(nil, x, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want == nil {
+			want = out
+		} else if !slices.Equal(out, want) {
+			t.Errorf("%s: %v, elsewhere %v", name, out, want)
+		}
+		if _, err := rt.Convert(nil, w, quant.Base3); !errors.Is(err, quant.ErrFormat) {
+			t.Errorf("%s: converted: %v", name, err)
+		}
+	}
+}
+
+// TestTernaryAliases: destinations that are memory of an operand are refused.
+func TestTernaryAliases(t *testing.T) {
+	rt := open(t)
+	x := ramp(8)
+	if _, err := rt.QuantizeActivations(&quant.Activations{Scales: x[:0]}, x, 2); !errors.Is(err, ErrAlias) {
+		t.Errorf("scales in x: %v", err)
+	}
+	q, err := rt.Quantize(nil, x, quant.Options{Format: quant.Bits2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := *q
+	if _, err := rt.Convert(&c, q, quant.Base3); !errors.Is(err, quant.ErrFormat) {
+		t.Errorf("a copy of the tensor's header: %v", err)
+	}
+}

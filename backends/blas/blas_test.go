@@ -92,9 +92,10 @@ func TestSelfTestNotices(t *testing.T) {
 
 func TestOtherOpsAreNotSupported(t *testing.T) {
 	b := new(Backend)
+	beyond := int64(1) << 31 // what a BLAS's 32-bit sizes hold
 	for _, err := range []error{
 		b.Quantize(backends.Kernel{}, nil), b.Constrain(backends.Kernel{}, nil), b.Reduce(backends.Kernel{Op: backends.OpDot}, nil), b.KMeans(t.Context(), backends.Kernel{}, nil),
-		b.MatMul(backends.Kernel{Op: backends.OpMatMul}, &backends.MatMul{M: 1 << 31, N: 1, K: 1, Batch: 1}),
+		b.MatMul(backends.Kernel{Op: backends.OpMatMul}, &backends.MatMul{M: int(beyond), N: 1, K: 1, Batch: 1}),
 	} {
 		if !errors.Is(err, backends.ErrUnsupported) {
 			t.Errorf("%v", err)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"math"
 	"sync"
+	"sync/atomic"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/quant"
@@ -13,9 +14,9 @@ import (
 
 // Activations turns rows into int8 codes: scale = m/127 with m the greatest magnitude of the row, code = x·(127/m) in float64, to the nearest, ties to even.
 func (Backend) Activations(_ backends.Kernel, a *backends.Activations) error {
-	d := a.Dst
+	d, look := a.Dst, patience{cancel: a.Cancel}
 	for r := range d.Rows {
-		if r%64 == 0 && cancelled(a.Cancel) {
+		if look.cancelled(d.Cols) {
 			return context.Canceled
 		}
 		x, out := a.X[r*d.Cols:][:d.Cols], d.Codes[r*d.Cols:][:d.Cols]
@@ -35,14 +36,29 @@ func (Backend) Activations(_ backends.Kernel, a *backends.Activations) error {
 	return nil
 }
 
+// patience looks at a flag once a million values.
+type patience struct {
+	cancel *atomic.Int32
+	values int
+}
+
+// cancelled counts so many values that are about to be worked on.
+func (p *patience) cancelled(values int) bool {
+	if p.values -= values; p.values > 0 {
+		return false
+	}
+	p.values = 1 << 20
+	return cancelled(p.cancel)
+}
+
 // Recode unpacks a row at a time.
 func (Backend) Recode(_ backends.Kernel, a *backends.Recode) error {
 	t, bytes := a.To, a.To.Format.RowBytes(a.To.Cols)
 	buffer := codeRows.Get().(*[]int8)
 	defer codeRows.Put(buffer)
-	row := room(buffer, t.Cols)
+	row, look := room(buffer, t.Cols), patience{cancel: a.Cancel}
 	for r := range t.Rows {
-		if r%64 == 0 && cancelled(a.Cancel) {
+		if look.cancelled(t.Cols) {
 			return context.Canceled
 		}
 		if t.Format == quant.Int8 {
@@ -80,16 +96,17 @@ func (Backend) Ternary(_ backends.Kernel, a *backends.Ternary) error {
 	buffer := codeRows.Get().(*[]int8)
 	defer codeRows.Put(buffer)
 	row := room(buffer, w.Cols)
+	look := patience{cancel: a.Cancel}
 	for r := range w.Rows {
-		if r%64 == 0 && cancelled(a.Cancel) {
-			return context.Canceled
-		}
 		w.UnpackRow(row, r)
 		scales := w.Scales
 		if w.Group > 0 {
 			scales = scales[r*groups:][:groups]
 		}
 		for b := range x.Rows {
+			if look.cancelled(w.Cols) {
+				return context.Canceled
+			}
 			codes, v := x.Codes[b*x.Cols:][:x.Cols], 0.0
 			for g, s := range scales {
 				from, to := g*group, min((g+1)*group, w.Cols)

@@ -41,7 +41,7 @@ type fit struct {
 // Run clusters a's points with the given kernel and fills a's outputs. It returns the context's error when that ends first; outputs are unspecified then.
 func Run(ctx context.Context, a *backends.KMeans, step Func) error {
 	f := &fit{a: a, ctx: ctx, step: step,
-		precision: min(51, 62-bits.Len(uint(max(a.N, a.Batch*min(a.MaxIter, math.MaxInt64/2/max(1, a.Batch)))-1))),
+		precision: min(51, 62-bits.Len(uint(max(a.N, a.Batch*min(a.MaxIter, math.MaxInt/2/max(1, a.Batch)))-1))),
 		mean:      make([]float32, a.D), centroids: make([]float32, a.K*a.D),
 		exponent: make([]int, a.D), scale: make([]float64, a.D),
 		sums: make([]int64, a.K*a.D), counts: make([]int64, a.K),

@@ -92,8 +92,8 @@ static double unpacked(const job *j, int64_t row, const int8_t *x) {
     return v;
 }
 
-/* The integer sums of a group for up to SETUN_DOT_ROWS rows; columns from .. to begin a block, and end one or the row. */
-static void group_sums(const job *j, int64_t row, int64_t rows, int64_t from, int64_t to, int64_t t, size_t *sign, int64_t *sums) {
+/* The integer sums of a group for up to SETUN_DOT_ROWS rows, whose ends are in pad; columns from .. to begin a block, and end one or the row. */
+static void group_sums(const job *j, int64_t row, int64_t rows, uint8_t (*pad)[64], int64_t from, int64_t to, int64_t t, size_t *sign, int64_t *sums) {
     const setun_ternary *a = j->a;
     const uint8_t *in = (const uint8_t *)a->codes + row * j->w.row_bytes + from / j->w.block * j->w.bytes;
     const int8_t *x = a->x + t * a->cols + from, *tail = j->tails + t * SETUN_MOST_BLOCK;
@@ -116,8 +116,6 @@ static void group_sums(const job *j, int64_t row, int64_t rows, int64_t from, in
                 sums[r] += j->isa->dot1(in + r * j->w.row_bytes + b * 8, a->signs + a->index[row + r], &sign[r], x + b * 64, (size_t)n);
     }
     if ((to - from) % j->w.block == 0) return;
-    uint8_t pad[SETUN_DOT_ROWS][64];
-    for (int64_t r = 0; r < rows; r++) setun_pad_codes(&j->w, pad[r], in + r * j->w.row_bytes + blocks * j->w.bytes);
     if (j->dot) {
         j->dot(part, pad[0], 64, (size_t)rows, tail, 1);
         for (int64_t r = 0; r < rows; r++) sums[r] += part[r];
@@ -132,6 +130,9 @@ static void some_rows(void *arg, int64_t i) {
     int64_t end = setun_least((i + 1) * j->each, a->rows), sums[SETUN_DOT_ROWS];
     for (int64_t row = i * j->each, n; row < end && !setun_cancelled(&a->call); row += n) {
         n = setun_least(SETUN_DOT_ROWS, end - row);
+        uint8_t pad[SETUN_DOT_ROWS][64]; /* the ends of the rows as full blocks */
+        for (int64_t r = 0; r < n && j->w.tail > 0 && !j->unpacked; r++)
+            setun_pad_codes(&j->w, pad[r], (const uint8_t *)a->codes + (row + r) * j->w.row_bytes + j->w.full * j->w.bytes);
         for (int64_t t = 0; t < a->batch; t++) {
             double v[SETUN_DOT_ROWS] = {0};
             size_t sign[SETUN_DOT_ROWS] = {0};
@@ -139,7 +140,7 @@ static void some_rows(void *arg, int64_t i) {
                 for (int64_t r = 0; r < n; r++) v[r] = unpacked(j, row + r, a->x + t * a->cols);
             else
                 for (int64_t g = 0, from = 0; g < j->groups; g++, from += j->group) {
-                    group_sums(j, row, n, from, setun_least(from + j->group, a->cols), t, sign, sums);
+                    group_sums(j, row, n, pad, from, setun_least(from + j->group, a->cols), t, sign, sums);
                     for (int64_t r = 0; r < n; r++) {
                         float scale = a->group ? a->scales[(row + r) * j->groups + g] : a->scales[0];
                         v[r] += (double)(sums[r] - (j->dot ? j->sums[t * j->groups + g] : 0)) * (double)scale;

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command train trains a small language model whose linear layers are ternary.
+//
+//	train -preset tiny                                      a minute on two cores: the Go source of this machine's Go
+//	train -preset shakespeare -data tinyshakespeare.txt     nanoGPT's configuration for a processor
+//	train -config run.json -out runs/1                      metrics.jsonl, checkpoint.stn, summary.json and report.html go to the folder
+//	train -config run.json -out runs/1 -resume              go on from its checkpoint, to the same bits
+//	train -preset tiny -compare -seeds 3                    the controls beside it: float32, no trust region, no auxiliary network …
+//
+// Progress goes to stderr, the result to stdout, as JSON with -json. It exits with 1 when training fails, 2 for a wrong command line or configuration, 130 when it was interrupted (a checkpoint is saved before).
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+
+	"github.com/setun-compute/setun/runtime"
+	"github.com/setun-compute/setun/train"
+)
+
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// command is the command line.
+type command struct {
+	preset, config, data, out string
+	resume, compare, json     bool
+	steps, stop, seeds        int
+	sample                    int
+	seed                      uint64
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	fs := flag.NewFlagSet("train", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	var c command
+	fs.StringVar(&c.preset, "preset", "tiny", "where to start from: "+strings.Join(train.Presets(), ", "))
+	fs.StringVar(&c.config, "config", "", "a JSON file whose fields replace those of the preset")
+	fs.StringVar(&c.data, "data", "", `"go", "opticks" or a file, in place of the configuration's`)
+	fs.StringVar(&c.out, "out", "", "folder for metrics, checkpoint, summary and report; nothing is written without it")
+	fs.BoolVar(&c.resume, "resume", false, "go on from the folder's checkpoint")
+	fs.BoolVar(&c.compare, "compare", false, "train the controls with equal tokens too, and print one table")
+	fs.IntVar(&c.seeds, "seeds", 1, "with -compare: seeds of each")
+	fs.IntVar(&c.steps, "steps", 0, "in place of the configuration's")
+	fs.IntVar(&c.stop, "stop", 0, "stop after so many steps of the run, with a checkpoint")
+	fs.IntVar(&c.sample, "sample", 400, "tokens of text at the end; 0: none")
+	fs.Uint64Var(&c.seed, "seed", 0, "in place of the configuration's")
+	fs.BoolVar(&c.json, "json", false, "print JSON")
+	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return 0
+	} else if err != nil {
+		return exitUsage
+	}
+	if fs.NArg() > 0 {
+		fmt.Fprintf(stderr, "train: %q is not a flag; see train -help\n", fs.Arg(0))
+		return exitUsage
+	}
+	config, err := c.configuration()
+	if err == nil {
+		err = c.train(ctx, config, stdout, stderr)
+	}
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(stderr, "train: interrupted")
+		return exitInterrupted
+	case errors.Is(err, train.ErrConfig):
+		fmt.Fprintln(stderr, "train:", err)
+		return exitUsage
+	}
+	fmt.Fprintln(stderr, "train:", err)
+	return exitFailed
+}
+
+// configuration is the preset with the file's fields and the flags over it.
+func (c *command) configuration() (train.Config, error) {
+	config, err := train.Preset(c.preset)
+	if err == nil && c.config != "" {
+		config, err = train.Load(c.config, config)
+	}
+	if err != nil {
+		return config, err
+	}
+	if c.data != "" {
+		config.Data = c.data
+	}
+	if c.steps > 0 {
+		config.Steps = c.steps
+	}
+	if c.seed > 0 {
+		config.Seed = c.seed
+	}
+	if c.resume && c.out == "" {
+		return config, fmt.Errorf("%w: -resume needs -out, the folder of the run", train.ErrConfig)
+	}
+	return config, config.Check()
+}
+
+func (c *command) train(ctx context.Context, config train.Config, stdout, stderr io.Writer) error {
+	rt, err := runtime.Open()
+	if err != nil {
+		return err
+	}
+	defer rt.Close()
+	if c.compare {
+		return c.compareAll(ctx, rt, config, stdout, stderr)
+	}
+	p := newProgress(stderr, config.Steps)
+	s, _, err := train.Run(ctx, rt, config, train.Options{Folder: c.out, Resume: c.resume, Stop: c.stop, Sample: c.sample, Progress: p.step, Warn: p.warn})
+	p.end()
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return printJSON(stdout, s)
+	}
+	fmt.Fprintf(stdout, "step %d: validation loss %.4f (best %.4f), batch loss %.4f\n", s.Step, s.Validation, s.Best, s.Loss)
+	fmt.Fprintf(stdout, "%d parameters, %d of them ternary; %d tokens in %.1f s, %.0f a second; %.0f %% of the steps' time in the runtime's ops\n", s.Parameters, s.Ternary, s.Tokens, s.Seconds, float64(s.Tokens)/s.Seconds, 100*s.Runtime)
+	if s.Sample != "" {
+		fmt.Fprintf(stdout, "\n%s\n", s.Sample)
+	}
+	return nil
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

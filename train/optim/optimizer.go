@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package optim
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/setun-compute/setun/internal/canon"
+	"github.com/setun-compute/setun/quant"
+	setun "github.com/setun-compute/setun/runtime"
+)
+
+// Optimizer takes steps on tensors. It is not for several goroutines at once.
+type Optimizer struct {
+	rt      *setun.Runtime
+	opts    Options
+	tensors []Tensor
+	parts   []part
+	step    int // taken so far
+	weights []quant.Options
+	region  setun.Clusters // the argument of one call
+	open    []float64      // radii that limit nothing
+	norms   []float64      // one a tensor
+	scratch []float64      // the values of the largest ternary tensor, when flips are limited
+	groups  int
+}
+
+// New makes an optimizer with moments of 0. It keeps references to the tensors' slices. Memory: 12 bytes a parameter with AdamW, 8 with SGD; with CountFlips 2 more a ternary
+// weight, and 8 for each of the largest ternary tensor once flips are limited.
+//
+// Errors: ErrArgument, ErrShape.
+func New(rt *setun.Runtime, tensors []Tensor, opts Options) (*Optimizer, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if rt == nil {
+		return nil, fmt.Errorf("optim: there is no runtime: %w", setun.ErrArgument)
+	}
+	if err := check(tensors); err != nil {
+		return nil, err
+	}
+	o := &Optimizer{rt: rt, opts: opts, tensors: tensors, parts: make([]part, len(tensors)), norms: make([]float64, len(tensors)), weights: make([]quant.Options, len(tensors))}
+	for i, t := range tensors {
+		n := len(t.Value)
+		p := part{Tensor: t, m: make([]float32, n), delta: make([]float32, n), rows: make([]float64, t.Rows)}
+		if opts.Method == AdamW {
+			p.v = make([]float32, n)
+		}
+		if t.Ternary && opts.CountFlips {
+			p.before, p.after = new(quant.Tensor), new(quant.Tensor)
+		}
+		w := opts.Weights
+		w.Cols, w.Format, w.Seed = t.Cols, quant.Int8, 0
+		if w.Group == quant.PerRow {
+			w.Group = t.Cols
+		}
+		if t.Ternary && w.Group > t.Cols {
+			return nil, fmt.Errorf("optim: %s: rows of %d are shorter than groups of %d: %w", t.Name, t.Cols, w.Group, setun.ErrArgument)
+		}
+		o.weights[i] = w
+		p.setGroups(nil, 1)
+		o.parts[i] = p
+	}
+	return o, nil
+}
+
+// Steps returns how many steps were taken.
+func (o *Optimizer) Steps() int { return o.step }
+
+// due says whether clusters are made before the next step.
+func (o *Optimizer) due() bool {
+	return o.opts.Groups != ByTensor && (o.step == 0 || o.opts.Every > 0 && o.step%o.opts.Every == 0)
+}
+
+// Step takes one step by the gradients in Grad, which it clips in place. It allocates nothing, except in steps that make clusters.
+//
+// Errors: ErrArgument for c, ErrNonFinite naming tensor and index, ctx's error. When a gradient is not finite, or clustering fails, values and moments are untouched (the gradients
+// may have been clipped). Later errors mean that Δ or the new values overflowed, or that the runtime failed: moments, then perhaps values, have changed, and the run must go on
+// from a state that was saved.
+func (o *Optimizer) Step(ctx context.Context, c Control) (Report, error) {
+	var r Report
+	if err := c.check(); err != nil {
+		return r, err
+	}
+	if c.FlipShare > 0 && !o.opts.CountFlips {
+		return r, fmt.Errorf("optim: a flip share needs flips to be counted: %w", setun.ErrArgument)
+	}
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	norm, err := clip(o.rt, o.tensors, o.norms, o.opts.Clip)
+	if err != nil {
+		return r, err
+	}
+	r.Step, r.GradNorm = o.step+1, norm
+	shrunk := 1.0 // what clipping left of g
+	if limit := float64(o.opts.Clip * inward); o.opts.Clip > 0 && norm > limit {
+		r.Clipped, shrunk = true, limit/norm
+	}
+	r.Cosine = o.cosine(float64(norm * shrunk))
+	if o.due() {
+		if err := o.Recluster(ctx); err != nil {
+			return r, err
+		}
+	}
+	if err := o.codes(false); err != nil {
+		return r, err
+	}
+	o.propose(c)
+	if err := o.measure(); err != nil {
+		return r, err
+	}
+	r.Update = o.norm()
+	o.setRadii(c)
+	if err := o.project(&r); err != nil {
+		return r, err
+	}
+	if r.Norm = r.Update; r.Projected > 0 {
+		if r.Norm, err = o.taken(); err != nil {
+			return r, err
+		}
+	}
+	for i := range o.parts {
+		o.norms[i] = o.parts[i].dot()
+	}
+	r.Predicted = -canon.Sum(o.norms) / shrunk
+	return r, o.finish(&r)
+}
+
+// propose sets every delta to the step of the method, and the moments.
+func (o *Optimizer) propose(c Control) {
+	u := o.opts.rule(o.step + 1)
+	for i := range o.parts {
+		p := &o.parts[i]
+		decay := 0.0
+		if p.Decay {
+			decay = c.Decay
+		}
+		for g := range p.rate {
+			from, to := p.places(g)
+			for place := from; place < to; place++ {
+				b, e := p.row(place)*p.Cols, (p.row(place)+1)*p.Cols
+				var v []float32
+				if p.v != nil {
+					v = p.v[b:e]
+				}
+				u.row(p.delta[place*p.Cols:][:p.Cols], p.Value[b:e], p.Grad[b:e], p.m[b:e], v, float64(c.Rate*p.rate[g]), decay)
+			}
+		}
+	}
+}
+
+// cosine returns that of the gradients, whose norm is given, and the previous step.
+func (o *Optimizer) cosine(norm float64) float64 {
+	if o.step == 0 || norm == 0 {
+		return 0
+	}
+	dots, squares := 0.0, 0.0
+	for i := range o.parts {
+		dots += o.parts[i].dot()
+		squares += canon.SumSquares(o.parts[i].delta)
+	}
+	if squares == 0 {
+		return 0
+	}
+	return max(-1, min(1, dots/(norm*math.Sqrt(squares))))
+}
+
+// codes quantizes the ternary values, before or after the step.
+func (o *Optimizer) codes(after bool) (err error) {
+	for i := range o.parts {
+		p := &o.parts[i]
+		if p.before == nil {
+			continue
+		}
+		q := p.before
+		if after {
+			q = p.after
+		}
+		if _, err = o.rt.Quantize(q, p.Value, o.weights[i]); err != nil {
+			return fmt.Errorf("optim: %s: %w", p.Name, err)
+		}
+	}
+	return nil
+}
+
+// measure sets the norms of all groups' steps.
+func (o *Optimizer) measure() error {
+	o.groups = 0
+	for i := range o.parts {
+		p := &o.parts[i]
+		for len(o.open) < p.groups() {
+			o.open = append(o.open, math.Inf(1))
+		}
+		if err := o.constrain(p, o.open[:p.groups()], p.norms); err != nil {
+			return err
+		}
+		o.groups += p.groups()
+	}
+	return nil
+}
+
+// constrain projects the groups of a part in place.
+func (o *Optimizer) constrain(p *part, radii, norms []float64) error {
+	o.region = setun.Clusters{Offsets: p.span, Radii: radii, Norms: norms}
+	if _, err := o.rt.ConstrainClusters(p.delta, p.delta, &o.region); err != nil {
+		return fmt.Errorf("optim: step of %s: %w", p.Name, err)
+	}
+	return nil
+}
+
+// norm returns ‖Δ‖ of all, from the norms of the groups.
+func (o *Optimizer) norm() float64 {
+	for i := range o.parts {
+		o.norms[i] = root(o.parts[i].norms)
+	}
+	return root(o.norms)
+}
+
+// taken returns ‖Δ‖ of all after the projection; the norms of the groups stay those before it.
+func (o *Optimizer) taken() (float64, error) {
+	for i := range o.parts {
+		var err error
+		if o.norms[i], err = o.rt.Norm2(o.parts[i].delta); err != nil {
+			return 0, fmt.Errorf("optim: step of %s: %w", o.parts[i].Name, err)
+		}
+	}
+	return root(o.norms), nil
+}
+
+// setRadii sets the radii and limits of all groups.
+func (o *Optimizer) setRadii(c Control) {
+	o.share(c.Radius)
+	for i := range o.parts {
+		p := &o.parts[i]
+		if p.before != nil && c.FlipShare > 0 {
+			if len(o.scratch) < len(p.Value) {
+				o.scratch = make([]float64, len(p.Value))
+			}
+			p.limit(c.FlipShare, o.opts.FlipFloor, o.opts.FlipFrom, o.scratch)
+			continue
+		}
+		for g := range p.limits {
+			p.limits[g] = math.Inf(1)
+		}
+	}
+}
+
+// share divides the radius of the step among the groups, so that Σ w_g² ≤ w².
+func (o *Optimizer) share(radius float64) {
+	if radius == 0 || math.IsInf(radius, 1) {
+		for i := range o.parts {
+			for g := range o.parts[i].radii {
+				o.parts[i].radii[g] = math.Inf(1)
+			}
+		}
+		return
+	}
+	values, squares := 0.0, 0.0
+	for i := range o.parts {
+		p := &o.parts[i]
+		values += float64(len(p.Value))
+		if o.opts.Share == ByNorm {
+			for g := range p.radii {
+				p.radii[g] = p.square(g) // kept here for the second walk
+				squares += p.radii[g]
+			}
+		}
+	}
+	total := 0.0
+	for i := range o.parts {
+		p := &o.parts[i]
+		for g := range p.radii {
+			w := float64(p.span[g+1]-p.span[g]) / values
+			if o.opts.Share == ByNorm && squares > 0 {
+				w = float64(15./16*(p.radii[g]/squares)) + w/16
+			}
+			w = float64(w * float64(p.reach[g]*p.reach[g]))
+			p.radii[g] = w
+			total += w
+		}
+	}
+	for i := range o.parts {
+		p := &o.parts[i]
+		for g := range p.radii {
+			if w := p.radii[g]; w > 0 { // else 0: also when total is
+				p.radii[g] = float64(float64(radius*inward) * math.Sqrt(w/total))
+			}
+		}
+	}
+}
+
+// project shortens the steps of the groups that are outside of their balls. Tensors with none are not looked at again.
+func (o *Optimizer) project(r *Report) error {
+	r.Groups = o.groups
+	for i := range o.parts {
+		p := &o.parts[i]
+		outside := 0
+		for g, n := range p.norms {
+			if n > min(p.radii[g], p.limits[g]) {
+				outside++
+				if p.limits[g] < p.radii[g] {
+					r.Limited++
+				}
+			}
+		}
+		if outside == 0 {
+			continue
+		}
+		r.Projected += outside
+		room := o.room(2 * len(p.norms))
+		least, again := room[:len(p.norms)], room[len(p.norms):]
+		for g := range least {
+			least[g] = min(p.radii[g], p.limits[g])
+		}
+		if err := o.constrain(p, least, again); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// room returns scratch of n values.
+func (o *Optimizer) room(n int) []float64 {
+	if len(o.scratch) < n {
+		o.scratch = make([]float64, n)
+	}
+	return o.scratch[:n]
+}
+
+// finish adds the step to the values and counts what that changed.
+func (o *Optimizer) finish(r *Report) error {
+	for i := range o.parts {
+		p := &o.parts[i]
+		flips := p.apply()
+		if p.before != nil {
+			r.Expected += flips
+			r.Codes += int64(len(p.Value))
+		}
+	}
+	for i := range o.parts {
+		var err error
+		if o.norms[i], err = o.rt.Norm2(o.parts[i].Value); err != nil {
+			return fmt.Errorf("optim: values of %s after the step: %w", o.parts[i].Name, err)
+		}
+	}
+	r.ValueNorm = root(o.norms)
+	if err := o.codes(true); err != nil {
+		return err
+	}
+	for i := range o.parts {
+		if p := &o.parts[i]; p.before != nil {
+			for j, q := range p.after.Codes {
+				if q != p.before.Codes[j] {
+					r.Flips++
+				}
+			}
+		}
+	}
+	o.step++
+	return nil
+}
