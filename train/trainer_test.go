@@ -41,6 +41,7 @@ func small(path string) Config {
 	c.Data, c.Vocabulary = path, "char"
 	c.Layers, c.Heads, c.Width, c.Context, c.Batch, c.Steps = 1, 2, 32, 16, 4, 24
 	c.Warmup, c.Start, c.Ramp, c.EvalEvery, c.EvalBatches, c.CheckpointEvery = 2, 0.1, 0.2, 8, 2, 5
+	c.Int8, c.LearningRate = true, 2e-3
 	c.Radius, c.Clusters, c.Aux, c.AuxEvery, c.DataClusters, c.Curriculum, c.Accumulate = 0.5, 3, true, 2, 2, true, 2
 	return c
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/setun-compute/setun/quant"
 	"github.com/setun-compute/setun/quant/gguf"
@@ -89,7 +88,7 @@ func wide(o *options, t *tensor) string {
 // codes is a tensor as the flags say.
 func (o *options) codes(t *tensor) choice {
 	c := choice{kind: plan.Quantized, levels: o.levels, rule: o.rule, group: o.group, coding: o.coding}
-	if (t.typ == "TQ1_0" || t.typ == "TQ2_0") && !o.given["group"] && o.levels == quant.Ternary {
+	if (t.typ == "TQ1_0" || t.typ == "TQ2_0") && !o.given["group"] && !o.given["rule"] && o.levels == quant.Ternary {
 		c.group, c.rule = gguf.Block, quant.LeastSquares // it has codes already, which this finds again
 	}
 	if c.group == quant.PerRow || c.group > t.cols {
@@ -120,10 +119,12 @@ func keep(o *options, src source, t *tensor) (choice, error) {
 			return choice{}, err
 		}
 		for _, v := range x {
-			most = max(most, v, -v)
+			if v-v == 0 { // F16 has infinities
+				most = max(most, v, -v)
+			}
 		}
 	}
-	if most >= 65520 && !math.IsInf(float64(most), 0) {
+	if most >= 65520 {
 		return choice{kind: plan.F32}, nil
 	}
 	return choice{kind: plan.F16}, nil

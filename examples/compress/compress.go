@@ -47,13 +47,20 @@ func compress(ctx context.Context, o *options, p *progress) (*report, error) {
 	}
 	defer rt.Close() // before the values go
 	j := &job{o: o, src: src, e: &encoder{rt: rt, src: src, p: p, halfOnly: !o.ours()}}
+	inputs := []string{o.in}
 	for _, t := range src.tensors() {
+		if !slices.Contains(inputs, t.path) {
+			inputs = append(inputs, t.path) // one of several that an index names
+		}
 		if _, dropped := o.drop.match(t.name); !dropped {
 			j.list = append(j.list, t)
 		}
 	}
 	if len(j.list) == 0 {
 		return nil, fmt.Errorf("%s: it has no tensors, or none is left", o.in)
+	}
+	if err := checkPicture(o.histogram, o.out, inputs, o.force); err != nil {
+		return nil, err
 	}
 	if j.out, err = newOutput(o.in, o.out, o.force); err != nil {
 		return nil, err

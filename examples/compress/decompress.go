@@ -15,6 +15,7 @@ import (
 
 	"github.com/setun-compute/setun/internal/durable"
 	"github.com/setun-compute/setun/quant"
+	"github.com/setun-compute/setun/quant/safetensors"
 	"github.com/setun-compute/setun/quant/stn"
 )
 
@@ -39,9 +40,11 @@ func decompress(ctx context.Context, o *options, p *progress) (*report, error) {
 			r.Float32 += 4 * t.Values()
 		}
 	}
-	header, err := safetensorsHeader(list, f.Metadata())
+	var header []byte
 	if ext(o.out) == ".npy" {
 		header, err = npyHeader(o.in, list)
+	} else {
+		header, err = safetensorsHeader(o.in, list, f.Metadata())
 	}
 	if err != nil {
 		return nil, err
@@ -116,18 +119,24 @@ func writeFloats(w io.Writer, x []float32) error {
 	return nil
 }
 
-// safetensorsHeader describes tensors whose float32 values follow in this order.
-func safetensorsHeader(list []stn.Info, metadata map[string]string) ([]byte, error) {
+// metadataName is what a .safetensors file has its metadata under.
+const metadataName = "__metadata__"
+
+// safetensorsHeader describes tensors whose float32 values follow in this order. What readers of .safetensors refuse is an error.
+func safetensorsHeader(path string, list []stn.Info, metadata map[string]string) ([]byte, error) {
 	b := append(make([]byte, 8), '{')
 	if len(metadata) > 0 {
 		text, err := json.Marshal(metadata)
 		if err != nil {
 			return nil, err
 		}
-		b = append(append(b, `"__metadata__":`...), text...)
+		b = append(append(b, `"`+metadataName+`":`...), text...)
 	}
 	next := int64(0)
 	for _, t := range list {
+		if t.Name == metadataName {
+			return nil, fmt.Errorf("%s: tensor %q: a .safetensors file has its metadata under that name; leave it out with -drop %q", path, t.Name, t.Name)
+		}
 		name, err := json.Marshal(t.Name)
 		if err != nil {
 			return nil, err
@@ -141,10 +150,16 @@ func safetensorsHeader(list []stn.Info, metadata map[string]string) ([]byte, err
 		}
 		b = fmt.Appendf(b, `%s:{"dtype":"F32","shape":%s,"data_offsets":[%d,%d]}`, name, shape, next, next+4*t.Values())
 		next += 4 * t.Values()
+		if len(b)-8 > safetensors.MaxHeader {
+			break
+		}
 	}
 	b = append(b, '}')
 	for len(b)%64 != 0 {
 		b = append(b, ' ')
+	}
+	if len(b)-8 > safetensors.MaxHeader {
+		return nil, fmt.Errorf("%s: the header of a .safetensors file would be above %d bytes, which readers refuse; leave tensors out with -drop", path, safetensors.MaxHeader)
 	}
 	binary.LittleEndian.PutUint64(b, uint64(len(b)-8))
 	return b, nil

@@ -9,12 +9,14 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/setun-compute/setun/internal/npy"
 	"github.com/setun-compute/setun/quant/gguf"
 	"github.com/setun-compute/setun/quant/safetensors"
+	"github.com/setun-compute/setun/quant/stn"
 )
 
 func TestDamagedInput(t *testing.T) {
@@ -168,6 +170,90 @@ func TestOutput(t *testing.T) {
 	}
 }
 
+// TestPicture: it replaces neither input nor output, whatever name they are called by, and others only with -force.
+func TestPicture(t *testing.T) {
+	in, dir := save(t, model(2)[:3]), t.TempDir()
+	out, linked, other, folder := filepath.Join(dir, "x.stn"), filepath.Join(dir, "in.png"), filepath.Join(dir, "other.png"), filepath.Join(dir, "folder")
+	there := filepath.Join(dir, "there.stn")
+	done(t, in, there)
+	for from, to := range map[string]string{in: linked, dir: folder, there: filepath.Join(dir, "out.png")} {
+		if err := os.Symlink(from, to); err != nil {
+			t.Skip(err)
+		}
+	}
+	if err := os.WriteFile(other, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	input, err := os.ReadFile(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := filepath.Join(filepath.Dir(in), "model.safetensors.index.json")
+	if err := os.WriteFile(index, []byte(`{"weight_map":{"model.layers.0.self_attn.q_proj.weight":"model.safetensors","model.embed_tokens.weight":"model.safetensors","model.layers.0.input_layernorm.weight":"model.safetensors"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := files(t, dir)
+	for _, c := range []struct{ in, out, picture, force, says string }{
+		{in, out, linked, "-force", "in.png is the input"},
+		{index, out, in, "-force", "model.safetensors is the input"},
+		{in, there, filepath.Join(dir, "out.png"), "-force", "out.png is the output"},
+		{in, out, filepath.Join(folder, "x.stn"), "-force", "x.stn is the output"},
+		{in, out, folder, "-force", "folder is a folder"},
+		{in, out, other, "-force=false", "is there already; name another picture, or replace it with -force"},
+	} {
+		code, stdout, stderr := start(c.in, c.out, "-histogram", c.picture, c.force, "-quiet")
+		if code != 1 || stdout != "" || !strings.Contains(stderr, c.says) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s: exit code %d, %q, %s", c.picture, code, stdout, stderr)
+		}
+		if left := files(t, dir); !slices.Equal(left, before) {
+			t.Errorf("%s: left behind: %v", c.picture, left)
+		}
+	}
+	if after, err := os.ReadFile(in); err != nil || !bytes.Equal(input, after) {
+		t.Errorf("the input was replaced (%v)", err)
+	}
+	if after, err := os.ReadFile(other); err != nil || string(after) != "mine" {
+		t.Errorf("a file was replaced without -force (%v)", err)
+	}
+	done(t, in, out, "-histogram", other, "-force")
+	if after, err := os.ReadFile(other); err != nil || !bytes.HasPrefix(after, []byte("\x89PNG")) {
+		t.Errorf("there is no picture (%v)", err)
+	}
+}
+
+// TestUnreadable: a .safetensors file that readers refuse is not written.
+func TestUnreadable(t *testing.T) {
+	dir, out := t.TempDir(), t.TempDir()
+	for _, meta := range []map[string]string{nil, {"format": "pt"}} {
+		in := filepath.Join(dir, "x.stn")
+		w, err := stn.Create(in, meta)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"__metadata__", "w"} {
+			if err := w.AddFloats(name, []int64{2}, stn.F32, []float32{1, 2}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		code, stdout, stderr := start("-decompress", in, filepath.Join(out, "x.safetensors"), "-quiet")
+		if left := files(t, out); code != 1 || stdout != "" || !strings.Contains(stderr, `x.stn: tensor "__metadata__": a .safetensors file has its metadata under that name`) || len(left) > 0 {
+			t.Errorf("%v: exit code %d, %q, %s; left behind: %v", meta, code, stdout, stderr, left)
+		}
+		done(t, "-decompress", in, filepath.Join(dir, "x.safetensors"), "-drop", "__metadata__", "-force")
+		done(t, "-decompress", in, filepath.Join(dir, "x.npy"), "-drop", "w", "-force") // which has no names
+	}
+	long := slices.Repeat([]stn.Info{{Name: strings.Repeat("<", stn.MaxName), Shape: []int64{1}}}, 33000) // six bytes each in JSON
+	if _, err := safetensorsHeader("x.stn", long, nil); err == nil || !strings.Contains(err.Error(), "x.stn: the header of a .safetensors file would be above 100000000 bytes") {
+		t.Errorf("a header of more than 100 MB: %v", err)
+	}
+	if _, err := safetensorsHeader("x.stn", long[:30000], nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // stopper ends a context when a text is written.
 type stopper struct {
 	bytes.Buffer
@@ -229,6 +315,9 @@ func TestUsage(t *testing.T) {
 		"a.npy b.stn -max-error 1":                 "-max-error 1 is not between",
 		"a.npy b.stn -max-error NaN":               "-max-error NaN is not between",
 		"a.npy b.stn -cluster 0":                   "-cluster 0 is not positive",
+		"a.npy b.gguf -cluster 4":                  "-cluster: a .gguf file has a scale for each 256 values",
+		"a.npy b.stn -histogram ./a.npy":           "-histogram ./a.npy is the input",
+		"a.npy b.stn -histogram ./b.stn -force":    "-histogram ./b.stn is the output",
 		"a.npy b.stn -keep [":                      "not a pattern",
 		"a.npy b.stn -levels sparse -rule absmean": "does not find the scale of sparse codes",
 		"a.npy b.stn -levels quinary -coding 2bit": "does not hold quinary codes",

@@ -321,6 +321,91 @@ func TestGGUF(t *testing.T) {
 	}
 }
 
+// TestRuleOfTernary: codes of TQ1_0 are found again, unless another rule is asked for.
+func TestRuleOfTernary(t *testing.T) {
+	dir := t.TempDir()
+	in, packed := filepath.Join(dir, "a.gguf"), filepath.Join(dir, "b.stn")
+	done(t, save(t, model(5)[2:3]), in)
+	for _, c := range []struct {
+		flags, rule string
+		group       int
+	}{{"-quiet", "least-squares", 256}, {"-rule=absmax", "absmax", 256}, {"-rule=magnitude", "magnitude", 256}} {
+		r := done(t, in, packed, "-force", c.flags)
+		if got := r.Tensors[0]; got.Rule != c.rule || got.Group != c.group {
+			t.Errorf("%s: %s with groups of %d", c.flags, got.Rule, got.Group)
+		}
+	}
+}
+
+// TestKeptInfinity: F16 has infinities, but not the large values beside one.
+func TestKeptInfinity(t *testing.T) {
+	inf := float32(math.Inf(-1))
+	for _, c := range []struct {
+		large float32
+		want  string
+	}{{65520, "f32"}, {-1e9, "f32"}, {65504, "f16"}} {
+		x := make([]float32, 128)
+		x[3], x[70] = inf, c.large
+		in := save(t, []safetensors.Tensor{{Name: "w", Shape: []int{2, 64}, Values: x}})
+		for _, out := range []string{"x.stn", "x.gguf"} {
+			r := done(t, in, filepath.Join(t.TempDir(), out), "-keep", "w", "-verify")
+			if got := r.Tensors[0].Levels; !strings.EqualFold(got, c.want) {
+				t.Errorf("%v beside an infinity is %s in %s; want %s", c.large, got, out, c.want)
+			}
+		}
+	}
+}
+
+// TestVerifyCopied: -verify finds a byte of a copied tensor that has changed.
+func TestVerifyCopied(t *testing.T) {
+	dir, ctx := t.TempDir(), context.Background()
+	in := filepath.Join(dir, "a.gguf")
+	w, err := gguf.Create(in, nil, []gguf.Info{{Name: "blk.0.w", Dims: []int64{256, 2}, Type: 12}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.WriteBytes(bytes.Repeat([]byte("0123456789ab"), 24)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r := done(t, in, filepath.Join(dir, "b.gguf"), "-verify"); r.Verified.Values != 512 {
+		t.Errorf("%+v", r.Verified)
+	}
+	o, err := parse([]string{in, filepath.Join(dir, "c.gguf")}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, err := openSource(ctx, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	j := &job{o: o, src: src, list: src.tensors(), e: &encoder{src: src, p: newProgress(nil, true)}}
+	if j.out, err = newOutput(o.in, o.out, false); err != nil {
+		t.Fatal(err)
+	}
+	defer j.out.discard()
+	if j.choices, err = choose(o, src, j.list); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.write(ctx); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(j.out.file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)-100] ^= 1
+	if err := os.WriteFile(j.out.file(), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.verify(ctx); err == nil || !strings.Contains(err.Error(), `tensor "blk.0.w": its 288 bytes are not those of the input`) {
+		t.Errorf("a changed byte: %v", err)
+	}
+}
+
 // TestBudget: the file is never larger, and nearly as large; more bytes never give more error.
 func TestBudget(t *testing.T) {
 	in, out := save(t, model(6)), filepath.Join(t.TempDir(), "x.stn")

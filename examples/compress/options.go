@@ -84,10 +84,10 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.Var(&o.drop, "drop", "names of tensors that are left out; a pattern, may be given again")
 	fs.BoolVar(&o.verify, "verify", false, "read what was written, and compare all codes, scales and values")
 	fs.StringVar(&o.histogram, "histogram", "", "draw the values, thresholds and levels to this PNG file")
-	fs.IntVar(&o.cluster, "cluster", 0, "tell what one scale for each of so many clusters of rows would bring")
+	fs.IntVar(&o.cluster, "cluster", 0, "tell what one scale for each of so many clusters of rows would bring; not for .gguf")
 	fs.StringVar(&o.demo, "demo", "", "make IN first, an .npy file of 4096×4096 values: gaussian or laplace")
 	fs.BoolVar(&o.decompress, "decompress", false, "turn an .stn file into a .safetensors or .npy file")
-	fs.BoolVar(&o.force, "force", false, "replace OUT when it is there")
+	fs.BoolVar(&o.force, "force", false, "replace OUT, and the picture of -histogram, when they are there")
 	fs.BoolVar(&o.json, "json", false, "print the report as JSON")
 	fs.BoolVar(&o.quiet, "quiet", false, "show no progress")
 	var files []string
@@ -182,6 +182,12 @@ func (o *options) check() error {
 		return fmt.Errorf("-max-error %v is not between 0 and 1", o.maxError)
 	case o.cluster < 0 || o.given["cluster"] && o.cluster < 1:
 		return fmt.Errorf("-cluster %d is not positive", o.cluster)
+	case o.cluster > 0 && out == ".gguf":
+		return errors.New("-cluster: a .gguf file has a scale for each 256 values, not one a row; write an .stn file")
+	case o.histogram != "" && filepath.Clean(o.histogram) == filepath.Clean(o.in):
+		return fmt.Errorf("-histogram %s is the input", o.histogram)
+	case o.histogram != "" && filepath.Clean(o.histogram) == filepath.Clean(o.out):
+		return fmt.Errorf("-histogram %s is the output", o.histogram)
 	case sparse && o.rule != quant.LeastSquares && o.rule != quant.Magnitude:
 		return fmt.Errorf("-rule %v does not find the scale of sparse codes; least-squares and magnitude do", o.rule)
 	case o.levels == quant.Quinary && o.coding != 0 && o.coding != stn.RANS:

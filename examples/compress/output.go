@@ -43,6 +43,39 @@ func newOutput(in, path string, force bool) (*output, error) {
 	return &output{path, temp}, nil
 }
 
+// checkPicture refuses places for the picture at which it would replace the output, a file of the input or, without force, any other, also by another name.
+func checkPicture(path, out string, inputs []string, force bool) error {
+	if path == "" {
+		return nil
+	}
+	if folder, err := os.Stat(filepath.Dir(path)); err == nil && filepath.Base(path) == filepath.Base(out) {
+		if other, err := os.Stat(filepath.Dir(out)); err == nil && os.SameFile(folder, other) {
+			return fmt.Errorf("-histogram %s is the output", path)
+		}
+	}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.IsDir():
+		return fmt.Errorf("%s is a folder", path)
+	}
+	if other, err := os.Stat(out); err == nil && os.SameFile(info, other) {
+		return fmt.Errorf("-histogram %s is the output", path)
+	}
+	for _, in := range inputs {
+		if other, err := os.Stat(in); err == nil && os.SameFile(info, other) {
+			return fmt.Errorf("-histogram %s is the input", path)
+		}
+	}
+	if !force {
+		return fmt.Errorf("%s is there already; name another picture, or replace it with -force", path)
+	}
+	return nil
+}
+
 // file is where the result lies until it is published. Its name ends like that of the result.
 func (o *output) file() string { return filepath.Join(o.temp, filepath.Base(o.path)) }
 

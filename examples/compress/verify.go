@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -18,7 +19,7 @@ import (
 type verified struct {
 	Codes    int64   `json:"codes"`
 	Scales   int64   `json:"scales"`
-	Values   int64   `json:"values"`    // of floating-point tensors
+	Values   int64   `json:"values"`    // of tensors without codes, those that were copied among them
 	MaxError float64 `json:"max_error"` // |x − q|, of all tensors
 	Worst    string  `json:"worst"`     // the tensor that has it
 }
@@ -29,6 +30,8 @@ type reader interface {
 	codes(i, first, n int) (*quant.Tensor, error)
 	// values returns rows of a floating-point tensor.
 	values(i, first, n int) ([]float32, error)
+	// bytes returns tensor i as it lies in the file.
+	bytes(i int) ([]byte, error)
 	Close() error
 }
 
@@ -50,7 +53,9 @@ func (j *job) verify(ctx context.Context) (*verified, error) {
 		worst := 0.0
 		switch {
 		case c.copied:
-			err = nil // bytes, not values: the container checked their place
+			v.Values += t.values()
+			err = j.copied(r, i)
+			j.e.p.tensor(t.name, t.size, t.size)
 		case c.kind == plan.Quantized:
 			err = j.e.each(ctx, t, *c, func(first int, q *quant.Tensor, x []float32) error {
 				got, err := r.codes(i, first, q.Rows)
@@ -91,6 +96,20 @@ func (j *job) verify(ctx context.Context) (*verified, error) {
 		}
 	}
 	return v, nil
+}
+
+// copied holds a tensor that was copied against the input, byte by byte.
+func (j *job) copied(r reader, i int) error {
+	t := &j.list[i]
+	want, err := j.src.bytes(t.index)
+	if err != nil {
+		return err
+	}
+	got, err := r.bytes(i)
+	if err == nil && !bytes.Equal(got, want) {
+		err = fmt.Errorf("tensor %q: its %d bytes are not those of the input", t.name, len(got))
+	}
+	return err
 }
 
 // compare holds codes and scales of a file against those that were computed, and returns the largest |x − q| of the file's.
@@ -175,6 +194,8 @@ func (r *stnReader) values(i, first, n int) ([]float32, error) {
 	return r.x[first*cols:][:n*cols], nil
 }
 
+func (r *stnReader) bytes(int) ([]byte, error) { return nil, nil } // choose never asks for it
+
 type ggufReader struct {
 	*gguf.File
 	q quant.Tensor
@@ -200,3 +221,5 @@ func (r *ggufReader) values(i, first, n int) ([]float32, error) {
 	r.x, err = r.File.Rows(i, first*fold, n*fold, r.x)
 	return r.x, err
 }
+
+func (r *ggufReader) bytes(i int) ([]byte, error) { return r.Bytes(i) }

@@ -25,7 +25,9 @@ func controls(c train.Config) (list []control) {
 	for _, x := range []control{
 		{"float32", func(c *train.Config) { c.Ternary = false }},
 		{"float32 activations", func(c *train.Config) { c.Int8 = c.Int8 && !c.Ternary }},
+		{"int8 activations", func(c *train.Config) { c.Int8 = c.Ternary }},
 		{"ternary from the start", func(c *train.Config) { c.Start, c.Ramp = 0, 0 }},
+		{"ternary from a tenth on", func(c *train.Config) { c.Start, c.Ramp = 0.1, 0.05 }},
 		{"without trust region", func(c *train.Config) { c.Radius, c.Clusters = 0, 0 }},
 		{"without clusters", func(c *train.Config) { c.Clusters = 0 }},
 		{"without clusters of data", func(c *train.Config) { c.DataClusters, c.Curriculum = 0, false }},

@@ -97,7 +97,7 @@ func TestCompare(t *testing.T) {
 	if code := run(t.Context(), append(files(t), "-compare", "-seeds", "2", "-steps", "10"), &out, &err); code != 0 {
 		t.Fatalf("%d: %s", code, err.String())
 	}
-	for _, name := range []string{"as configured", "float32", "float32 activations", "ternary from the start", "without trust region", "without auxiliary network"} {
+	for _, name := range []string{"as configured", "float32", "int8 activations", "ternary from a tenth on", "without trust region", "without auxiliary network"} {
 		if !strings.Contains(out.String(), name) {
 			t.Errorf("%q is not in the table:\n%s", name, out.String())
 		}

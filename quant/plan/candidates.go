@@ -69,13 +69,13 @@ func Candidates(ctx context.Context, rt *runtime.Runtime, name string, values []
 	fail := func(detail string, args ...any) error {
 		return fmt.Errorf("%w: tensor %q: %s", ErrArgument, name, fmt.Sprintf(detail, args...))
 	}
-	if rows < 1 || cols < 1 || rows > maxBytes/cols || o.Sample < 1 {
+	if rows < 1 || cols < 1 || int64(rows) > maxBytes/int64(cols) || o.Sample < 1 {
 		return nil, fail("%d×%d values, a sample of %d", rows, cols, o.Sample)
 	}
 	list := SampleRows(rows, cols, o.Sample)
 	switch n := len(values); {
 	case n == len(list)*cols:
-	case n == rows*cols:
+	case int64(n) == int64(rows)*int64(cols):
 		all := values
 		values = make([]float32, 0, len(list)*cols)
 		for _, r := range list {

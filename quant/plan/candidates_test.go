@@ -5,10 +5,15 @@ package plan
 import (
 	"context"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
 	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -99,6 +104,32 @@ func TestBytesAreThoseOfAFile(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNarrowInt: no constant is beyond an int of 32 bits. Types of other packages are not looked at, so that those that they come from need not be built for such a system.
+func TestNarrowInt(t *testing.T) {
+	paths, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := token.NewFileSet()
+	var list []*ast.File
+	for _, path := range paths {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(set, path, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, f)
+	}
+	c := types.Config{Sizes: types.SizesFor("gc", "386"), Error: func(err error) {
+		if strings.Contains(err.Error(), "overflow") {
+			t.Error(err)
+		}
+	}}
+	c.Check("plan", set, list, nil) // its error is the first, mostly that of an import
 }
 
 // TestSample: a sample of the rows gives nearly the same, whether the rest is there or not.
