@@ -17,6 +17,7 @@ type checkpoint struct {
 	config Config
 	step   int                  // steps done
 	floats map[string][]float32 // by name
+	cols   map[string]int       // values of a row of those that are matrices; only written
 	state  map[string]string    // of the other parts, by their names
 }
 
@@ -43,7 +44,11 @@ func (c *checkpoint) save(path string) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.floats)) {
 		v := c.floats[name]
-		if err := w.AddFloats(name, []int64{int64(len(v))}, stn.F32, v); err != nil {
+		shape := []int64{int64(len(v))}
+		if cols := c.cols[name]; cols > 0 && cols < len(v) { // so that other tools see matrices
+			shape = []int64{int64(len(v) / cols), int64(cols)}
+		}
+		if err := w.AddFloats(name, shape, stn.F32, v); err != nil {
 			w.Abort()
 			return err
 		}

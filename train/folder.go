@@ -115,9 +115,9 @@ func (t *trainer) save() error {
 		return nil
 	}
 	t.state = t.optim.State(t.state)
-	c := &checkpoint{config: t.Config, step: t.step, floats: map[string][]float32{}, state: map[string]string{}}
+	c := &checkpoint{config: t.Config, step: t.step, floats: map[string][]float32{}, cols: map[string]int{}, state: map[string]string{}}
 	for _, p := range t.model.Params() {
-		c.floats[parameterPrefix+p.Name] = p.Value
+		c.floats[parameterPrefix+p.Name], c.cols[parameterPrefix+p.Name] = p.Value, p.Cols
 	}
 	for name, v := range t.state.Floats {
 		c.floats[momentPrefix+name] = v
