@@ -115,6 +115,9 @@ func TestReplayOfTwoArms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for i := range tr.Calls { // as the profile below predicts: what this machine took is not what is tested
+		tr.Calls[i].Nanos = 0.25 * 4 * 4096
+	}
 	rival := dispatch.Arm{Backend: "third", Kernel: "quick"}
 	tr.Arms["norm2"] = append(tr.Arms["norm2"], rival)
 	p := &dispatch.Profile{}
