@@ -197,6 +197,8 @@ func (f *File) rans(n int, t *Info, first int, dst *quant.Tensor) *Error {
 
 // Mapped returns a tensor whose codes are the file's own bytes: coded as Int8, Bits2, Base3 or Four5. Only scales take memory. Codes must not be written to, nor used after Close.
 // Checksums and codes are checked by this call. Other codings are ErrArgument; use Tensor.
+//
+// Its slices are the mapping: they must not be written to, so it is no destination for Tensor, Rows or a conversion, and not be used after Close.
 func (f *File) Mapped(name string) (*quant.Tensor, error) {
 	_, t, err := f.find(name, true)
 	if err != nil {
