@@ -6,13 +6,14 @@ BUILD := native/build/release
 # Shows what ran and what was skipped; the whole output is in build/.
 SHOW := { grep -E '^(ok|FAIL|panic|\?|---|    --- (FAIL|SKIP)|.*(_test\.go|conform\.go):[0-9]+:|[0-9]+ cases)' || test $$? -eq 1; }
 
-.PHONY: usage setup native run test lint test-native test-go test-pure test-race test-variants test-asan test-ubsan test-tsan test-arm64 test-windows fuzz bench clean
+.PHONY: usage setup native run test lint test-native test-go test-cuda gpu-bundle test-pure test-race test-variants test-asan test-ubsan test-tsan test-arm64 test-windows fuzz bench clean
 usage:
 	@echo "make run      set up, build, calibrate, take the tour"
 	@echo "make test     everything: lint, C tests, Go tests with and without native code, race detector, every ISA level"
 	@echo "make native   build the native libraries and install them to $(DATA)"
 	@echo "make bench    measure the call path, compare with other software (build/bench/)"
-	@echo "make lint | test-native | test-go | test-pure | test-race | test-variants   parts of make test"
+	@echo "make lint | test-native | test-go | test-cuda | test-pure | test-race | test-variants   parts of make test"
+	@echo "make gpu-bundle   what a machine with a GPU needs to test and measure the CUDA library: build/gpu-bundle/gpu.sh"
 	@echo "make fuzz FUZZTIME=1m   each op against pure Go on drawn shapes, options and values, for so long"
 	@echo "make test-arm64 | test-windows   libraries and Go tests of the other platform, under qemu or wine, some minutes"
 	@echo "make test-asan | test-ubsan | test-tsan   the C tests under a sanitizer, some minutes each"
@@ -31,7 +32,7 @@ run: native
 	@build/calibrate run --quick
 	@go run ./examples/tour
 
-test: lint test-native test-go test-pure test-race test-variants
+test: lint test-native test-go test-cuda test-pure test-race test-variants
 	@echo "make test: all parts passed"
 
 lint: | build
@@ -41,17 +42,25 @@ lint: | build
 	go build -o build/staticcheck honnef.co/go/tools/cmd/staticcheck
 	build/staticcheck ./...
 	cd prometheus && go vet ./... && ../build/staticcheck ./...
-	@if clang-format --version 2>/dev/null | grep -q "version 14"; then clang-format --dry-run --Werror native/*/*.[ch] native/*/*.cpp native/include/setun/*.h; else echo "SKIP: clang-format 14 is not installed"; fi
+	@if clang-format --version 2>/dev/null | grep -q "version 14"; then clang-format --dry-run --Werror native/*/*.[ch] native/*/*.cpp native/cuda/*/*.[ch]* native/include/setun/*.h; else echo "SKIP: clang-format 14 is not installed"; fi
 
 test-native: native
 	@echo "== C tests"
-	@if native/setup.sh --check; then ctest --preset release --no-tests=error | tee build/ctest.log; native/check_symbols.sh $(BUILD)/libsetun_simd_c.so; native/check_symbols.sh $(BUILD)/libsetun_cpp.so threads; native/check_flags.sh $(BUILD); else echo "SKIP: C tests need a compiler and cmake"; fi
+	@if native/setup.sh --check; then ctest --preset release --no-tests=error | tee build/ctest.log; native/check_symbols.sh $(BUILD)/libsetun_simd_c.so; native/check_symbols.sh $(BUILD)/libsetun_cpp.so threads; if [ -f $(BUILD)/libsetun_cuda.so ]; then native/check_symbols.sh $(BUILD)/libsetun_cuda.so driver; fi; native/check_flags.sh $(BUILD); else echo "SKIP: C tests need a compiler and cmake"; fi
 
 # Tests with the libraries of this checkout, which must be there when they can be built.
 test-go: native
 	@echo "== Go tests with native libraries"
 	@need=; native/setup.sh --check && need=require; SETUN_TEST_NATIVE=$$need go test -count=1 -timeout 5m -v ./... 2>&1 | tee build/go.log | $(SHOW)
 	@cd prometheus && go test -count=1 -timeout 5m -v ./... 2>&1 | tee ../build/prometheus.log | $(SHOW)
+
+# The CUDA library without a GPU: its kernels on the processor, behind a stand-in for the driver.
+test-cuda: native
+	@echo "== CUDA on the stand-in driver"
+	@native/cuda/ptx.sh --check
+	@if native/setup.sh --check && [ -f $(BUILD)/libsetun_cuda.so ]; then \
+	  SETUN_CUDA_DRIVER=$(CURDIR)/$(BUILD)/libcuda_fake.so SETUN_TEST_CUDA=require go test -count=1 -timeout 10m -v ./backends/cuda 2>&1 | tee build/cuda.log | $(SHOW); \
+	else echo "SKIP: the CUDA library was not built"; fi
 
 test-pure: | build
 	@echo "== Go tests in pure Go"
@@ -124,10 +133,19 @@ test-windows: | build
 	@GOOS=windows CGO_ENABLED=0 go build -o build/calibrate.exe ./calibrate
 	@SETUN_BACKEND_PATH='$(SETUN_TEST_LIBRARIES)' wine build/calibrate.exe verify 2>build/verify.log | tail -2
 
+# For a machine with a GPU, which may have no Go: sources, test and calibrate programs, and the script that runs them.
+gpu-bundle: | build
+	@rm -rf build/gpu-bundle && mkdir -p build/gpu-bundle/source
+	@cp -r CMakeLists.txt CMakePresets.json cmake build/gpu-bundle/source/ && tar -c --exclude=native/build native | tar -x -C build/gpu-bundle/source
+	CGO_ENABLED=0 go test -c -ldflags='-s -w' -o build/gpu-bundle/cuda.test ./backends/cuda
+	CGO_ENABLED=0 go build -ldflags='-s -w' -o build/gpu-bundle/calibrate ./calibrate
+	@cp bench/gpu/peers.py native/cuda/test/gpu.sh build/gpu-bundle/
+	@du -sh build/gpu-bundle
+
 build:
 	@mkdir -p build
 
-setup native run lint test-native test-go test-pure test-race test-variants bench: | build
+setup native run lint test-native test-go test-cuda gpu-bundle test-pure test-race test-variants bench: | build
 
 clean:
 	rm -rf build native/build

@@ -14,6 +14,7 @@ import (
 // Quantize is the argument of the op quantize: Dst has been resized for X by quant.Tensor.Resize.
 type Quantize struct {
 	X      []float32 // Rows*Cols values, row-major
+	XAt    Address
 	Rule   quant.Rule
 	Seed   uint64 // of quant.Stochastic
 	Dst    *quant.Tensor
@@ -57,6 +58,8 @@ func CheckQuantize(x []float32, o quant.Options) (quant.Options, error) {
 // Constrain is the argument of the op constrain.
 type Constrain struct {
 	X, Dst []float32 // equal lengths; the same memory, or memory that does not overlap
+	XAt    Address
+	DstAt  Address
 	Radius float64
 	Norm   float64 // out: ‖X‖₂
 	Cancel *atomic.Int32
@@ -85,7 +88,9 @@ func overlap(a, b []float32) bool {
 // Reduce is the argument of the ops dot and norm2.
 type Reduce struct {
 	X, Y   []float32 // equal lengths; Y is nil for norm2
-	Result float64   // out
+	XAt    Address
+	YAt    Address
+	Result float64 // out
 	Cancel *atomic.Int32
 }
 

@@ -21,6 +21,10 @@ var (
 	ErrClosed      = errors.New("runtime is closed")
 	ErrLibrary     = errors.New("library refused") // missing, not a library, another machine's, or without the entry point
 	ErrABIMismatch = errors.New("ABI version mismatch")
+
+	// ErrMemory and ErrLost are failures of the backend, ErrBackend, of which more is known.
+	ErrMemory = fmt.Errorf("%w: out of memory", ErrBackend)      // the backend's, a device's above all; a smaller call may do
+	ErrLost   = fmt.Errorf("%w: the device is lost", ErrBackend) // until the process ends: no further call can succeed
 )
 
 // Error says what failed, where, and on which argument.

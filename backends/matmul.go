@@ -11,6 +11,7 @@ import (
 // of N, or N rows of K when TransB; C is M rows of N.
 type MatMul struct {
 	A, B, C                   []float32
+	AAt, BAt, CAt             Address
 	M, N, K                   int
 	TransA, TransB            bool
 	Accumulate                bool

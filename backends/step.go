@@ -12,6 +12,8 @@ import (
 // Step is the argument of the op step: Dst has been resized for Params by quant.Tensor.Resize.
 type Step struct {
 	Params, Delta []float32 // equal lengths, Rows*Cols values; no overlap. Params is read and written
+	ParamsAt      Address
+	DeltaAt       Address
 	Radius        float64
 	Rule          quant.Rule
 	Seed          uint64 // of quant.Stochastic

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # A library exports setun_backend and nothing else, and calls nothing that could end, print or leave the process. Threads and memory are for
-# libraries that say so: check_symbols.sh LIBRARY [threads].
+# libraries that say so, and finding a driver is for one: check_symbols.sh LIBRARY [threads|driver].
 set -eu
 lib=$1
 exported=$(nm -D --defined-only "$lib" | awk '{print $3}')
@@ -13,8 +13,13 @@ for symbol in $(nm -D -u "$lib" | awk '{print $NF}' | sed 's/@.*//'); do
     case $symbol in
     getauxval | memcpy | memset | memmove | memcmp | strlen | sqrt | sqrtf | frexp | ldexp | __stack_chk_fail | __stack_chk_guard | __cxa_finalize | __gmon_start__ | _ITM_*) ;;
     malloc | free | clock_gettime | sigfillset | pthread_create | pthread_join | pthread_sigmask | sched_yield | pthread_mutex_* | pthread_cond_*)
-        [ "${2:-}" = threads ] || {
+        [ -n "${2:-}" ] || {
             echo "$lib calls $symbol, which only a library with threads may" >&2
+            exit 1
+        } ;;
+    dlopen | dlsym | getenv | nanosleep | realloc | vsnprintf | snprintf)
+        [ "${2:-}" = driver ] || {
+            echo "$lib calls $symbol, which only a library that finds a driver may" >&2
             exit 1
         } ;;
     *)

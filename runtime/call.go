@@ -28,11 +28,16 @@ const (
 //
 // do is a plain function with its argument beside it, not a closure, so that a call allocates nothing.
 func run[A any](rt *Runtime, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A, dispatch.Variant) (int, dispatch.Variant)) error {
-	return runWithout(rt, 0, s, a, do, parts)
+	return runPlaced(rt, 0, nil, s, a, do, parts)
 }
 
 // runWithout is run without the arms of a bit mask.
 func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A, dispatch.Variant) (int, dispatch.Variant)) error {
+	return runPlaced(rt, without, nil, s, a, do, parts)
+}
+
+// runPlaced is runWithout for a call on buffers; p is nil when there are none.
+func runPlaced[A any](rt *Runtime, without uint64, p *placed, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A, dispatch.Variant) (int, dispatch.Variant)) error {
 	entered := rt.traffic.enter()
 	defer rt.traffic.leave()
 	if !alone(entered) {
@@ -41,14 +46,21 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 	if rt.closed.Load() {
 		return backends.Fail(ErrClosed, s.Op, s.String(), "Close was called")
 	}
+	if p != nil {
+		if err := p.lock(rt, s); err != nil {
+			return err
+		}
+		defer p.unlock(len(p.uses))
+		without |= rt.unplaced[s.Op]
+	}
 	excluded := rt.resting(s.Op) | without
 	var first error
 	for {
 		router := rt.router.Load()
-		d := router.Decide(s, excluded)
+		d := decide(router, s, p, excluded)
 		if d.Arm < 0 && excluded != without && first == nil {
 			excluded = without | rt.quarantined(s.Op) // everything else is resting: rather try again than refuse
-			d = router.Decide(s, excluded)
+			d = decide(router, s, p, excluded)
 		}
 		if d.Arm < 0 {
 			if first != nil {
@@ -57,8 +69,8 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 			return backends.Fail(ErrNoBackend, s.Op, s.String(), "%s", d.Reason)
 		}
 		trial := -1
-		if p := rt.probes[s.Op].Load(); p != nil && first == nil { // one that has failed has cost enough
-			if trial = rt.probe(p, s, excluded, mostParts(a)); trial >= 0 {
+		if probe := rt.probes[s.Op].Load(); probe != nil && p == nil && first == nil { // one that has failed has cost enough, and so has moving buffers
+			if trial = rt.probe(probe, s, excluded, mostParts(a)); trial >= 0 {
 				d.Arm = trial
 			}
 		}
@@ -74,7 +86,13 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 		if weight > 0 {
 			begin = time.Now()
 		}
-		err := do(m, a)
+		var err error
+		if p != nil {
+			err = p.bring(rt, m)
+		}
+		if err == nil {
+			err = do(m, a)
+		}
 		if weight > 0 {
 			took := time.Since(begin)
 			m.stats.nanos.Add(weight * int64(took))
@@ -95,7 +113,18 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 				if was.Variant = variant; !calm {
 					was.Variant |= dispatch.Beside
 				}
-				rt.learn(dispatch.Observation{Shape: was, Arm: d.Arm, Nanos: each, Moving: d.Moving, Parts: float64(had), Most: mostParts(a), Weight: float64(weight), Probe: trial >= 0, Failed: err != nil, Without: excluded}, &m.stats, d.Nanos)
+				moving := d.Moving
+				if trial >= 0 { // the decision was about another arm
+					moving = router.Decide(s, ^(uint64(1) << trial)).Moving
+				}
+				rt.learn(dispatch.Observation{Shape: was, Arm: d.Arm, Nanos: each, Moving: moving, Parts: float64(had), Most: mostParts(a), Weight: float64(weight), Probe: trial >= 0, Failed: err != nil, Without: excluded}, &m.stats, d.Nanos)
+			}
+		}
+		if p != nil {
+			if err == nil {
+				p.settle(router, s, d.Arm)
+			} else {
+				p.failed(m, err)
 			}
 		}
 		if err == nil {
@@ -114,16 +143,36 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 		if first == nil {
 			first = err
 		}
+		if errors.Is(err, backends.ErrLost) && (p == nil || !p.foreign) {
+			rt.lose(m.home, err)
+		}
+		if p != nil && p.gone {
+			return err
+		}
 		if rt.strict {
 			return fmt.Errorf("%w: %w", ErrStrict, err)
 		}
 		m.stats.fallbacks.Add(1)
-		if excluded |= 1 << d.Arm; errors.Is(err, backends.ErrBackend) {
+		excluded |= 1 << d.Arm
+		switch {
+		case errors.Is(err, backends.ErrLost):
+			excluded |= rt.quarantined(s.Op) // the device's other arms too
+		case errors.Is(err, backends.ErrMemory):
+			rt.short(s.Op, d.Arm, err)
+		case errors.Is(err, backends.ErrBackend):
 			rt.happened(s.Op, d.Arm, dispatch.Failed, err)
-		} else {
+		default:
 			m.refused.Or(variantBit(s))
 		}
 	}
+}
+
+// decide chooses the arm for a call on slices, or on buffers wherever they are.
+func decide(r *dispatch.Router, s *dispatch.Shape, p *placed, excluded uint64) dispatch.Decision {
+	if p == nil {
+		return r.Decide(s, excluded)
+	}
+	return r.DecideAt(s, p.operands, excluded)
 }
 
 // sampled tells of how many short calls one is timed: a power of two.

@@ -19,6 +19,8 @@
 // Nothing falls back in silence: [Runtime.Report] tells what was found, loaded and refused, [Runtime.Explain] why a call goes where it
 // goes, [Runtime.Metrics] what ran and what failed over.
 //
+// A GPU is one more backend ([WithCUDA]): calls on slices go there when that pays with the copies, and a [Buffer] keeps values there between calls.
+//
 // Destinations come first. A nil destination is allocated, another is filled and used again; in the steady state Quantize,
 // Constrain, Step, Dot and Norm2 allocate nothing. A Runtime may be used by any number of goroutines at once.
 package runtime

@@ -20,6 +20,8 @@ var (
 	ErrNonFinite   = backends.ErrNonFinite
 	ErrRange       = backends.ErrRange
 	ErrBackend     = backends.ErrBackend
+	ErrMemory      = backends.ErrMemory
+	ErrLost        = backends.ErrLost
 	ErrNoBackend   = backends.ErrNoBackend
 	ErrClosed      = backends.ErrClosed
 	ErrLibrary     = backends.ErrLibrary

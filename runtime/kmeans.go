@@ -25,6 +25,9 @@ type KMeansOptions struct {
 	// there is, bit for bit. When there are such points the others are copied, with their weights:
 	// 4·n·(dim+1) bytes more. An error that names a row counts the others alone.
 	SkipNonFinite bool
+	// Fast lets kernels run that label points by scores of fewer bits, if the runtime has any (WithFastNumerics, and a GPU): a point may then go to a centroid that is farther than the nearest by a part in some
+	// hundreds. Everything else is computed as ever, for these labels.
+	Fast bool
 	// Progress is called after each iteration with the number of points that changed their cluster.
 	Progress func(iteration int, changed int64)
 }
@@ -140,6 +143,7 @@ func (rt *Runtime) kmeansAll(ctx context.Context, without uint64, dst *Clusterin
 	dst.Labels, dst.Centroids, dst.Counts = sized(dst.Labels, a.N), sized(dst.Centroids, a.K*a.D), sized(dst.Counts, a.K)
 	a.Labels, a.Centroids, a.Counts = dst.Labels, dst.Centroids, dst.Counts
 	s := dispatch.KMeans(a.N, a.D, a.K)
+	s.Fast = o.Fast
 	if a.Batch > 0 {
 		s.N = int64(a.Batch)
 	}

@@ -64,7 +64,7 @@ func (rt *Runtime) QuantizeMany(ctx context.Context, dst []*quant.Tensor, tensor
 		return dst, backends.Fail(ErrAlias, backends.OpQuantize, fmt.Sprintf("%d tensors", len(tensors)), "a result is in dst twice")
 	}
 	err := rt.list(given(ctx), backends.OpQuantize, tensors, func(ctx context.Context, without uint64, i int) (err error) {
-		dst[i], err = rt.quantize(ctx, without, dst[i], tensors[i], opts)
+		dst[i], err = rt.quantize(ctx, without, dst[i], slice(tensors[i]), opts)
 		return err
 	})
 	return dst, err
@@ -101,7 +101,7 @@ func (rt *Runtime) ConstrainMany(ctx context.Context, dst, steps [][]float32, ra
 		return dst, nil, backends.Fail(ErrAlias, backends.OpConstrain, shape, "a dst overlaps another one or another's step")
 	}
 	err = rt.list(given(ctx), backends.OpConstrain, steps, func(ctx context.Context, without uint64, i int) error {
-		_, norm, err := rt.constrain(ctx, without, dst[i], steps[i], radii[i])
+		_, norm, err := rt.constrain(ctx, without, slice(dst[i]), slice(steps[i]), radii[i])
 		if err == nil {
 			norms[i] = norm
 		}

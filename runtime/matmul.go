@@ -42,10 +42,14 @@ func (rt *Runtime) MatMul(dst, a, b []float32, m, n, k int, o MatMulOptions) ([]
 
 // MatMulContext is MatMul that stops with ctx's error when ctx ends; dst is unspecified then. It looks several times a second.
 func (rt *Runtime) MatMulContext(ctx context.Context, dst, a, b []float32, m, n, k int, o MatMulOptions) ([]float32, error) {
-	ctx = given(ctx)
+	return rt.matmul(given(ctx), slice(dst), slice(a), slice(b), m, n, k, o)
+}
+
+func (rt *Runtime) matmul(ctx context.Context, c, a, b vector, m, n, k int, o MatMulOptions) ([]float32, error) {
+	dst := c.values
 	x := matmulArgs.Get().(*backends.MatMul)
 	o.fill(x, m, n, k)
-	x.A, x.B, x.C = a, b, dst
+	x.A, x.B, x.C = a.values, b.values, dst
 	err := x.Check()
 	if err == nil {
 		err = ctx.Err() // an ended context stops the shortest call too
@@ -59,7 +63,9 @@ func (rt *Runtime) MatMulContext(ctx context.Context, dst, a, b []float32, m, n,
 		x.Cancel = flag
 		s := dispatch.MatMul(m, n, k, x.Batch)
 		s.Fast = o.Fast
-		err = finished(ctx, run(rt, &s, x, doMatMul, once))
+		whole := len(dst) == m*n*x.Batch // else some values of dst stay
+		p := (*placed)(nil).with(a, &x.AAt, true, false).with(b, &x.BAt, true, false).with(c, &x.CAt, o.Accumulate || !whole, true)
+		err = finished(ctx, runPlaced(rt, 0, p, &s, x, doMatMul, once))
 		stop()
 	}
 	*x = backends.MatMul{}

@@ -42,11 +42,12 @@ func (rt *Runtime) Quantize(dst *quant.Tensor, x []float32, opts quant.Options) 
 
 // QuantizeContext is Quantize that stops with ctx's error when ctx ends; dst is unspecified then. It looks about once a million values.
 func (rt *Runtime) QuantizeContext(ctx context.Context, dst *quant.Tensor, x []float32, opts quant.Options) (*quant.Tensor, error) {
-	return rt.quantize(given(ctx), 0, dst, x, opts)
+	return rt.quantize(given(ctx), 0, dst, slice(x), opts)
 }
 
 // quantize is QuantizeContext without the arms of a bit mask.
-func (rt *Runtime) quantize(ctx context.Context, without uint64, dst *quant.Tensor, x []float32, opts quant.Options) (*quant.Tensor, error) {
+func (rt *Runtime) quantize(ctx context.Context, without uint64, dst *quant.Tensor, v vector, opts quant.Options) (*quant.Tensor, error) {
+	x := v.values
 	o, err := backends.CheckQuantize(x, opts)
 	if err == nil {
 		err = ctx.Err() // an ended context stops the shortest call too
@@ -62,11 +63,17 @@ func (rt *Runtime) quantize(ctx context.Context, without uint64, dst *quant.Tens
 	a := quantizeArgs.Get().(*backends.Quantize)
 	*a = backends.Quantize{X: x, Rule: o.Rule, Seed: o.Seed, Dst: dst, Cancel: flag}
 	s := dispatch.Quantize(len(x), o)
-	err = runWithout(rt, without|rt.only(o, backends.OpQuantize), &s, a, doQuantize, once)
+	p := (*placed)(nil).with(v, &a.XAt, true, false).output(codeBytes(dst))
+	err = runPlaced(rt, without|rt.only(o, backends.OpQuantize), p, &s, a, doQuantize, once)
 	stop()
 	*a = backends.Quantize{}
 	quantizeArgs.Put(a)
 	return dst, finished(ctx, err)
+}
+
+// codeBytes is what a tensor's codes and scales take.
+func codeBytes(t *quant.Tensor) float64 {
+	return float64(len(t.Codes) + len(t.Packed) + 4*len(t.Scales))
 }
 
 // only is a bit mask of the arms that do not make codes of such levels.
@@ -89,14 +96,15 @@ func (rt *Runtime) Constrain(dst, x []float32, radius float64) (out []float32, n
 
 // ConstrainContext is Constrain that stops with ctx's error when ctx ends while the norm is summed; nothing has been written then.
 func (rt *Runtime) ConstrainContext(ctx context.Context, dst, x []float32, radius float64) (out []float32, norm float64, err error) {
-	return rt.constrain(given(ctx), 0, dst, x, radius)
-}
-
-// constrain is ConstrainContext without the arms of a bit mask.
-func (rt *Runtime) constrain(ctx context.Context, without uint64, dst, x []float32, radius float64) (out []float32, norm float64, err error) {
 	if dst == nil {
 		dst = make([]float32, len(x))
 	}
+	return rt.constrain(given(ctx), 0, slice(dst), slice(x), radius)
+}
+
+// constrain is ConstrainContext without the arms of a bit mask.
+func (rt *Runtime) constrain(ctx context.Context, without uint64, to, from vector, radius float64) (out []float32, norm float64, err error) {
+	dst, x := to.values, from.values
 	a := constrainArgs.Get().(*backends.Constrain)
 	*a = backends.Constrain{X: x, Dst: dst, Radius: radius}
 	if err = a.Check(); err == nil {
@@ -109,7 +117,8 @@ func (rt *Runtime) constrain(ctx context.Context, without uint64, dst, x []float
 		if &x[0] == &dst[0] && rt.inside.Load() { // nobody knows before; what was the last time is likely
 			s.Variant = dispatch.Inside
 		}
-		err = finished(ctx, runWithout(rt, without, &s, a, doConstrain, wasInside))
+		p := (*placed)(nil).with(from, &a.XAt, true, false).with(to, &a.DstAt, false, true)
+		err = finished(ctx, runPlaced(rt, without, p, &s, a, doConstrain, wasInside))
 		if norm = a.Norm; err == nil && norm <= radius != rt.inside.Load() {
 			rt.inside.Store(norm <= radius)
 		}
@@ -123,21 +132,21 @@ func (rt *Runtime) constrain(ctx context.Context, without uint64, dst, x []float
 // Dot returns Σ x·y, with float64 products and sums in the one order of docs/numerics.md. Errors: ErrArgument, ErrShape, ErrNonFinite naming the index.
 // It differs in rounding from a 1×n×1 matrix product, which is a float32 chain.
 func (rt *Runtime) Dot(x, y []float32) (float64, error) {
-	return rt.reduce(backends.OpDot, x, y)
+	return rt.reduce(backends.OpDot, slice(x), slice(y))
 }
 
 // Norm2 returns ‖x‖₂, without overflow or underflow for any finite x. Errors: ErrArgument, ErrNonFinite naming the index.
 func (rt *Runtime) Norm2(x []float32) (float64, error) {
-	return rt.reduce(backends.OpNorm2, x, nil)
+	return rt.reduce(backends.OpNorm2, slice(x), vector{})
 }
 
-func (rt *Runtime) reduce(op backends.Op, x, y []float32) (float64, error) {
+func (rt *Runtime) reduce(op backends.Op, x, y vector) (float64, error) {
 	a := reduceArgs.Get().(*backends.Reduce)
-	*a = backends.Reduce{X: x, Y: y}
+	*a = backends.Reduce{X: x.values, Y: y.values}
 	err := a.Check(op)
 	if err == nil {
-		s := dispatch.Vector(op, len(x))
-		err = run(rt, &s, a, doReduce, once)
+		s := dispatch.Vector(op, len(a.X))
+		err = runPlaced(rt, 0, (*placed)(nil).with(x, &a.XAt, true, false).with(y, &a.YAt, true, false), &s, a, doReduce, once)
 	}
 	r := a.Result
 	*a = backends.Reduce{}

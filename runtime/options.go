@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/backends/cuda"
 	"github.com/setun-compute/setun/dispatch"
 )
 
@@ -32,6 +34,8 @@ type config struct {
 	log      *slog.Logger
 	fast     bool
 	blas     string
+	cuda     []int // ordinals of devices
+	asked    bool  // for those
 	backends []backends.Backend
 }
 
@@ -70,6 +74,37 @@ func WithBackend(b backends.Backend) Option {
 // by SETUN_FORCE_ISA, is all levels that the machine has.
 func WithISA(level string) Option {
 	return func(c *config) error { c.isa = level; return nil }
+}
+
+// WithCUDA opens these CUDA devices by their ordinals, or all that there are when none is given: each is a backend of its own, "cuda" for device 0, "cuda:1" and so on. By default it is device 0, unless one
+// instruction set level is asked for (WithISA); SETUN_CUDA_DEVICES=0,1 (or all, or none) sets the same. A machine without a GPU or its driver is no error, in strict mode neither.
+func WithCUDA(devices ...int) Option {
+	return func(c *config) error {
+		c.cuda, c.asked = slices.Clone(devices), true
+		for _, d := range devices {
+			if d < 0 {
+				return fmt.Errorf("CUDA device %d: %w", d, ErrArgument)
+			}
+		}
+		if len(devices) == 0 {
+			c.cuda = []int{cuda.All}
+		}
+		return nil
+	}
+}
+
+// WithoutCUDA opens no CUDA device and loads no library for them. By default device 0 is opened; see WithCUDA.
+func WithoutCUDA() Option {
+	return func(c *config) error { c.cuda, c.asked = nil, true; return nil }
+}
+
+// devices takes the choice of CUDA devices from the environment.
+func (c *config) devices(text string) (err error) {
+	if c.cuda, err = cuda.Parse(text); err != nil {
+		return fmt.Errorf("%s: %w", cuda.DevicesVariable, err)
+	}
+	c.asked = text != ""
+	return nil
 }
 
 // WithForce uses one backend ("cpu") or kernel ("simd_c/avx2") for everything. By default the dispatcher chooses; SETUN_FORCE sets the same.
@@ -166,7 +201,7 @@ func WithTrace(path string) Option {
 	return func(c *config) error { c.trace = path; return nil }
 }
 
-// WithFastNumerics adds kernels whose results are not canonical, for calls that ask for them (MatMulOptions.Fast): the system's BLAS (not with WithoutNative) and gonum's matrix product. Calls
+// WithFastNumerics adds kernels whose results are not canonical, for calls that ask for them (MatMulOptions.Fast, KMeansOptions.Fast): the system's BLAS and those of a GPU (not with WithoutNative), and gonum's matrix product. Calls
 // that do not ask get canonical results as ever. By default there are none and no BLAS is looked for. See WithBLAS.
 func WithFastNumerics() Option {
 	return func(c *config) error { c.fast = true; return nil }

@@ -3,8 +3,11 @@
 package runtime
 
 import (
+	"fmt"
 	"log/slog"
+	"slices"
 
+	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/internal/machine"
 )
 
@@ -21,11 +24,13 @@ type BackendReport struct {
 	Name    string   `json:"name"`
 	Path    string   `json:"path"`
 	Origin  string   `json:"origin"` // "built in", or why this place was looked at
-	State   string   `json:"state"`  // "loaded", "missing", "refused" or "failed"
+	State   string   `json:"state"`  // "loaded", "missing", "refused", "failed", "no device", or "lost": its device was there
 	Reason  string   `json:"reason"`
 	Version string   `json:"version,omitempty"`
 	Build   string   `json:"build,omitempty"`
 	Kernels []string `json:"kernels"`
+
+	Device *backends.DeviceInfo `json:"device,omitempty"` // of a backend that has one, as it is now
 }
 
 // ProfileReport tells what became of the machine's profile.
@@ -43,12 +48,27 @@ func (r *Report) builds() []string {
 		if b.State == "loaded" && b.Build != "" {
 			list = append(list, b.Name+" "+b.Version+" "+b.Build)
 		}
+		if b.Device != nil {
+			list = append(list, fmt.Sprintf("%s %s %s", b.Name, b.Device.Name, b.Device.Driver))
+		}
 	}
 	return list
 }
 
-// Report returns what Open found. The caller must not change it.
-func (rt *Runtime) Report() Report { return rt.report }
+// Report returns what Open found, and how the devices are now. The caller must not change it.
+func (rt *Runtime) Report() Report {
+	r := rt.report
+	if len(rt.devices) == 0 {
+		return r
+	}
+	rt.traffic.enter() // Close waits
+	defer rt.traffic.leave()
+	r.Backends = slices.Clone(r.Backends)
+	for _, d := range rt.devices {
+		d.report(&r.Backends[d.row], rt.closed.Load())
+	}
+	return r
+}
 
 // log tells of what is there and cannot be used.
 func (r *Report) log(l *slog.Logger) {

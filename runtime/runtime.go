@@ -15,6 +15,7 @@ import (
 	"github.com/setun-compute/setun/backends/blas"
 	"github.com/setun-compute/setun/backends/cpp"
 	"github.com/setun-compute/setun/backends/cpu"
+	"github.com/setun-compute/setun/backends/cuda"
 	simdc "github.com/setun-compute/setun/backends/simd_c"
 	"github.com/setun-compute/setun/dispatch"
 	"github.com/setun-compute/setun/internal/machine"
@@ -22,7 +23,7 @@ import (
 	"github.com/setun-compute/setun/internal/trace"
 )
 
-// Environment variables, beside SETUN_BACKEND_PATH and SETUN_FORCE_ISA. Options have precedence.
+// Environment variables, beside SETUN_BACKEND_PATH, SETUN_FORCE_ISA, SETUN_BLAS and SETUN_CUDA_DEVICES. Options have precedence.
 const (
 	ForceVariable   = "SETUN_FORCE"   // as WithForce
 	ProfileVariable = "SETUN_PROFILE" // as WithProfile; "none" for no profile
@@ -36,9 +37,12 @@ type Runtime struct {
 	probes   [16]atomic.Pointer[dispatch.Probe] // by op: an arm to be tried with the next call that it fits
 	learning *learning                          // nil: the router stays as it is
 	arms     [16][]*arm                         // by op, in the router's order
-	threaded [16]uint64                         // by op, a bit mask of the arms that keep several threads busy
+	threaded [16]uint64                         // by op, a bit mask of the arms that keep several threads busy, or a device
 	foreign  [16]uint64                         // by op, a bit mask of the arms that are not pure Go, which alone makes Sparse codes
 	backends []backends.Backend
+	devices  []*device
+	memories [dispatch.NumMemories]*device // by the number of its memory; nil for the host
+	unplaced [16]uint64                    // by op, a bit mask of the arms of devices in whose memory there can be no buffers
 	report   Report
 	strict   bool
 	observer func(Event)
@@ -56,6 +60,7 @@ type Runtime struct {
 // arm is a kernel with what happened to it.
 type arm struct {
 	backend backends.Backend
+	home    int // of the backend in the runtime's list
 	kernel  backends.Kernel
 	name    string
 	stats   stats
@@ -75,6 +80,9 @@ func Open(options ...Option) (*Runtime, error) {
 		c.save = false
 	default:
 		return nil, fmt.Errorf("open: %s=%q is not one of on, off and unsaved: %w", LearnVariable, learn, ErrArgument)
+	}
+	if err := c.devices(os.Getenv(cuda.DevicesVariable)); err != nil {
+		return nil, fmt.Errorf("open: %w", err)
 	}
 	for _, o := range options {
 		if err := o(&c); err != nil {
@@ -96,6 +104,10 @@ func Open(options ...Option) (*Runtime, error) {
 				rt.Close()
 				return nil, err
 			}
+		}
+		if err := rt.addCUDA(&c, places); err != nil {
+			rt.Close()
+			return nil, err
 		}
 	}
 	if c.fast {
@@ -167,20 +179,34 @@ func (rt *Runtime) add(b backends.Backend, tried []plugin.Attempt) {
 	if b == nil {
 		return
 	}
+	if tried == nil {
+		var names []string
+		for _, k := range b.Kernels() {
+			names = append(names, k.Op.String()+"/"+k.Name)
+		}
+		rt.report.Backends = append(rt.report.Backends, BackendReport{Name: b.Name(), Origin: "built in", State: string(plugin.Loaded), Kernels: names})
+	}
+	rt.take(b, len(rt.report.Backends)-1)
+}
+
+// take makes a backend's kernels arms. row is that of the backend in the report.
+func (rt *Runtime) take(b backends.Backend, row int) {
+	home := len(rt.backends)
 	rt.backends = append(rt.backends, b)
-	var names []string
+	if d := backends.DeviceOf(b); d != nil {
+		rt.devices = append(rt.devices, newDevice(d, home, row, &rt.report))
+	}
 	for _, k := range b.Kernels() {
-		if k.Threads > 1 {
+		if k.Memory != 0 && !rt.holds(k.Memory, home) {
+			rt.unplaced[k.Op] |= 1 << len(rt.arms[k.Op])
+		}
+		if k.Threads > 1 || k.Memory != 0 { // calls side by side would wait for each other
 			rt.threaded[k.Op] |= 1 << len(rt.arms[k.Op])
 		}
 		if b.Name() != cpu.Name {
 			rt.foreign[k.Op] |= 1 << len(rt.arms[k.Op])
 		}
-		rt.arms[k.Op] = append(rt.arms[k.Op], &arm{backend: b, kernel: k, name: b.Name() + "/" + k.Name})
-		names = append(names, k.Op.String()+"/"+k.Name)
-	}
-	if tried == nil {
-		rt.report.Backends = append(rt.report.Backends, BackendReport{Name: b.Name(), Origin: "built in", State: string(plugin.Loaded), Kernels: names})
+		rt.arms[k.Op] = append(rt.arms[k.Op], &arm{backend: b, home: home, kernel: k, name: b.Name() + "/" + k.Name})
 	}
 }
 

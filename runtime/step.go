@@ -29,7 +29,11 @@ func (rt *Runtime) Step(dst *quant.Tensor, params, delta []float32, radius float
 
 // StepContext is Step that stops with ctx's error when ctx ends before the norm is known; params are untouched then. Once params change, the call completes.
 func (rt *Runtime) StepContext(ctx context.Context, dst *quant.Tensor, params, delta []float32, radius float64, opts quant.Options) (out *quant.Tensor, norm float64, err error) {
-	ctx = given(ctx)
+	return rt.step(given(ctx), dst, slice(params), slice(delta), radius, opts)
+}
+
+func (rt *Runtime) step(ctx context.Context, dst *quant.Tensor, p, d vector, radius float64, opts quant.Options) (out *quant.Tensor, norm float64, err error) {
+	params, delta := p.values, d.values
 	a := stepArgs.Get().(*backends.Step)
 	*a = backends.Step{Params: params, Delta: delta, Radius: radius}
 	var o quant.Options
@@ -47,7 +51,8 @@ func (rt *Runtime) StepContext(ctx context.Context, dst *quant.Tensor, params, d
 		flag, stop := watch(ctx)
 		a.Rule, a.Seed, a.Dst, a.Cancel = o.Rule, o.Seed, dst, flag
 		s := dispatch.Step(len(params), o)
-		err = finished(ctx, runWithout(rt, rt.only(o, backends.OpStep), &s, a, doStep, once))
+		on := (*placed)(nil).with(p, &a.ParamsAt, true, true).with(d, &a.DeltaAt, true, false).output(codeBytes(dst))
+		err = finished(ctx, runPlaced(rt, rt.only(o, backends.OpStep), on, &s, a, doStep, once))
 		norm = a.Norm
 		stop()
 	}

@@ -53,8 +53,9 @@ type ArmReport struct {
 	Op         string `json:"op"`
 	Arm        string `json:"arm"`
 	Cases      int    `json:"cases"`
+	Refused    int    `json:"refused,omitempty"` // beside those: a device's kernel need not have every combination of options
 	Mismatches int    `json:"mismatches"`
-	Digest     string `json:"digest,omitempty"` // of its results for the fixed cases; none for Fast kernels
+	Digest     string `json:"digest,omitempty"` // of its results for the fixed cases; none for Fast kernels and those that refused some
 }
 
 // Report is what Verify found.
@@ -115,6 +116,12 @@ func Run(t *testing.T, b backends.Backend) { Check(t, Arms(b)) }
 // Check is Run for some arms.
 func Check(t *testing.T, arms []Arm) {
 	t.Helper()
+	CheckWith(t, arms, Options{Short: testing.Short(), Large: !testing.Short(), Random: 300})
+}
+
+// CheckWith is Check for some of the cases. The ops are those of the arms, the seed is another one every time.
+func CheckWith(t *testing.T, arms []Arm, o Options) {
+	t.Helper()
 	if len(arms) == 0 {
 		t.Fatal("there are no kernels: nothing was compared")
 	}
@@ -122,7 +129,7 @@ func Check(t *testing.T, arms []Arm) {
 	if s := seedFromEnvironment(t); s != 0 {
 		seed = s
 	}
-	o := Options{Short: testing.Short(), Large: !testing.Short(), Seed: seed, Random: 300}
+	o.Seed, o.Ops = seed, nil
 	for _, op := range backends.Ops() {
 		if slices.ContainsFunc(arms, func(a Arm) bool { return a.Kernel.Op == op }) {
 			o.Ops = append(o.Ops, op)
@@ -133,7 +140,9 @@ func Check(t *testing.T, arms []Arm) {
 		t.Fatal(err)
 	}
 	for _, a := range r.Arms {
-		t.Logf("%s/%s: %d cases", a.Op, a.Arm, a.Cases)
+		if t.Logf("%s/%s: %d cases", a.Op, a.Arm, a.Cases); a.Refused > 0 {
+			t.Logf("%s/%s: %d more refused", a.Op, a.Arm, a.Refused)
+		}
 	}
 	for _, f := range r.Failures {
 		t.Errorf("%s\nrandom cases come back with %s=%d", f, SeedVariable, seed)

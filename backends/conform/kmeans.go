@@ -12,6 +12,7 @@ import (
 )
 
 func (s *suite) kmeans() {
+	s.fastKMeans()
 	shapes := [][3]int{}
 	for _, d := range []int{1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100, 129} {
 		for _, k := range []int{1, 2, 3, 7, 8, 9, 16, 17, 32, 33, 70} {
@@ -72,6 +73,81 @@ func (s *suite) kmeans() {
 		x := slices.Clone(s.data("normal", 600))
 		x[77], x[200] = bad, bad
 		s.kmeansCase(fmt.Sprintf("normal with %v at 77", bad), backends.KMeans{X: x, N: 100, D: 6, K: 3, MaxIter: 3})
+	}
+}
+
+// fastKMeans are the cases of kernels whose labels are not canonical.
+func (s *suite) fastKMeans() {
+	if len(s.fast) == 0 {
+		return
+	}
+	shapes := [][3]int{{200, 3, 4}, {300, 17, 33}, {500, 64, 100}}
+	if !s.o.Short {
+		shapes = append(shapes, [3]int{700, 130, 80}, [3]int{1000, 96, 300}, [3]int{4097, 8, 256})
+	}
+	for i, shape := range shapes {
+		n, d, k := shape[0], shape[1], shape[2]
+		for _, kind := range []string{"normal", "uniform", "laplace", "few"} {
+			a := backends.KMeans{X: s.data(kind, n*d), N: n, D: d, K: k, MaxIter: 1 + i%2}
+			a.Initial = a.X[:k*d]
+			for _, f := range s.fast {
+				s.one(f, kind+" "+a.Shape(), func(c *call) { nearly(c, f, a) })
+			}
+		}
+	}
+}
+
+// nearly holds the labels of a kernel that scores in 16-bit floats against the rounding that those have: the score x′·c′ − ½‖c′‖² of a row's label is less than the best by at most twice
+// 2^-9·‖x′‖·max‖c′‖ + 2^-16·max ½‖c′‖². The bound must say something: some row has scores further apart.
+func nearly(c *call, f *arm, a backends.KMeans) {
+	a.X, a.Initial = input(c, a.X), input(c, a.Initial)
+	a.Labels, a.Centroids, a.Counts = output[int32](c, a.N), output[float32](c, a.K*a.D), output[int64](c, a.K)
+	if err := c.Backend.KMeans(context.Background(), c.Kernel, &a); err != nil {
+		c.wrong("%v", err)
+		return
+	}
+	mean := make([]float64, a.D)
+	for i, v := range a.X {
+		mean[i%a.D] += float64(v) / float64(a.N)
+	}
+	length := func(row []float32) float64 {
+		sum := 0.0
+		for j, v := range row {
+			sum += (float64(v) - mean[j]) * (float64(v) - mean[j])
+		}
+		return sum
+	}
+	reach := 0.0 // max‖c′‖²
+	for j := range a.K {
+		reach = max(reach, length(a.Centroids[j*a.D:][:a.D]))
+	}
+	counts := make([]int64, a.K)
+	for i := range a.N {
+		x, label := a.X[i*a.D:][:a.D], int(a.Labels[i])
+		if label < 0 || label >= a.K {
+			c.wrong("row %d has label %d", i, label)
+			return
+		}
+		counts[label]++
+		best, worst, own := math.Inf(-1), math.Inf(1), 0.0
+		for j := range a.K {
+			t := a.Centroids[j*a.D:][:a.D]
+			score := -length(t) / 2
+			for p := range x {
+				score += (float64(x[p]) - mean[p]) * (float64(t[p]) - mean[p])
+			}
+			if best, worst = max(best, score), min(worst, score); j == label {
+				own = score
+			}
+		}
+		bound := 2 * (0x1p-9*math.Sqrt(length(x)*reach) + 0x1p-16*reach/2)
+		if best-own > bound {
+			c.wrong("row %d has a label with a score %.3g below the best, the bound is %.3g", i, best-own, bound)
+		}
+		f.telling = f.telling || best-worst > bound
+	}
+	if !slices.Equal(counts, a.Counts) {
+		c.wrong("the counts are not those of the labels")
 	}
 }
 

@@ -38,7 +38,7 @@ func (Backend) Close() error { return nil }
 
 // KMeans clusters points by Lloyd's algorithm.
 func (Backend) KMeans(ctx context.Context, _ backends.Kernel, a *backends.KMeans) error {
-	return lloyd.Run(ctx, a, Step)
+	return lloyd.Run(ctx, a, lloyd.Steps{Step: Step})
 }
 
 // chunked sums n elements by the rule S, looking at cancel now and then. ok is false when it was cancelled.

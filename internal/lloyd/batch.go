@@ -63,9 +63,7 @@ func (f *fit) batches() error {
 			a.Progress(a.Iterations, int64(a.Batch))
 		}
 	}
-	for i := range a.Labels {
-		a.Labels[i] = -1
-	}
+	f.unlabelled()
 	_, err := f.assign(false)
 	return err
 }

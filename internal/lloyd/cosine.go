@@ -20,6 +20,9 @@ func (f *fit) directions() error {
 	if err := f.pass(&Step{Kind: Units, Distance: unit}); err != nil {
 		return err
 	}
+	if err := f.pull(nil, unit); err != nil {
+		return err
+	}
 	for i, u := range unit {
 		if u >= 0x1p-126 && u <= math.MaxFloat32 {
 			continue

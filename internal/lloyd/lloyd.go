@@ -16,10 +16,10 @@ import (
 
 // fit is the state of one run.
 type fit struct {
-	a    *backends.KMeans
-	ctx  context.Context
-	stop atomic.Int32 // non-zero once ctx has ended
-	step Func
+	a     *backends.KMeans
+	ctx   context.Context
+	stop  atomic.Int32 // non-zero once ctx has ended
+	steps Steps
 
 	precision int       // B of docs/numerics.md
 	unit      []float32 // N; nil for L2
@@ -38,9 +38,9 @@ type fit struct {
 	distance  []float32 // N
 }
 
-// Run clusters a's points with the given kernel and fills a's outputs. It returns the context's error when that ends first; outputs are unspecified then.
-func Run(ctx context.Context, a *backends.KMeans, step Func) error {
-	f := &fit{a: a, ctx: ctx, step: step,
+// Run clusters a's points with the given steps and fills a's outputs. It returns the context's error when that ends first; outputs are unspecified then.
+func Run(ctx context.Context, a *backends.KMeans, steps Steps) error {
+	f := &fit{a: a, ctx: ctx, steps: steps,
 		precision: min(51, 62-bits.Len(uint(max(a.N, a.Batch*min(a.MaxIter, math.MaxInt/2/max(1, a.Batch)))-1))),
 		mean:      make([]float32, a.D), centroids: make([]float32, a.K*a.D),
 		exponent: make([]int, a.D), scale: make([]float64, a.D),
@@ -74,7 +74,7 @@ func (f *fit) over(s *Step) error {
 	s.D, s.Cancel = f.a.D, &f.stop
 	err := f.ctx.Err()
 	if err == nil {
-		err = f.step(s)
+		err = f.steps.Step(s)
 	}
 	switch {
 	case f.ctx.Err() != nil:
@@ -83,6 +83,29 @@ func (f *fit) over(s *Step) error {
 		return f.locate()
 	}
 	return err
+}
+
+// pull makes sure that the host sees what steps have written.
+func (f *fit) pull(labels []int32, distance []float32) error {
+	if f.steps.Pull == nil {
+		return nil
+	}
+	return f.steps.Pull(labels, distance)
+}
+
+// push makes sure that steps see what the host has written.
+func (f *fit) push(labels []int32, distance []float32) {
+	if f.steps.Push != nil {
+		f.steps.Push(labels, distance)
+	}
+}
+
+// unlabelled takes every row's label away.
+func (f *fit) unlabelled() {
+	for i := range f.a.Labels {
+		f.a.Labels[i] = -1
+	}
+	f.push(f.a.Labels, nil)
 }
 
 // locate names the first value that is not finite.
@@ -248,9 +271,7 @@ func (f *fit) update(measure bool) float64 {
 // iterate runs Lloyd's algorithm from f.centroids.
 func (f *fit) iterate() error {
 	a := f.a
-	for i := range a.Labels {
-		a.Labels[i] = -1
-	}
+	f.unlabelled()
 	limit := 0.0
 	if a.Tol > 0 {
 		v, err := f.spread()
@@ -291,11 +312,15 @@ func (f *fit) spread() (float64, error) {
 	if err := f.pass(&Step{Kind: Distance, K: 1, Mean: f.mean, Centroids: make([]float32, a.D), Distance: f.distance}); err != nil {
 		return 0, err
 	}
-	return f.total(nil) / (float64(a.N) * float64(a.D)), nil
+	sum, err := f.total(nil)
+	return sum / (float64(a.N) * float64(a.D)), err
 }
 
 // total is S(w·D²) over f.distance.
-func (f *fit) total(weights []float32) float64 {
+func (f *fit) total(weights []float32) (float64, error) {
+	if err := f.pull(nil, f.distance); err != nil {
+		return 0, err
+	}
 	var t canon.Tree
 	var chunk [canon.Chunk]float64
 	for i := 0; i < f.a.N; i += canon.Chunk {
@@ -308,16 +333,22 @@ func (f *fit) total(weights []float32) float64 {
 		}
 		t.Add(canon.ChunkSum(chunk[:n]))
 	}
-	return t.Sum()
+	return t.Sum(), nil
 }
 
 // finish computes the inertia and writes the centroids and counts that the labels belong to.
 func (f *fit) finish() error {
 	a := f.a
-	if err := f.distances(); err != nil {
+	err := f.distances()
+	if err == nil {
+		a.Inertia, err = f.total(a.Weights)
+	}
+	if err == nil {
+		err = f.pull(a.Labels, nil)
+	}
+	if err != nil {
 		return err
 	}
-	a.Inertia = f.total(a.Weights)
 	a.Exact = float64(f.exact) / float64(f.scores)
 	clear(a.Counts)
 	for _, l := range a.Labels {

@@ -25,6 +25,7 @@ func (f *fit) start() error {
 	for i := range f.distance {
 		f.distance[i] = float32(math.Inf(1))
 	}
+	f.push(nil, f.distance)
 	taken := make([]int, 0, a.K)
 	for t := range a.K {
 		row, err := f.draw(t, taken)
@@ -87,6 +88,9 @@ func (f *fit) draw(t int, taken []int) (int, error) {
 	for ; r >= s.Sums[b]; b++ {
 		r -= s.Sums[b]
 	}
+	if err := f.pull(nil, distance[b*canon.Chunk:min((b+1)*canon.Chunk, a.N)]); err != nil {
+		return 0, err
+	}
 	for i := b * canon.Chunk; ; i++ {
 		v := float64(distance[i])
 		if a.Weights != nil {
@@ -109,6 +113,9 @@ func (f *fit) refill() error {
 		}
 		if far.distance == nil {
 			if err := f.distances(); err != nil {
+				return err
+			}
+			if err := f.pull(a.Labels, f.distance); err != nil {
 				return err
 			}
 			far.fill(f.distance)

@@ -56,6 +56,16 @@ type Step struct {
 // was cancelled returns context.Canceled.
 type Func func(*Step) error
 
+// Steps does the steps of a run. A backend with memory of its own may keep Labels, Distance and Unit there from step to step; then it also has Pull and Push, which the loop calls where the
+// host itself touches those arrays. That is for passes over all rows; those of a mini-batch are filled in by the host every time. Where they are nil all arrays are the host's.
+type Steps struct {
+	Step Func
+	// Pull brings what steps have written into these arrays, or parts of arrays, to the host, which is about to read them. Either may be nil.
+	Pull func(labels []int32, distance []float32) error
+	// Push says that the host has written these arrays, whole. Either may be nil.
+	Push func(labels []int32, distance []float32)
+}
+
 // Rows returns the step for rows i to i+n−1 alone. Sums, counts and ranges are shared with s.
 func (s *Step) Rows(i, n int) Step {
 	part := *s

@@ -2,9 +2,13 @@
 
 package plugin
 
-import "unsafe"
+import (
+	"unsafe"
 
-// The Go mirror of native/include/setun/backend.h. A test compiles the header and compares every size and offset.
+	"github.com/setun-compute/setun/backends"
+)
+
+// The Go mirror of native/include/setun/backend.h and device.h. A test compiles the headers and compares every size and offset.
 
 const (
 	magic   = 0x4e555453
@@ -19,6 +23,7 @@ const (
 	statusCancelled   = 3
 	statusNoMemory    = 4
 	statusUnsupported = 5
+	statusLost        = 6
 	statusClosed      = -1 // of the host's: no library returns it
 )
 
@@ -83,7 +88,14 @@ type kernelEntry struct {
 	name        *byte
 	op, threads uint32
 	run         uintptr
+	flags, _    uint32
 }
+
+// minKernel is the size of a kernel's entry in the first libraries, which had no flags.
+const minKernel = unsafe.Offsetof(kernelEntry{}.flags)
+
+// fastFlag is SETUN_FAST.
+const fastFlag = 1
 
 type table struct {
 	magic, size, abi, kernelSize uint32
@@ -91,10 +103,35 @@ type table struct {
 	kernels                      unsafe.Pointer
 	kernelCount, _               uint32
 	open, close                  uintptr
+	device                       *deviceTable
 }
 
-// minTable is the size of the table in ABI 1; newer libraries may have longer ones.
-const minTable = unsafe.Sizeof(table{})
+// minTable is the size of the table in the first libraries of ABI 1, which had no device; newer ones may have longer tables than ours.
+const minTable = unsafe.Offsetof(table{}.device)
+
+// memoryArgs mirrors setun_memory.
+type memoryArgs struct {
+	call
+	device   backends.Address
+	from, to unsafe.Pointer
+	bytes    int64
+}
+
+// deviceInfo mirrors setun_device_info.
+type deviceInfo struct {
+	call
+	name                         [128]byte
+	driver                       [32]byte
+	total, free                  int64
+	ordinal, units, major, minor int32
+	launches, lost, taken        int64
+}
+
+// deviceTable mirrors setun_device.
+type deviceTable struct {
+	size, _                                                       uint32
+	count, open, info, alloc, free, upload, download, copy, limit uintptr
+}
 
 // maxText bounds the strings that are read from a library.
 const maxText = 512

@@ -57,6 +57,9 @@ func TestMirrorMatchesHeader(t *testing.T) {
 	var re recodeArgs
 	var k kernelEntry
 	var tb table
+	var me memoryArgs
+	var in deviceInfo
+	var dv deviceTable
 	fields := []struct {
 		cstruct, cfield string
 		offset          uintptr
@@ -185,6 +188,7 @@ func TestMirrorMatchesHeader(t *testing.T) {
 		{"setun_kernel", "op", unsafe.Offsetof(k.op)},
 		{"setun_kernel", "threads", unsafe.Offsetof(k.threads)},
 		{"setun_kernel", "run", unsafe.Offsetof(k.run)},
+		{"setun_kernel", "flags", unsafe.Offsetof(k.flags)},
 		{"setun_table", "", unsafe.Sizeof(tb)},
 		{"setun_table", "magic", unsafe.Offsetof(tb.magic)},
 		{"setun_table", "size", unsafe.Offsetof(tb.size)},
@@ -197,9 +201,38 @@ func TestMirrorMatchesHeader(t *testing.T) {
 		{"setun_table", "kernel_count", unsafe.Offsetof(tb.kernelCount)},
 		{"setun_table", "open", unsafe.Offsetof(tb.open)},
 		{"setun_table", "close", unsafe.Offsetof(tb.close)},
+		{"setun_table", "device", unsafe.Offsetof(tb.device)},
+		{"setun_memory", "", unsafe.Sizeof(me)},
+		{"setun_memory", "device", unsafe.Offsetof(me.device)},
+		{"setun_memory", "from", unsafe.Offsetof(me.from)},
+		{"setun_memory", "to", unsafe.Offsetof(me.to)},
+		{"setun_memory", "bytes", unsafe.Offsetof(me.bytes)},
+		{"setun_device_info", "", unsafe.Sizeof(in)},
+		{"setun_device_info", "name", unsafe.Offsetof(in.name)},
+		{"setun_device_info", "driver", unsafe.Offsetof(in.driver)},
+		{"setun_device_info", "total", unsafe.Offsetof(in.total)},
+		{"setun_device_info", "free", unsafe.Offsetof(in.free)},
+		{"setun_device_info", "ordinal", unsafe.Offsetof(in.ordinal)},
+		{"setun_device_info", "units", unsafe.Offsetof(in.units)},
+		{"setun_device_info", "major", unsafe.Offsetof(in.major)},
+		{"setun_device_info", "minor", unsafe.Offsetof(in.minor)},
+		{"setun_device_info", "launches", unsafe.Offsetof(in.launches)},
+		{"setun_device_info", "lost", unsafe.Offsetof(in.lost)},
+		{"setun_device_info", "taken", unsafe.Offsetof(in.taken)},
+		{"setun_device", "", unsafe.Sizeof(dv)},
+		{"setun_device", "size", unsafe.Offsetof(dv.size)},
+		{"setun_device", "count", unsafe.Offsetof(dv.count)},
+		{"setun_device", "open", unsafe.Offsetof(dv.open)},
+		{"setun_device", "info", unsafe.Offsetof(dv.info)},
+		{"setun_device", "alloc", unsafe.Offsetof(dv.alloc)},
+		{"setun_device", "free", unsafe.Offsetof(dv.free)},
+		{"setun_device", "upload", unsafe.Offsetof(dv.upload)},
+		{"setun_device", "download", unsafe.Offsetof(dv.download)},
+		{"setun_device", "copy", unsafe.Offsetof(dv.copy)},
+		{"setun_device", "limit", unsafe.Offsetof(dv.limit)},
 	}
 	var src, want strings.Builder
-	src.WriteString("#include <stddef.h>\n#include <stdio.h>\n#include <setun/backend.h>\nint main(void) {\n")
+	src.WriteString("#include <stddef.h>\n#include <stdio.h>\n#include <setun/device.h>\nint main(void) {\n")
 	for _, f := range fields {
 		expr := fmt.Sprintf("offsetof(%s, %s)", f.cstruct, f.cfield)
 		if f.cfield == "" {
@@ -208,8 +241,8 @@ func TestMirrorMatchesHeader(t *testing.T) {
 		fmt.Fprintf(&src, "printf(\"%s.%s %%zu\\n\", %s);\n", f.cstruct, f.cfield, expr)
 		fmt.Fprintf(&want, "%s.%s %d\n", f.cstruct, f.cfield, f.offset)
 	}
-	src.WriteString("printf(\"magic %u abi %u\\n\", SETUN_MAGIC, SETUN_ABI); return 0; }\n")
-	fmt.Fprintf(&want, "magic %d abi %d\n", magic, version)
+	src.WriteString("printf(\"magic %u abi %u fast %d lost %d\\n\", SETUN_MAGIC, SETUN_ABI, SETUN_FAST, SETUN_ELOST); return 0; }\n")
+	fmt.Fprintf(&want, "magic %d abi %d fast %d lost %d\n", magic, version, fastFlag, statusLost)
 	got, err := exec.Command(build(t, src.String())).Output()
 	if err != nil {
 		t.Fatal(err)

@@ -13,23 +13,22 @@ import (
 	"github.com/ebitengine/purego"
 
 	"github.com/setun-compute/setun/backends"
-	"github.com/setun-compute/setun/internal/lloyd"
 	"github.com/setun-compute/setun/quant"
 )
 
-// Backend is a loaded library, as a backends.Backend.
+// Backend is a context of a loaded library, as a backends.Backend.
 type Backend struct {
-	name, version, build string
-	kernels              []backends.Kernel
-	entries              []uintptr // by Kernel.Index
-	state                uintptr   // setun_ctx
-	closer               uintptr
-	closed               atomic.Bool
+	lib     *Library
+	name    string
+	kernels []backends.Kernel
+	entries []uintptr // by Kernel.Index
+	state   uintptr   // setun_ctx
+	closed  atomic.Bool
 }
 
 var _ backends.Backend = (*Backend)(nil)
 
-// Name returns the name in the library's table.
+// Name returns the name in the library's table, or the one that a device was opened with.
 func (b *Backend) Name() string { return b.name }
 
 // Kernels lists what the library can do on this machine.
@@ -37,8 +36,8 @@ func (b *Backend) Kernels() []backends.Kernel { return b.kernels }
 
 // Close ends the library's context. The library itself stays loaded. No call may be in flight; calls afterwards return an error.
 func (b *Backend) Close() error {
-	if !b.closed.Swap(true) && b.closer != 0 {
-		purego.SyscallN(b.closer, b.state)
+	if !b.closed.Swap(true) && b.lib.close != 0 {
+		purego.SyscallN(b.lib.close, b.state)
 	}
 	return nil
 }
@@ -96,14 +95,12 @@ func (x *block[A]) invoke(b *Backend, k backends.Kernel) int32 {
 
 // failure turns a kernel's result into an error. It empties the message for the next call.
 func (b *Backend) failure(k backends.Kernel, rc int32, c *call, x, y []float32) error {
-	shape, bad, sentinel := strconv.Itoa(len(x)), c.badIndex, backends.ErrBackend
+	shape, bad := strconv.Itoa(len(x)), c.badIndex
 	message := text(c.message, messageSize)
 	*c.message = 0
 	switch rc {
 	case statusCancelled:
 		return context.Canceled
-	case statusUnsupported:
-		sentinel = backends.ErrUnsupported
 	case statusNonFinite:
 		name, v := "x", x
 		if bad >= int64(len(x)) {
@@ -113,9 +110,22 @@ func (b *Backend) failure(k backends.Kernel, rc int32, c *call, x, y []float32) 
 			return backends.Fail(backends.ErrNonFinite, k.Op, shape, "%s[%d] = %v", name, bad, v[bad])
 		}
 	}
-	e := backends.Fail(sentinel, k.Op, shape, "code %d: %s", rc, message)
+	e := backends.Fail(sentinel(rc), k.Op, shape, "code %d: %s", rc, message)
 	e.Backend = b.name + "/" + k.Name
 	return e
+}
+
+// sentinel is the error that a failure of a kernel or a device wraps.
+func sentinel(rc int32) error {
+	switch rc {
+	case statusUnsupported:
+		return backends.ErrUnsupported
+	case statusNoMemory:
+		return backends.ErrMemory
+	case statusLost:
+		return backends.ErrLost
+	}
+	return backends.ErrBackend
 }
 
 // describe fills in what to make of the values: all but those themselves.
@@ -133,9 +143,10 @@ func (b *Backend) Quantize(k backends.Kernel, a *backends.Quantize) (err error) 
 	t, x := a.Dst, quantizeBlocks.Get().(*block[quantizeArgs])
 	p := &x.args
 	p.cancel = flag(a.Cancel)
-	p.x = unsafe.SliceData(a.X)
+	p.x = operand(a.X, a.XAt)
 	p.describe(t, a.Rule, a.Seed)
 	if rc := x.invoke(b, k); rc != statusOK {
+		b.fetch(rc, p.badIndex, a.X, nil, a.XAt, 0)
 		err = b.failure(k, rc, &p.call, a.X, nil)
 	}
 	p.cancel, p.x, p.scales, p.out = nil, nil, nil, nil
@@ -148,8 +159,9 @@ func (b *Backend) Constrain(k backends.Kernel, a *backends.Constrain) (err error
 	x := constrainBlocks.Get().(*block[constrainArgs])
 	p := &x.args
 	p.cancel = flag(a.Cancel)
-	p.x, p.dst, p.n, p.radius = unsafe.SliceData(a.X), unsafe.SliceData(a.Dst), int64(len(a.X)), a.Radius
+	p.x, p.dst, p.n, p.radius = operand(a.X, a.XAt), operand(a.Dst, a.DstAt), int64(len(a.X)), a.Radius
 	if rc := x.invoke(b, k); rc != statusOK {
+		b.fetch(rc, p.badIndex, a.X, nil, a.XAt, 0)
 		err = b.failure(k, rc, &p.call, a.X, nil)
 	} else {
 		a.Norm = p.norm
@@ -164,8 +176,9 @@ func (b *Backend) Reduce(k backends.Kernel, a *backends.Reduce) (err error) {
 	x := reduceBlocks.Get().(*block[reduceArgs])
 	p := &x.args
 	p.cancel = flag(a.Cancel)
-	p.x, p.y, p.n = unsafe.SliceData(a.X), unsafe.SliceData(a.Y), int64(len(a.X))
+	p.x, p.y, p.n = operand(a.X, a.XAt), operand(a.Y, a.YAt), int64(len(a.X))
 	if rc := x.invoke(b, k); rc != statusOK {
+		b.fetch(rc, p.badIndex, a.X, a.Y, a.XAt, a.YAt)
 		err = b.failure(k, rc, &p.call, a.X, a.Y)
 	} else {
 		a.Result = p.result
@@ -175,52 +188,7 @@ func (b *Backend) Reduce(k backends.Kernel, a *backends.Reduce) (err error) {
 	return err
 }
 
-// KMeans runs the shared algorithm with the library's steps.
-func (b *Backend) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMeans) error {
-	return lloyd.Run(ctx, a, b.Steps(k, a.Shape()))
-}
-
-// Steps returns a kernel's steps of k-means. Errors name the given shape. One step at a time: they share a workspace.
-func (b *Backend) Steps(k backends.Kernel, shape string) lloyd.Func {
-	x := newBlock(func(a *kmeansArgs) *call { return &a.call })
-	var workspace []byte
-	return func(s *lloyd.Step) error {
-		x.args = kmeansArgs{
-			call: x.args.call, step: uint32(s.Kind), x: unsafe.SliceData(s.X), n: int64(s.N), d: int64(s.D), k: int64(s.K),
-			mean: unsafe.SliceData(s.Mean), centroids: unsafe.SliceData(s.Centroids), bias: unsafe.SliceData(s.Bias), weights: unsafe.SliceData(s.Weights),
-			scale: unsafe.SliceData(s.Scale), weightScale: s.WeightScale, low: unsafe.SliceData(s.Low), high: unsafe.SliceData(s.High),
-			labels: unsafe.SliceData(s.Labels), distance: unsafe.SliceData(s.Distance),
-			unit: unsafe.SliceData(s.Unit), sums: unsafe.SliceData(s.Sums), counts: unsafe.SliceData(s.Counts), weightSum: unsafe.SliceData(s.WeightSums),
-		}
-		x.args.cancel = flag(s.Cancel)
-		if s.KeepMin {
-			x.args.flags |= keepMin
-		}
-		if s.Moved {
-			x.args.flags |= moved
-		}
-		rc := x.invoke(b, k) // asks for the size of the workspace
-		if need := x.args.workspaceSize; rc == statusOK {
-			x.args.workspace = aligned(&workspace, need)
-			x.args.workspaceSize = need
-			rc = x.invoke(b, k)
-		}
-		s.Changed, s.Exact, s.WeightScale = x.args.changed, x.args.exact, x.args.weightScale
-		switch rc {
-		case statusOK:
-			return nil
-		case statusCancelled:
-			return context.Canceled
-		case statusNonFinite:
-			return backends.ErrNonFinite
-		}
-		e := backends.Fail(backends.ErrBackend, backends.OpKMeans, shape, "code %d: %s", rc, text(&x.message[0], messageSize))
-		if e.Backend = b.name + "/" + k.Name; rc == statusUnsupported {
-			e.Err = backends.ErrUnsupported
-		}
-		return e
-	}
-}
-
 // String describes the library.
-func (b *Backend) String() string { return fmt.Sprintf("%s %s (%s)", b.name, b.version, b.build) }
+func (b *Backend) String() string {
+	return fmt.Sprintf("%s %s (%s)", b.name, b.lib.version, b.lib.build)
+}

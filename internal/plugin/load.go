@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
@@ -23,6 +24,8 @@ const (
 	Refused State = "refused" // there, but not to be loaded
 	Failed  State = "failed"  // loaded, but the handshake failed
 	Loaded  State = "loaded"
+
+	NoDevice State = "no device" // loaded, but this machine has nothing that it could run on: no failure
 )
 
 // Attempt tells of one file that was tried.
@@ -38,28 +41,63 @@ type Attempt struct {
 	Err     error    `json:"-"`
 }
 
+// Library is a loaded library whose table has been read. It serves as many contexts as are opened.
+type Library struct {
+	name, version, build string
+	kernels              []backends.Kernel
+	entries              []uintptr // by Kernel.Index
+	open, close          uintptr
+	device               *deviceTable // nil: it works in the host's memory
+}
+
 // Load opens the library called name from the first place that has it. A file that is there but cannot be used ends the
 // search: an older copy further on must not hide it. The backend is nil when nothing was loaded.
 func Load(name string, places []Place) (*Backend, []Attempt) {
+	l, tried := LoadLibrary(name, places)
+	if l == nil {
+		return nil, tried
+	}
+	b, err := l.context(l.name, l.open)
+	if err != nil {
+		tried[len(tried)-1].Fail(err)
+	}
+	return b, tried
+}
+
+// LoadLibrary is Load without a context: what it found is opened device by device, by OpenDevice.
+func LoadLibrary(name string, places []Place) (*Library, []Attempt) {
 	var tried []Attempt
 	for _, p := range places {
 		path := p.Path
 		if !p.File {
 			path = filepath.Join(p.Path, FileName(name))
 		}
-		b, a := open(path)
+		l, a := load(path)
 		a.Name, a.Origin = name, p.Origin
 		if tried = append(tried, a); a.State != Missing {
-			return b, tried
+			return l, tried
 		}
 	}
 	return nil, tried
 }
 
-// open checks, loads and binds one file.
-func open(path string) (*Backend, Attempt) {
+// Fail notes that what was loaded could not be opened.
+func (a *Attempt) Fail(err error) {
+	a.State, a.Reason, a.Err, a.Kernels = Failed, err.Error(), err, nil
+}
+
+// List notes the kernels that are to be used.
+func (a *Attempt) List(kernels []backends.Kernel) {
+	a.Kernels = nil
+	for _, k := range kernels {
+		a.Kernels = append(a.Kernels, k.Op.String()+"/"+k.Name)
+	}
+}
+
+// load checks and loads one file, and reads its table.
+func load(path string) (*Library, Attempt) {
 	a := Attempt{Path: path}
-	fail := func(s State, err error) (*Backend, Attempt) {
+	fail := func(s State, err error) (*Library, Attempt) {
 		a.State, a.Reason, a.Err = s, err.Error(), err
 		return nil, a
 	}
@@ -81,22 +119,20 @@ func open(path string) (*Backend, Attempt) {
 	if err != nil {
 		return fail(Refused, err)
 	}
-	var b *Backend
-	if failed := Undisturbed("when it was opened", func() { b, err = handshake(entry) }); failed != nil {
+	var l *Library
+	if failed := Undisturbed("when it was asked for its kernels", func() { l, err = handshake(entry) }); failed != nil {
 		err = failed
 	}
 	if err != nil {
 		return fail(Failed, err)
 	}
-	a.State, a.Version, a.Build = Loaded, b.version, b.build
-	for _, k := range b.kernels {
-		a.Kernels = append(a.Kernels, k.Op.String()+"/"+k.Name)
-	}
-	return b, a
+	a.State, a.Version, a.Build = Loaded, l.version, l.build
+	a.List(l.kernels)
+	return l, a
 }
 
 // handshake asks for the table and reads it, trusting no field before it has been checked.
-func handshake(entry uintptr) (*Backend, error) {
+func handshake(entry uintptr) (*Library, error) {
 	r, _, _ := purego.SyscallN(entry, version)
 	t := *(**table)(unsafe.Pointer(&r))
 	mismatch := func(field string, found, want any) error {
@@ -111,14 +147,14 @@ func handshake(entry uintptr) (*Backend, error) {
 		return nil, mismatch("table size", t.size, fmt.Sprintf("at least %d", minTable))
 	case t.abi != version:
 		return nil, mismatch("version", t.abi, version)
-	case uintptr(t.kernelSize) < unsafe.Sizeof(kernelEntry{}):
-		return nil, mismatch("kernel size", t.kernelSize, fmt.Sprintf("at least %d", unsafe.Sizeof(kernelEntry{})))
+	case uintptr(t.kernelSize) < minKernel:
+		return nil, mismatch("kernel size", t.kernelSize, fmt.Sprintf("at least %d", minKernel))
 	case t.kernelCount > 0 && t.kernels == nil, t.kernelCount > maxKernels:
 		return nil, mismatch("kernel count", t.kernelCount, fmt.Sprintf("a table of at most %d", maxKernels))
 	case (t.open == 0) != (t.close == 0):
 		return nil, fmt.Errorf("%w: open and close must both be there, or neither", backends.ErrLibrary)
 	}
-	b := &Backend{name: text(t.name, maxText), version: text(t.version, maxText), build: text(t.build, maxText), closer: t.close}
+	l := &Library{name: text(t.name, maxText), version: text(t.version, maxText), build: text(t.build, maxText), open: t.open, close: t.close}
 	for i := range uintptr(t.kernelCount) {
 		k := (*kernelEntry)(unsafe.Add(t.kernels, i*uintptr(t.kernelSize)))
 		if k.run == 0 || k.name == nil {
@@ -128,15 +164,44 @@ func handshake(entry uintptr) (*Backend, error) {
 		if k.op > 255 || op.String() == "unknown op" {
 			continue // of a newer header
 		}
-		b.kernels = append(b.kernels, backends.Kernel{Op: op, Name: text(k.name, maxText), Threads: int(k.threads), Index: len(b.entries)})
-		b.entries = append(b.entries, k.run)
+		fast := uintptr(t.kernelSize) >= unsafe.Sizeof(kernelEntry{}) && k.flags&fastFlag != 0
+		l.kernels = append(l.kernels, backends.Kernel{Op: op, Name: text(k.name, maxText), Threads: int(k.threads), Index: len(l.entries), Fast: fast})
+		l.entries = append(l.entries, k.run)
 	}
-	if t.open != 0 {
-		var message [messageSize]byte
-		rc, _, _ := purego.SyscallN(t.open, uintptr(unsafe.Pointer(&b.state)), uintptr(unsafe.Pointer(&message)), messageSize)
-		if int32(rc) != statusOK {
-			return nil, fmt.Errorf("%w: open failed with code %d: %s", backends.ErrLibrary, int32(rc), text(&message[0], messageSize))
-		}
+	if uintptr(t.size) < unsafe.Sizeof(table{}) || t.device == nil {
+		return l, nil
+	}
+	l.device = t.device
+	if d := l.device; uintptr(d.size) < unsafe.Sizeof(deviceTable{}) {
+		return nil, mismatch("size of the device's table", d.size, fmt.Sprintf("at least %d", unsafe.Sizeof(deviceTable{})))
+	} else if slices.Contains([]uintptr{d.count, d.open, d.info, d.alloc, d.free, d.upload, d.download, d.copy, d.limit, l.close}, 0) {
+		return nil, fmt.Errorf("%w: the device's table has holes", backends.ErrLibrary)
+	}
+	return l, nil
+}
+
+// context opens a context by the given entry, 0 for none.
+func (l *Library) context(name string, open uintptr, ordinal ...uintptr) (*Backend, error) {
+	b := &Backend{lib: l, name: name, kernels: slices.Clone(l.kernels), entries: l.entries}
+	if open == 0 {
+		return b, nil
+	}
+	message := new([messageSize]byte)
+	argv := append([]uintptr{uintptr(unsafe.Pointer(&b.state))}, ordinal...)
+	argv = append(argv, uintptr(unsafe.Pointer(message)), messageSize)
+	var rc int32
+	failed := Undisturbed("when it was opened", func() {
+		r, _, _ := purego.SyscallN(open, argv...)
+		rc = int32(r)
+	})
+	reason := text(&message[0], messageSize)
+	switch {
+	case failed != nil:
+		return nil, failed
+	case rc == statusNoMemory || rc == statusLost:
+		return nil, fmt.Errorf("%w: open failed with code %d: %s", sentinel(rc), rc, reason)
+	case rc != statusOK:
+		return nil, fmt.Errorf("%w: open failed with code %d: %s", backends.ErrLibrary, rc, reason)
 	}
 	return b, nil
 }

@@ -20,7 +20,13 @@ import (
 // tiny is a library with one kernel: a norm2 that knows only vectors of ones.
 const tiny = `
 #include <math.h>
-#include <setun/backend.h>
+#include <stddef.h>
+#include <setun/device.h>
+struct old_kernel { // of the first libraries
+    const char *name;
+    uint32_t op, threads;
+    int32_t (*run)(setun_ctx *ctx, void *args);
+};
 static int32_t norm2(setun_ctx *ctx, void *p) {
     (void)ctx;
     setun_reduce *a = p;
@@ -30,8 +36,8 @@ static int32_t norm2(setun_ctx *ctx, void *p) {
     a->result = (double)a->n;
     return SETUN_OK;
 }
-static const setun_kernel kernels[] = {{"ones", SETUN_OP_NORM2, 1, norm2}, {"later", 99, 1, norm2}};
-static const setun_table table = {MAGIC, SIZE, ABI, sizeof(setun_kernel), "tiny", "1", "test", KERNELS, 2, 0, 0, 0};
+static const KERNEL kernels[] = {{"ones", SETUN_OP_NORM2, 1, norm2}, {"later", 99, 1, norm2}};
+static const setun_table table = {MAGIC, SIZE, ABI, sizeof(KERNEL), "tiny", "1", "test", (const setun_kernel *)KERNELS, 2, 0, 0, 0, DEVICE};
 const setun_table *ENTRY(uint32_t abi);
 const setun_table *ENTRY(uint32_t abi) { return abi == SETUN_ABI ? TABLE : (const setun_table *)0; }
 `
@@ -44,11 +50,11 @@ func library(t testing.TB, change ...string) string {
 
 // arguments are those of the compiler for tiny.
 func arguments(change ...string) []string {
-	macros := map[string]string{"MAGIC": "SETUN_MAGIC", "SIZE": "sizeof(setun_table)", "ABI": "SETUN_ABI", "KERNELS": "kernels", "TABLE": "&table", "ENTRY": "setun_backend", "FAILURE": "SETUN_ENOMEM"}
+	macros := map[string]string{"MAGIC": "SETUN_MAGIC", "SIZE": "sizeof(setun_table)", "ABI": "SETUN_ABI", "KERNELS": "kernels", "TABLE": "&table", "ENTRY": "setun_backend", "FAILURE": "SETUN_ENOMEM", "KERNEL": "setun_kernel", "DEVICE": "0"}
 	for i := 0; i < len(change); i += 2 {
 		macros[change[i]] = change[i+1]
 	}
-	args := []string{"-shared", "-fPIC", "-Wno-unused-const-variable", "-Wno-redundant-decls"}
+	args := []string{"-shared", "-fPIC", "-Wno-unused-const-variable", "-Wno-redundant-decls", "-Wno-missing-field-initializers"}
 	for k, v := range macros {
 		args = append(args, "-D"+k+"="+v)
 	}
@@ -80,6 +86,32 @@ func TestLoadAndCall(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(1000, func() { b.Reduce(ks[0], &a) }); n != 0 {
 		t.Errorf("%v allocations a call", n)
+	}
+}
+
+// TestFirstLibrariesLoad: they knew neither flags of kernels nor devices. What lies behind their table is none of ours.
+func TestFirstLibrariesLoad(t *testing.T) {
+	b, tried := Load("tiny", []Place{{Path: library(t, "KERNEL", "struct old_kernel", "SIZE", "offsetof(setun_table, device)", "DEVICE", "(const setun_device *)1"), File: true}})
+	if b == nil {
+		t.Fatalf("%+v", tried)
+	}
+	a := backends.Reduce{X: []float32{1, 1}}
+	if k := b.Kernels()[0]; len(b.Kernels()) != 1 || k.Name != "ones" || k.Fast || b.Device() != nil || b.Reduce(k, &a) != nil || a.Result != 2 {
+		t.Errorf("kernels %+v, device %v, result %v", b.Kernels(), b.Device(), a.Result)
+	}
+}
+
+// Failures of which more is known are still those of the backend.
+func TestWhatAFailureWraps(t *testing.T) {
+	for status, want := range map[string]error{"SETUN_ENOMEM": backends.ErrMemory, "SETUN_ELOST": backends.ErrLost, "77": backends.ErrBackend} {
+		b, tried := Load("tiny", []Place{{Path: library(t, "FAILURE", status), File: true}})
+		if b == nil {
+			t.Fatalf("%+v", tried)
+		}
+		err := b.Reduce(b.Kernels()[0], &backends.Reduce{X: []float32{1, 1, 1}})
+		if !errors.Is(err, want) || !errors.Is(err, backends.ErrBackend) || errors.Is(err, backends.ErrLost) != (want == backends.ErrLost) || errors.Is(err, backends.ErrMemory) != (want == backends.ErrMemory) {
+			t.Errorf("%s: %v", status, err)
+		}
 	}
 }
 
@@ -117,6 +149,7 @@ func TestRefusals(t *testing.T) {
 		{"magic", library(t, "MAGIC", "7"), Failed, backends.ErrABIMismatch, "magic", false},
 		{"short table", library(t, "SIZE", "16"), Failed, backends.ErrABIMismatch, "table size is 16", false},
 		{"version", library(t, "ABI", "9"), Failed, backends.ErrABIMismatch, "version is 9, wanted 1", false},
+		{"short device", library(t, "DEVICE", "&(const setun_device){.size = 8}"), Failed, backends.ErrABIMismatch, "device's table is 8", false},
 		{"null kernels", library(t, "KERNELS", "0"), Failed, backends.ErrABIMismatch, "kernel count", false},
 	}
 	for _, c := range cases {

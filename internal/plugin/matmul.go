@@ -64,7 +64,7 @@ func (b *Backend) MatMul(k backends.Kernel, a *backends.MatMul) (err error) {
 		}
 	}
 	p.m, p.n, p.k, p.batch = int64(a.M), int64(a.N), int64(a.K), int64(a.Batch)
-	p.a, p.b, p.c = unsafe.SliceData(a.A), unsafe.SliceData(a.B), unsafe.SliceData(a.C)
+	p.a, p.b, p.c = operand(a.A, a.AAt), operand(a.B, a.BAt), operand(a.C, a.CAt)
 	p.lda, p.ldb, p.ldc = int64(a.LDA), int64(a.LDB), int64(a.LDC)
 	p.strideA, p.strideB, p.strideC = int64(a.StrideA), int64(a.StrideB), int64(a.StrideC)
 	p.workspace, p.workspaceSize = nil, 0

@@ -3,8 +3,6 @@
 package plugin
 
 import (
-	"unsafe"
-
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/internal/canon"
 )
@@ -26,13 +24,14 @@ func (b *Backend) Step(k backends.Kernel, a *backends.Step) (err error) {
 	common := x.args.to.call
 	common.cancel = flag(a.Cancel)
 	x.args = stepArgs{
-		to: quantizeArgs{call: common}, params: unsafe.SliceData(a.Params), delta: unsafe.SliceData(a.Delta), radius: a.Radius,
+		to: quantizeArgs{call: common}, params: operand(a.Params, a.ParamsAt), delta: operand(a.Delta, a.DeltaAt), radius: a.Radius,
 		scratch: x.scratch((len(a.Params)-1)/canon.Chunk + 1),
 	}
 	p := &x.args.to
 	p.describe(a.Dst, a.Rule, a.Seed)
 	rc := x.invoke(b, k)
 	if a.Norm = x.args.norm; rc == statusNonFinite {
+		b.fetch(rc, p.badIndex, a.Delta, a.Params, a.DeltaAt, a.ParamsAt)
 		err = a.NonFinite(p.badIndex)
 	}
 	if rc != statusOK && err == nil {

@@ -52,7 +52,7 @@ void close(setun_ctx *ctx) {
     free(ctx);
 }
 
-#define ENTRY(op, number, type, level, name, threads) {name "x" #threads, number, threads, run<&setun_isa_##level, threads, type, setun_op_##op>},
+#define ENTRY(op, number, type, level, name, threads) {name "x" #threads, number, threads, run<&setun_isa_##level, threads, type, setun_op_##op>, 0, 0},
 #define COUNTS(ops, level, name)                                                                                                                               \
     ops(ENTRY, level, name, 1) ops(ENTRY, level, name, 2) ops(ENTRY, level, name, 3) ops(ENTRY, level, name, 4) ops(ENTRY, level, name, 6)                     \
         ops(ENTRY, level, name, 7) ops(ENTRY, level, name, 8) ops(ENTRY, level, name, 12) ops(ENTRY, level, name, 16) ops(ENTRY, level, name, 24)              \
@@ -87,7 +87,8 @@ constexpr setun_table table(uint32_t skip) {
             uint32_t(sizeof kernels / sizeof *kernels) - skip,
             0,
             open,
-            close};
+            close,
+            nullptr};
 }
 
 const setun_table tables[] = {

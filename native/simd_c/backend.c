@@ -6,7 +6,7 @@
 
 #define KERNEL(op, number, type, level, name)                                                                                                                  \
     static int32_t op##_##level(setun_ctx *c, void *a) { return (void)c, setun_op_##op(&setun_isa_##level, 0, (type *)a); }
-#define ENTRY(op, number, type, level, name) {name, number, 1, op##_##level},
+#define ENTRY(op, number, type, level, name) {name, number, 1, op##_##level, 0, 0},
 
 SETUN_FUSED_OPS(KERNEL, ref, )
 #if defined(__x86_64__) || defined(_M_X64)
@@ -33,7 +33,7 @@ static const setun_kernel kernels[] = {
 #define TABLE(skip)                                                                                                                                            \
     {                                                                                                                                                          \
         SETUN_MAGIC, sizeof(setun_table), SETUN_ABI, sizeof(setun_kernel), "simd_c", SETUN_VERSION, SETUN_BUILD, kernels + (skip),                             \
-            sizeof kernels / sizeof *kernels - (skip), 0, 0, 0                                                                                                 \
+            sizeof kernels / sizeof *kernels - (skip), 0, 0, 0, 0                                                                                              \
     }
 static const setun_table tables[] = {
 #if defined(__x86_64__) || defined(_M_X64)

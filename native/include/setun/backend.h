@@ -42,11 +42,13 @@ extern "C" {
 
 typedef enum setun_status {
     SETUN_OK = 0,
-    SETUN_EINVAL = 1,      /* an argument is out of range; message says which */
-    SETUN_ENONFINITE = 2,  /* the input holds a NaN or an infinity; bad_index says where */
-    SETUN_ECANCELLED = 3,  /* *cancel became non-zero */
-    SETUN_ENOMEM = 4,      /* an allocation inside the backend failed */
-    SETUN_EUNSUPPORTED = 5 /* this kernel cannot do this combination; the host tries the next one */
+    SETUN_EINVAL = 1,       /* an argument is out of range; message says which */
+    SETUN_ENONFINITE = 2,   /* the input holds a NaN or an infinity; bad_index says where */
+    SETUN_ECANCELLED = 3,   /* *cancel became non-zero */
+    SETUN_ENOMEM = 4,       /* an allocation inside the backend failed */
+    SETUN_EUNSUPPORTED = 5, /* this kernel cannot do this combination; the host tries the next one */
+    SETUN_ELOST = 6,        /* the device is gone until the process ends; nothing of the context works any more, but close */
+    SETUN_EDEVICE = 7       /* the device or its driver refused the call; message says what */
 } setun_status;
 
 /* What every argument block begins with. */
@@ -262,7 +264,11 @@ typedef struct setun_kernel {
     uint32_t op;      /* setun_op; a host skips ops it does not know */
     uint32_t threads; /* how many threads the kernel keeps busy */
     int32_t (*run)(setun_ctx *ctx, void *args);
+    uint32_t flags; /* SETUN_FAST */
+    uint32_t reserved;
 } setun_kernel;
+
+enum { SETUN_FAST = 1 }; /* of a kernel: its results are not canonical */
 
 typedef struct setun_table {
     uint32_t magic;              /* SETUN_MAGIC */
@@ -277,6 +283,7 @@ typedef struct setun_table {
     uint32_t reserved;
     int32_t (*open)(setun_ctx **ctx, char *message, uint32_t message_size); /* may be null: no context */
     void (*close)(setun_ctx *ctx);                                          /* null when open is */
+    const struct setun_device *device;                                      /* device.h; null when all arrays have to be in the host's memory */
 } setun_table;
 
 /* Returns the table, or null when this library cannot serve that ABI version on this machine. Thread-safe. */

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lloyd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"unsafe"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/backends/cpu"
+	"github.com/setun-compute/setun/internal/lloyd"
+)
+
+// elsewhere does the steps in arrays of its own. What a step has written is spoiled in the host's arrays until it is pulled, so that a loop that reads too early goes wrong.
+type elsewhere struct {
+	floats map[*float32][]float32
+	ints   map[*int32][]int32
+	pulled int   // values of distances
+	fails  error // of every pull
+}
+
+func own[E any](m map[*E][]E, host []E) []E {
+	if host == nil {
+		return nil
+	}
+	if m[&host[0]] == nil {
+		m[&host[0]] = slices.Clone(host)
+	}
+	return m[&host[0]]
+}
+
+func (e *elsewhere) step(s *lloyd.Step) error {
+	if s.N == 100 { // a mini-batch
+		return cpu.Step(s)
+	}
+	here := *s
+	here.Labels, here.Distance, here.Unit = own(e.ints, s.Labels), own(e.floats, s.Distance), own(e.floats, s.Unit)
+	err := cpu.Step(&here)
+	s.Changed, s.Exact, s.WeightScale = here.Changed, here.Exact, here.WeightScale
+	if s.Kind == lloyd.Assign {
+		for i := range s.Labels {
+			s.Labels[i] = math.MaxInt32
+		}
+	}
+	if s.Kind == lloyd.Distance || s.Kind == lloyd.Units {
+		for i := range s.Distance {
+			s.Distance[i] = float32(math.NaN())
+		}
+	}
+	return err
+}
+
+func (e *elsewhere) pull(labels []int32, distance []float32) error {
+	e.pulled += len(distance)
+	pullPart(e.ints, labels)
+	pullPart(e.floats, distance)
+	return e.fails
+}
+
+func pullPart[E any](m map[*E][]E, part []E) {
+	for base, copied := range m {
+		host := unsafe.Slice(base, len(copied))
+		for i := range host {
+			if len(part) > 0 && &host[i] == &part[0] {
+				copy(part, copied[i:])
+			}
+		}
+	}
+}
+
+func (e *elsewhere) push(labels []int32, distance []float32) {
+	if labels != nil {
+		delete(e.ints, &labels[0])
+	}
+	if distance != nil {
+		delete(e.floats, &distance[0])
+	}
+}
+
+func problem(n, d, k int) *backends.KMeans {
+	r := rand.New(rand.NewPCG(1, 2))
+	x := make([]float32, n*d)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	return &backends.KMeans{X: x, N: n, D: d, K: k, Seed: 5, MaxIter: 6, Labels: make([]int32, n), Centroids: make([]float32, k*d), Counts: make([]int64, k)}
+}
+
+// The loop gives the same whether arrays are the host's or a device's, in every variant of the algorithm.
+func TestArraysElsewhere(t *testing.T) {
+	for variant := range 64 {
+		cosine, weights, initial, batch, tol, empty := variant&1 != 0, variant&2 != 0, variant&4 != 0, variant&8 != 0, variant&16 != 0, variant&32 != 0
+		var results []string
+		e := &elsewhere{floats: map[*float32][]float32{}, ints: map[*int32][]int32{}}
+		for _, steps := range []lloyd.Steps{{Step: cpu.Step}, {Step: e.step, Pull: e.pull, Push: e.push}} {
+			a := problem(9000, 3, 8)
+			a.Cosine = cosine
+			if weights {
+				a.Weights = make([]float32, a.N)
+				for i := range a.Weights {
+					a.Weights[i] = float32(i % 3)
+				}
+			}
+			if initial {
+				a.Initial = slices.Clone(a.X[:a.K*a.D])
+				if empty { // a cluster that no point is nearest to
+					copy(a.Initial[a.D:], []float32{1e6, 1e6, 1e6})
+				}
+			}
+			if batch {
+				a.Batch = 100
+			}
+			if tol {
+				a.Tol = 1e-3
+			}
+			if err := lloyd.Run(context.Background(), a, steps); err != nil {
+				t.Fatalf("variant %d: %v", variant, err)
+			}
+			results = append(results, fmt.Sprint(a.Labels, a.Centroids, a.Counts, a.Inertia, a.Iterations, a.Converged))
+		}
+		if results[0] != results[1] {
+			t.Errorf("variant %d: results differ", variant)
+		}
+	}
+}
+
+// k-means++ on a device brings down one chunk of distances a draw, not all of them.
+func TestDrawsPullOneChunk(t *testing.T) {
+	e := &elsewhere{floats: map[*float32][]float32{}, ints: map[*int32][]int32{}}
+	a := problem(40_000, 2, 10)
+	a.MaxIter = 1
+	if err := lloyd.Run(context.Background(), a, lloyd.Steps{Step: e.step, Pull: e.pull, Push: e.push}); err != nil {
+		t.Fatal(err)
+	}
+	if most := a.N + 9*4096; e.pulled > most { // and all for the inertia
+		t.Errorf("%d distances were pulled, %d would do", e.pulled, most)
+	}
+}
+
+func TestPullsThatFailEndTheRun(t *testing.T) {
+	e := &elsewhere{floats: map[*float32][]float32{}, ints: map[*int32][]int32{}, fails: backends.ErrLost}
+	if err := lloyd.Run(context.Background(), problem(200, 2, 3), lloyd.Steps{Step: e.step, Pull: e.pull, Push: e.push}); !errors.Is(err, backends.ErrLost) {
+		t.Errorf("%v", err)
+	}
+}

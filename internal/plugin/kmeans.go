@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"unsafe"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/internal/lloyd"
+)
+
+// KMeans runs the shared algorithm with the library's steps. On a device the points stay there for the whole run.
+func (b *Backend) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMeans) error {
+	if b.lib.device == nil {
+		return lloyd.Run(ctx, a, lloyd.Steps{Step: b.Steps(k, a.Shape())})
+	}
+	m := &mirror{device: Device{b}, rows: a.N, first: unsafe.Pointer(unsafe.SliceData(a.X))}
+	defer m.free()
+	return lloyd.Run(ctx, a, lloyd.Steps{Step: b.steps(k, a.Shape(), m), Pull: m.pull, Push: m.push})
+}
+
+// Steps returns a kernel's steps of k-means, on arrays in the host's memory. Errors name the given shape. One step at a time: they share a workspace.
+func (b *Backend) Steps(k backends.Kernel, shape string) lloyd.Func { return b.steps(k, shape, nil) }
+
+// steps is Steps with the large arrays in a mirror, unless that is nil.
+func (b *Backend) steps(k backends.Kernel, shape string, m *mirror) lloyd.Func {
+	x := newBlock(func(a *kmeansArgs) *call { return &a.call })
+	var workspace []byte
+	return func(s *lloyd.Step) error {
+		x.args = kmeansArgs{
+			call: x.args.call, step: uint32(s.Kind), x: unsafe.SliceData(s.X), n: int64(s.N), d: int64(s.D), k: int64(s.K),
+			mean: unsafe.SliceData(s.Mean), centroids: unsafe.SliceData(s.Centroids), bias: unsafe.SliceData(s.Bias), weights: unsafe.SliceData(s.Weights),
+			scale: unsafe.SliceData(s.Scale), weightScale: s.WeightScale, low: unsafe.SliceData(s.Low), high: unsafe.SliceData(s.High),
+			labels: unsafe.SliceData(s.Labels), distance: unsafe.SliceData(s.Distance),
+			unit: unsafe.SliceData(s.Unit), sums: unsafe.SliceData(s.Sums), counts: unsafe.SliceData(s.Counts), weightSum: unsafe.SliceData(s.WeightSums),
+		}
+		x.args.cancel = flag(s.Cancel)
+		if s.KeepMin {
+			x.args.flags |= keepMin
+		}
+		if s.Moved {
+			x.args.flags |= moved
+		}
+		if m != nil {
+			if err := m.place(s, &x.args); err != nil {
+				return err
+			}
+		}
+		rc := x.invoke(b, k) // asks for the size of the workspace
+		if need := x.args.workspaceSize; rc == statusOK {
+			x.args.workspace = aligned(&workspace, need)
+			x.args.workspaceSize = need
+			rc = x.invoke(b, k)
+		}
+		s.Changed, s.Exact, s.WeightScale = x.args.changed, x.args.exact, x.args.weightScale
+		switch rc {
+		case statusOK:
+			return nil
+		case statusCancelled:
+			return context.Canceled
+		case statusNonFinite:
+			return backends.ErrNonFinite
+		}
+		e := backends.Fail(sentinel(rc), backends.OpKMeans, shape, "code %d: %s", rc, text(&x.message[0], messageSize))
+		e.Backend = b.name + "/" + k.Name
+		return e
+	}
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"unsafe"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/internal/lloyd"
+)
+
+// mirror keeps what a run of k-means has by row on a device: the points, weights, units, labels and distances. Each is copied when the side that needs it does not have it, so the points
+// go up once, and labels and distances come down where the host reads them. Passes over other rows, mini-batches, stay in the host's memory.
+type mirror struct {
+	device Device
+	rows   int
+	first  unsafe.Pointer // the run's points
+	copies []*copied
+}
+
+// copied is an array of the host and its copy on the device.
+type copied struct {
+	host     []byte
+	at       backends.Address
+	onHost   bool // the host's array is up to date
+	onDevice bool // and the copy
+}
+
+// place puts the addresses of the copies into the block of a step, after bringing up what the step reads.
+func (m *mirror) place(s *lloyd.Step, p *kmeansArgs) error {
+	if s.N != m.rows || unsafe.Pointer(unsafe.SliceData(s.X)) != m.first {
+		return nil
+	}
+	writesDistance := s.Kind == lloyd.Distance || s.Kind == lloyd.Units
+	for _, v := range [...]struct {
+		host        []byte
+		field       *unsafe.Pointer
+		read, write bool
+	}{
+		{backends.Bytes(s.X), (*unsafe.Pointer)(unsafe.Pointer(&p.x)), true, false},
+		{backends.Bytes(s.Weights), (*unsafe.Pointer)(unsafe.Pointer(&p.weights)), true, false},
+		{backends.Bytes(s.Unit), (*unsafe.Pointer)(unsafe.Pointer(&p.unit)), true, false},
+		{backends.Bytes(s.Labels), (*unsafe.Pointer)(unsafe.Pointer(&p.labels)), true, s.Kind == lloyd.Assign},
+		{backends.Bytes(s.Distance), (*unsafe.Pointer)(unsafe.Pointer(&p.distance)), !writesDistance || s.KeepMin, writesDistance},
+	} {
+		if len(v.host) == 0 {
+			continue
+		}
+		c, err := m.copy(v.host)
+		if err == nil && v.read && !c.onDevice {
+			err = m.device.upload(c.at, c.host, p.cancel)
+			c.onDevice = err == nil
+		}
+		if err != nil {
+			return err
+		}
+		if v.write {
+			c.onHost, c.onDevice = false, true
+		}
+		*v.field = pointer(c.at)
+	}
+	return nil
+}
+
+// copy returns the copy of an array, a new one with nothing in it when there is none yet.
+func (m *mirror) copy(host []byte) (*copied, error) {
+	for _, c := range m.copies {
+		if &c.host[0] == &host[0] {
+			return c, nil
+		}
+	}
+	at, err := m.device.Alloc(int64(len(host)))
+	if err != nil {
+		return nil, err
+	}
+	c := &copied{host: host, at: at, onHost: true}
+	m.copies = append(m.copies, c)
+	return c, nil
+}
+
+// holding returns the copy of the array of which part is a part, and where that begins in it; nil when there is none.
+func (m *mirror) holding(part []byte) (c *copied, from int) {
+	if len(part) == 0 {
+		return nil, 0
+	}
+	at := uintptr(unsafe.Pointer(&part[0]))
+	for _, c := range m.copies {
+		if base := uintptr(unsafe.Pointer(&c.host[0])); at >= base && at < base+uintptr(len(c.host)) {
+			return c, int(at - base)
+		}
+	}
+	return nil, 0
+}
+
+// pull brings parts of arrays down that steps have written.
+func (m *mirror) pull(labels []int32, distance []float32) error {
+	for _, part := range [...][]byte{backends.Bytes(labels), backends.Bytes(distance)} {
+		c, from := m.holding(part)
+		if c == nil || c.onHost {
+			continue
+		}
+		if err := m.device.Download(part, c.at+backends.Address(from)); err != nil {
+			return err
+		}
+		c.onHost = len(part) == len(c.host)
+	}
+	return nil
+}
+
+// push notes that the host has written whole arrays.
+func (m *mirror) push(labels []int32, distance []float32) {
+	for _, whole := range [...][]byte{backends.Bytes(labels), backends.Bytes(distance)} {
+		if c, _ := m.holding(whole); c != nil {
+			c.onHost, c.onDevice = true, false
+		}
+	}
+}
+
+// free gives the device's memory back. That of a device that is lost is gone already.
+func (m *mirror) free() {
+	for _, c := range m.copies {
+		_ = m.device.Free(c.at)
+	}
+	m.copies = nil
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// backend.cpp: the table of the CUDA library. One kernel an op; a context is a device.
+#include "lane.h"
+
+#include <new>
+#include <stdlib.h>
+#include <string.h>
+
+struct setun_ctx {
+    setun::Device device;
+};
+
+namespace setun {
+
+int32_t invalid(const setun_call *call, const char *message) {
+    format(call->message, call->message_size, "%s", message);
+    return SETUN_EINVAL;
+}
+
+namespace {
+
+template <class Args> using Op = int32_t (*)(Lane &, Args *);
+
+/* The part of every call that is the same. */
+template <class Args, class Work> int32_t with_lane(setun_ctx *ctx, Args *args, Work work) {
+    setun_call *call = reinterpret_cast<setun_call *>(args);
+    if (!ctx) return invalid(call, "there is no context");
+    Device &d = ctx->device;
+    if (d.lost()) return d.refuse(call);
+    if (call->cancel && *call->cancel) return SETUN_ECANCELLED;
+    Lane *lane = d.take();
+    if (!lane) return SETUN_ENOMEM;
+    Current current(d);
+    lane->begin(call);
+    int32_t rc = lane->open();
+    if (rc == SETUN_OK) rc = work(*lane, args);
+    /* A call that failed half-way may have left work behind that reads the caller's memory. */
+    if (rc != SETUN_OK && !d.lost()) lane->drain();
+    d.give(lane);
+    return rc;
+}
+
+template <class Args, Op<Args> op> int32_t run(setun_ctx *ctx, void *args) { return with_lane(ctx, static_cast<Args *>(args), op); }
+
+int32_t open_device(setun_ctx **ctx, uint32_t ordinal, char *message, uint32_t size) {
+    void *p = malloc(sizeof(setun_ctx));
+    if (!p) {
+        format(message, size, "no memory for the context");
+        return SETUN_ENOMEM;
+    }
+    setun_ctx *c = new (p) setun_ctx;
+    int32_t rc = c->device.open(ordinal, message, size);
+    if (rc == SETUN_OK) {
+        *ctx = c;
+        return rc;
+    }
+    c->~setun_ctx();
+    free(c);
+    return rc;
+}
+
+int32_t open_first(setun_ctx **ctx, char *message, uint32_t size) { return open_device(ctx, 0, message, size); }
+
+void close_device(setun_ctx *ctx) {
+    if (!ctx) return;
+    ctx->device.close();
+    ctx->~setun_ctx();
+    free(ctx);
+}
+
+int32_t count(char *message, uint32_t size) {
+    const Driver *d = driver(message, size);
+    return d ? d->devices : -SETUN_EUNSUPPORTED;
+}
+
+int32_t info(setun_ctx *ctx, setun_device_info *i) {
+    if (i->call.size < sizeof *i) return invalid(&i->call, "info: the argument block is too small");
+    Device &d = ctx->device;
+    Current current(d);
+    size_t free = 0, total = 0;
+    if (d.driver->cuDeviceGetName(i->name, sizeof i->name, int(d.ordinal)) != DRIVER_OK) format(i->name, sizeof i->name, "unknown");
+    format(i->driver, sizeof i->driver, "%d.%d", d.driver->version / 1000, d.driver->version % 1000 / 10);
+    if (!d.lost()) d.driver->cuMemGetInfo_v2(&free, &total);
+    i->total = d.total, i->free = int64_t(free);
+    i->ordinal = int32_t(d.ordinal), i->units = d.units, i->major = d.major, i->minor = d.minor;
+    i->launches = d.launches.load(), i->lost = d.lost(), i->taken = d.taken.load();
+    return SETUN_OK;
+}
+
+int32_t checked(setun_memory *m, bool address) {
+    if (m->call.size < sizeof *m) return invalid(&m->call, "memory: the argument block is too small");
+    if (m->bytes < 1 || (address && !m->device)) return invalid(&m->call, "memory: no bytes, or no buffer");
+    return SETUN_OK;
+}
+
+int32_t alloc(setun_ctx *ctx, setun_memory *m) {
+    int32_t rc = checked(m, false);
+    Device &d = ctx->device;
+    if (rc != SETUN_OK || d.lost()) return rc != SETUN_OK ? rc : d.refuse(&m->call);
+    Current current(d);
+    Address at = 0;
+    Result r = d.allocate(&at, m->bytes);
+    if (r != DRIVER_OK) return d.failure(r, "allocating a buffer", &m->call);
+    if (!d.buffers.add(at, m->bytes)) {
+        d.release(at, m->bytes);
+        return SETUN_ENOMEM;
+    }
+    m->device = reinterpret_cast<void *>(at);
+    return SETUN_OK;
+}
+
+int32_t free_buffer(setun_ctx *ctx, setun_memory *m) {
+    Device &d = ctx->device;
+    if (m->call.size < sizeof *m) return invalid(&m->call, "memory: the argument block is too small");
+    int64_t bytes = d.buffers.remove(Address(m->device));
+    if (bytes < 0) return invalid(&m->call, "free: no buffer begins there");
+    Current current(d);
+    d.release(Address(m->device), bytes);
+    return SETUN_OK;
+}
+
+/* upload, download and copy: the parts on the device must lie in buffers. */
+enum { UPLOAD, DOWNLOAD, COPY };
+template <int what> int32_t transfer(setun_ctx *ctx, setun_memory *m) {
+    int32_t rc = checked(m, true);
+    if (rc != SETUN_OK) return rc;
+    if ((what != DOWNLOAD && !m->from) || (what == DOWNLOAD && !m->to)) return invalid(&m->call, "memory: a pointer is null");
+    Buffers &b = ctx->device.buffers;
+    if (!b.has(m->device, m->bytes) || (what == COPY && !b.has(m->from, m->bytes))) return invalid(&m->call, "memory: the range does not lie in a buffer");
+    return with_lane(ctx, m, [](Lane &lane, setun_memory *a) {
+        if (what == UPLOAD) lane.send(a->device, a->from, a->bytes);
+        if (what == DOWNLOAD) lane.fetch(a->to, a->device, a->bytes);
+        if (what == COPY) lane.move(a->device, a->from, a->bytes);
+        return lane.finish();
+    });
+}
+
+int32_t limit(setun_ctx *ctx, setun_memory *m) {
+    if (m->call.size < sizeof *m || m->bytes < 0) return invalid(&m->call, "limit: the argument block is too small, or bytes < 0");
+    ctx->device.limit.store(m->bytes);
+    return SETUN_OK;
+}
+
+#define ENTRY(name, number, type) {"cuda", number, 1, run<type, op_##name>, 0, 0},
+#define OTHER(op, number, type, name, flags) {name, number, 1, run<type, op_##op>, flags, 0},
+const setun_kernel kernels[] = {SETUN_CUDA_OPS(ENTRY) SETUN_CUDA_OTHERS(OTHER)};
+
+const setun_device device = {sizeof(setun_device), 0,    count, open_device, info, alloc, free_buffer, transfer<UPLOAD>, transfer<DOWNLOAD>,
+                             transfer<COPY>,       limit};
+
+const setun_table table = {
+    SETUN_MAGIC, sizeof(setun_table), SETUN_ABI, sizeof(setun_kernel), "cuda", SETUN_VERSION, SETUN_BUILD, kernels, sizeof kernels / sizeof *kernels, 0,
+    open_first,  close_device,        &device};
+
+} // namespace
+} // namespace setun
+
+extern "C" const setun_table *setun_backend(uint32_t abi) { return abi == SETUN_ABI ? &setun::table : nullptr; }

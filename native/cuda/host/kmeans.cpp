@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// kmeans.cpp: the steps of k-means. What has the size of the points stays where it is; what has the size of the columns or centroids goes up with each call,
+// and the sums come back.
+#include "kmeans.h"
+
+#include <math.h>
+
+namespace setun {
+
+namespace {
+
+const int64_t CHUNK = 4096;
+const int THREADS = 256;
+
+int64_t ceil_of(int64_t n, int64_t each) { return (n - 1) / each + 1; }
+
+/* How the kernels that go by column share a row: ops/kmeans.h. */
+struct Shape {
+    int d, width;
+    int64_t passes, rows; /* widths in a row, at most as many as a grid can have; rows that a block has at a time */
+};
+
+Shape shape_of(int64_t d) {
+    int64_t passes = ceil_of(d, THREADS), width = ceil_of(d, passes);
+    return {int(d), int(width), passes < 65535 ? passes : 65535, THREADS / width};
+}
+
+/* Values by column or centroid on the device, followed by `pad` bytes up to room values. */
+template <class T> T *sent(Lane &lane, const T *p, int64_t n, int64_t room, uint8_t pad) {
+    T *at = lane.scratch<T>(room);
+    if (room > n) lane.fill(at, pad, room * int64_t(sizeof(T)));
+    lane.send(at, p, n * int64_t(sizeof(T)));
+    return at;
+}
+
+float *sent_mean(Lane &lane, const setun_kmeans *a) { return sent(lane, const_cast<float *>(a->mean), a->d, ceil_of(a->d, 32) * 32, 0); }
+
+const float *points(Lane &lane, const setun_kmeans *a) { return lane.in(a->x, a->n * a->d); }
+template <class T> const T *optional(Lane &lane, const T *p, int64_t n) { return p ? lane.in(p, n) : nullptr; }
+
+/* Whether rows can be read four values at a time. */
+bool in_quads(const float *x, int64_t d) { return d % 4 == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0; }
+
+int32_t range(Lane &lane, setun_kmeans *a) {
+    const Shape s = shape_of(a->d);
+    const float *x = points(lane, a), *unit = optional(lane, a->unit, a->n);
+    unsigned *low = lane.scratch<unsigned>(a->d), *high = lane.scratch<unsigned>(a->d), *at = lane.scratch<unsigned>(1), bad = 0;
+    lane.fill(low, 0xff, a->d * 4);
+    lane.zero(high, a->d * 4);
+    lane.zero(at, sizeof bad);
+    SETUN_LAUNCH3(lane, kmeans_range, lane.blocks(a->n, s.rows * 16, 8), s.passes, 1, THREADS, x, a->n, s.d, s.width, unit, low, high, at);
+    lane.fetch(&bad, at, sizeof bad);
+    int32_t rc = lane.wait();
+    if (rc != SETUN_OK) return rc;
+    if (bad) {
+        a->call.bad_index = find_not_finite(lane, x, a->n * a->d);
+        return lane.abandon(SETUN_ENONFINITE);
+    }
+    /* A piece at a time, through memory that the host has. */
+    const int64_t PIECE = 1024;
+    uint32_t bits[2][PIECE];
+    for (int64_t j = 0, n; j < a->d; j += n) {
+        n = a->d - j < PIECE ? a->d - j : PIECE;
+        lane.fetch(bits[0], low + j, n * 4);
+        lane.fetch(bits[1], high + j, n * 4);
+        rc = lane.wait();
+        if (rc != SETUN_OK) return rc;
+        for (int64_t i = 0; i < n; i++) {
+            float v[2];
+            for (int side = 0; side < 2; side++) {
+                uint32_t u = bits[side][i];
+                u ^= u >> 31 ? 0x80000000u : ~0u;
+                static_assert(sizeof v[0] == sizeof u, "a float has 32 bits");
+                __builtin_memcpy(&v[side], &u, sizeof u);
+            }
+            float *l = a->low + j + i, *h = a->high + j + i;
+            *l = (v[0] < *l ? v[0] : *l) + 0.0f; /* never -0 */
+            *h = (v[1] > *h ? v[1] : *h) + 0.0f;
+        }
+    }
+    return lane.finish();
+}
+
+int32_t mean(Lane &lane, setun_kmeans *a) {
+    const Shape s = shape_of(a->d);
+    const float *x = points(lane, a), *unit = optional(lane, a->unit, a->n);
+    const double *scale = sent(lane, const_cast<double *>(a->scale), a->d, a->d, 0);
+    int64_t *sums = lane.inout(a->sums, a->d);
+    SETUN_LAUNCH3(lane, kmeans_mean, lane.blocks(a->n, s.rows * 16, 8), s.passes, 1, THREADS, x, a->n, s.d, s.width, unit, scale, sums);
+    return lane.finish();
+}
+
+/* How labels are found. */
+enum Way { CHAIN, SCREEN, TENSOR };
+
+int32_t assign(Lane &lane, setun_kmeans *a, Way way) {
+    const Shape s = shape_of(a->d);
+    const float *x = points(lane, a), *unit = optional(lane, a->unit, a->n), *mean = sent_mean(lane, a);
+    int32_t *labels = lane.inout(a->labels, a->n), *fresh = lane.scratch<int32_t>(a->n);
+    const float *weights = a->sums ? optional(lane, a->weights, a->n) : nullptr;
+    const int k = int(a->k), moved = (a->flags & SETUN_KMEANS_MOVED) != 0;
+    unsigned long long *at = lane.scratch<unsigned long long>(1), changed = 0;
+    lane.zero(at, sizeof changed);
+    int64_t exact = a->n * a->k;
+    int32_t rc = way == CHAIN ? nearest(lane, a, x, a->n, unit, mean, fresh) : screened(lane, a, x, unit, mean, fresh, way == SCREEN, &exact);
+    if (rc != SETUN_OK) return lane.abandon(rc);
+    int64_t *counts = nullptr, *weight_sums = nullptr;
+    if (a->sums) {
+        const double *scale = sent(lane, const_cast<double *>(a->scale), a->d, a->d, 0);
+        int64_t *sums = lane.inout(a->sums, a->k * a->d);
+        counts = lane.inout(a->counts, a->k);
+        if (weights) weight_sums = lane.inout(a->weight_sums, a->k);
+        /* Few sums are gathered a block first, where that is less work than to add each row's to memory: of all columns, or of 32 at a time. */
+        Shape w = s;
+        if (a->k * s.width > (40 << 10) / 8 && s.width > 32 && a->d <= 32 * 65535) w = {s.d, 32, ceil_of(a->d, 32), THREADS / 32};
+        bool shared = a->k * w.width <= (w.width < s.width ? 96 << 10 : 40 << 10) / 8;
+        if (!shared) w = s;
+        const int64_t each = w.rows * (shared && 4 * a->k > 16 ? 4 * a->k : 16), blocks = lane.blocks(a->n, each, shared ? 4 : 8);
+        if (lane.cancelled()) return lane.abandon(SETUN_ECANCELLED);
+        lane.launch3(KERNEL_kmeans_add, static_cast<decltype(&::kmeans_add)>(nullptr), blocks, w.passes, 1, THREADS, shared ? 8 * k * w.width : 0, x, a->n, s.d,
+                     w.width, unit, mean, scale, weights, fresh, moved ? labels : nullptr, k, sums, shared);
+    }
+    SETUN_LAUNCH(lane, kmeans_relabel, lane.blocks(a->n, THREADS * 4, 8), THREADS, fresh, labels, a->n, k, weights, a->weight_scale, moved, counts, weight_sums,
+                 at);
+    lane.fetch(&changed, at, sizeof changed);
+    rc = lane.finish();
+    if (rc != SETUN_OK) return rc;
+    a->changed = int64_t(changed);
+    a->exact = exact;
+    return rc;
+}
+
+int32_t distance(Lane &lane, setun_kmeans *a) {
+    const float *x = points(lane, a), *unit = optional(lane, a->unit, a->n), *mean = sent_mean(lane, a);
+    const int64_t k = a->labels ? a->k : 1;
+    const float *centroids = sent(lane, const_cast<float *>(a->centroids), k * a->d, k * a->d, 0);
+    const int32_t *labels = optional(lane, a->labels, a->n);
+    const int keep_min = (a->flags & SETUN_KMEANS_KEEP_MIN) != 0;
+    float *to = keep_min ? lane.inout(a->distance, a->n) : lane.out(a->distance, a->n);
+    const int64_t blocks = lane.blocks(a->n, 128);
+    if (in_quads(x, a->d))
+        SETUN_LAUNCH(lane, kmeans_distance, blocks, 128, x, a->n, int(a->d), unit, mean, centroids, int(k), labels, keep_min, to);
+    else
+        SETUN_LAUNCH(lane, kmeans_distance_any, blocks, 128, x, a->n, int(a->d), unit, mean, centroids, int(k), labels, keep_min, to);
+    return lane.finish();
+}
+
+int32_t potential(Lane &lane, setun_kmeans *a) {
+    const int64_t chunks = ceil_of(a->n, CHUNK);
+    const float *given = lane.in(a->distance, a->n), *weights = optional(lane, a->weights, a->n);
+    int64_t *sums = lane.out(a->sums, chunks);
+    unsigned long long *at = lane.scratch<unsigned long long>(1);
+    double top = 0;
+    lane.zero(at, sizeof *at);
+    SETUN_LAUNCH(lane, kmeans_top, lane.blocks(a->n, THREADS * 8, 4), THREADS, given, weights, a->n, at);
+    SETUN_LAUNCH(lane, kmeans_potential, lane.blocks(chunks, 1), THREADS, given, weights, a->n, at, a->weight_scale, sums);
+    lane.fetch(&top, at, sizeof top);
+    int32_t rc = lane.finish();
+    if (rc != SETUN_OK) return rc;
+    int e = 0;
+    frexp(top, &e);
+    a->weight_scale = ldexp(a->weight_scale, -e); /* as kmeans_potential has it */
+    return rc;
+}
+
+int32_t unit(Lane &lane, setun_kmeans *a) {
+    const float *x = points(lane, a);
+    float *to = lane.out(a->distance, a->n);
+    if (a->d <= CHUNK) {
+        SETUN_LAUNCH(lane, kmeans_unit, lane.blocks(a->n, 8), THREADS, x, a->n, int(a->d), to);
+    } else {
+        double *sums = lane.scratch<double>(a->n * ceil_of(a->d, CHUNK));
+        SETUN_LAUNCH(lane, kmeans_unit_long, lane.blocks(a->n, 1), THREADS, x, a->n, a->d, sums, to);
+    }
+    return lane.finish();
+}
+
+int32_t check(const setun_kmeans *a) {
+    const setun_call *c = &a->call;
+    if (c->size < sizeof *a) return invalid(c, "kmeans: the argument block is too small");
+    if (!a->x || a->n < 1 || a->d < 1 || a->n > INT64_MAX / 64 / a->d) return invalid(c, "kmeans: x is null, n or d < 1, or too many values");
+    switch (a->step) {
+    case SETUN_KMEANS_RANGE:
+        return a->low && a->high ? SETUN_OK : invalid(c, "kmeans: low or high is null");
+    case SETUN_KMEANS_MEAN:
+        return a->scale && a->sums ? SETUN_OK : invalid(c, "kmeans: scale or sums is null");
+    case SETUN_KMEANS_ASSIGN:
+        if (!a->labels || !a->bias || (a->sums && (!a->counts || !a->scale || (a->weights && !a->weight_sums))))
+            return invalid(c, "kmeans: labels, bias, scale or an array of sums is null");
+        break;
+    case SETUN_KMEANS_DISTANCE:
+        if (!a->distance) return invalid(c, "kmeans: distance is null");
+        break;
+    case SETUN_KMEANS_POTENTIAL:
+        return a->distance && a->sums && a->weight_scale > 0 ? SETUN_OK : invalid(c, "kmeans: distance or sums is null, or weight_scale is not positive");
+    case SETUN_KMEANS_UNIT:
+        return a->distance ? SETUN_OK : invalid(c, "kmeans: distance is null");
+    default:
+        return invalid(c, "kmeans: unknown step");
+    }
+    if (!a->mean || !a->centroids || a->k < 1 || a->k > INT32_MAX || a->k > INT64_MAX / 256 / a->d)
+        return invalid(c, "kmeans: mean or centroids is null, or k is out of range");
+    return SETUN_OK;
+}
+
+int32_t step(Lane &lane, setun_kmeans *a, Way way) {
+    int32_t rc = check(a);
+    if (rc != SETUN_OK) return rc;
+    if (!a->workspace) {
+        a->workspace_size = 64; /* all of it is on the device */
+        return SETUN_OK;
+    }
+    if (reinterpret_cast<uintptr_t>(a->workspace) % 64 != 0 || a->workspace_size < 64)
+        return invalid(&a->call, "kmeans: the workspace is too small or not aligned to 64 bytes");
+    if (a->d > 1 << 30) return SETUN_EUNSUPPORTED; /* columns are counted in 32 bits */
+    if (lane.cancelled()) return SETUN_ECANCELLED;
+    a->changed = a->exact = 0;
+    switch (a->step) {
+    case SETUN_KMEANS_RANGE:
+        return range(lane, a);
+    case SETUN_KMEANS_MEAN:
+        return mean(lane, a);
+    case SETUN_KMEANS_ASSIGN:
+        return assign(lane, a, way);
+    case SETUN_KMEANS_DISTANCE:
+        return distance(lane, a);
+    case SETUN_KMEANS_POTENTIAL:
+        return potential(lane, a);
+    default:
+        return unit(lane, a);
+    }
+}
+
+} // namespace
+
+int32_t nearest(Lane &lane, const setun_kmeans *a, const float *x, int64_t n, const float *unit, const float *mean, int32_t *labels) {
+    /* The tile that wastes least: a narrow one reads more for each product. */
+    const int64_t cost[3] = {ceil_of(a->k, 128) * 128, ceil_of(a->k, 64) * 83, ceil_of(a->k, 32) * 58};
+    const int tile = cost[0] <= cost[1] && cost[0] <= cost[2] ? 128 : cost[1] <= cost[2] ? 64 : 32;
+    const int64_t columns = ceil_of(a->k, tile) * tile, lines = ceil_of(a->d, 8) * 8, tiles = ceil_of(columns, 32) * ceil_of(lines, 32);
+    if (columns > INT32_MAX) return SETUN_EUNSUPPORTED;
+    const float *given = sent(lane, const_cast<float *>(a->centroids), a->k * a->d, a->k * a->d, 0);
+    const float *bias = sent(lane, const_cast<float *>(a->bias), a->k, columns, 0xff); /* NaN is greater than nothing */
+    float *turned = lane.scratch<float>(columns * lines + 8 * tile);
+    const int k = int(a->k), d = int(a->d), wide = int(columns);
+    SETUN_LAUNCH(lane, kmeans_turn, lane.blocks(tiles, 1), THREADS, given, k, d, turned, wide, int(lines), tile);
+
+    /* Long work goes in pieces, so that a call can be cancelled. */
+    const int64_t wave = int64_t(lane.device.units > 0 ? lane.device.units : 1) * 2 * 128; /* rows that the device has at a time */
+    const int64_t rows = ceil_of((int64_t(1) << 40) / (columns * lines) + 1, wave) * wave; /* 2^41 operations, a twentieth of a second */
+    for (int64_t row = 0, now; row < n; row += now) {
+        now = n - row < rows ? n - row : rows;
+        if (row > 0 && lane.wait() != SETUN_OK) break;
+        if (lane.cancelled()) return SETUN_ECANCELLED;
+        const float *from = x + row * a->d, *u = unit ? unit + row : nullptr;
+        const int64_t blocks = ceil_of(now, 128);
+#define SETUN_NEAREST(name) SETUN_LAUNCH(lane, name, blocks, THREADS, from, now, d, u, mean, turned, wide, bias, labels + row)
+        if (in_quads(x, a->d)) {
+            if (tile == 128) SETUN_NEAREST(kmeans_nearest_128);
+            if (tile == 64) SETUN_NEAREST(kmeans_nearest_64);
+            if (tile == 32) SETUN_NEAREST(kmeans_nearest_32);
+        } else {
+            if (tile == 128) SETUN_NEAREST(kmeans_nearest_any_128);
+            if (tile == 64) SETUN_NEAREST(kmeans_nearest_any_64);
+            if (tile == 32) SETUN_NEAREST(kmeans_nearest_any_32);
+        }
+#undef SETUN_NEAREST
+    }
+    return SETUN_OK;
+}
+
+int32_t op_kmeans(Lane &lane, setun_kmeans *a) { return step(lane, a, CHAIN); }
+int32_t op_kmeans_screen(Lane &lane, setun_kmeans *a) { return step(lane, a, SCREEN); }
+int32_t op_kmeans_tensor(Lane &lane, setun_kmeans *a) { return step(lane, a, TENSOR); }
+
+} // namespace setun

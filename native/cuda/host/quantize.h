@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * quantize.h: quantize on device memory, for quantize itself and for step. */
+#ifndef SETUN_CUDA_QUANTIZE_H
+#define SETUN_CUDA_QUANTIZE_H
+
+#include "../lane.h"
+
+namespace setun {
+
+/* The checks of quantize's block, but for x. */
+int32_t check_quantize(const setun_quantize *a);
+
+class Quantizer {
+  public:
+    /* Takes all device memory that the work needs, so that nothing but the device itself can fail after it. */
+    Quantizer(Lane &lane, const setun_quantize *a);
+    /* Whether there is one scale, found by way of chunks: then sums and most (the greatest magnitude, as bits) take what first_done says is there. */
+    bool chunked() const { return one_scale_ && long_; }
+    bool by_greatest() const { return args_->rule == SETUN_ABSMAX || args_->rule == SETUN_STOCHASTIC; }
+    double *sums() const { return sums_; }
+    unsigned *most() const { return most_; }
+    /* Begins all kernels on x, which is on the device; first_done: sums or most have been filled in for x. */
+    void run(const float *x, bool first_done);
+    /* One word on the device, not 0 after the kernels where x holds a NaN or an infinity. */
+    const unsigned *bad() const { return bad_; }
+    /* Forgets the outputs. */
+    void discard();
+
+  private:
+    void scales(const float *x, bool first_done);
+    void codes(const float *x);
+    bool tiles(const float *x);
+
+    Lane &lane_;
+    const setun_quantize *args_;
+    bool one_scale_, long_;
+    int64_t rows_, cols_, group_; /* of the scales: rows are one where that makes no difference */
+    int64_t groups_, chunks_;     /* in all; of a group */
+    uint8_t *out_ = nullptr;
+    float *scales_ = nullptr, *cuts_ = nullptr;
+    double *sums_ = nullptr;
+    unsigned long long *counts_ = nullptr;
+    unsigned *done_ = nullptr, *most_ = nullptr, *bad_ = nullptr;
+};
+
+} // namespace setun
+
+#endif

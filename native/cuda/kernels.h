@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kernels.h: every kernel by name, and its parameters. The host part takes the types of a launch from here. */
+#ifndef SETUN_CUDA_KERNELS_H
+#define SETUN_CUDA_KERNELS_H
+
+#if !(defined(__CUDA__) && defined(__clang__)) /* port.h has the types there */
+#include <stdint.h>
+#endif
+
+#define SETUN_CUDA_KERNELS(X)                                                                                                                                  \
+    SETUN_SUM_KERNELS(X)                                                                                                                                       \
+    SETUN_CONSTRAIN_KERNELS(X) SETUN_KMEANS_KERNELS(X) SETUN_QUANTIZE_KERNELS(X) SETUN_STEP_KERNELS(X) SETUN_RECODE_KERNELS(X) SETUN_MATMUL_KERNELS(X)         \
+        SETUN_TERNARY_KERNELS(X)
+
+#ifndef SETUN_KERNEL
+#define SETUN_KERNEL extern "C"
+#endif
+
+/* ---- sums: reduce.cu ---------------------------------------------------------------------------------------------- */
+
+#define SETUN_SUM_KERNELS(X) X(sum_squares) X(sum_products) X(sum_tree) X(find_bad)
+
+/* sums[c] is the chunk c of S(x*x), and of S(x*y). A warp a chunk. */
+SETUN_KERNEL void sum_squares(const float *x, int64_t n, double *sums);
+SETUN_KERNEL void sum_products(const float *x, const float *y, int64_t n, double *sums);
+/* One block: out[0] = the tree over n chunk sums, which are used up. */
+SETUN_KERNEL void sum_tree(double *sums, int64_t n, double *out);
+/* bad[0] = the lowest index of a value that is not finite, or as it was. */
+SETUN_KERNEL void find_bad(const float *x, int64_t n, unsigned long long *bad);
+
+/* ---- constrain.cu -------------------------------------------------------------------------------------------------- */
+
+#define SETUN_CONSTRAIN_KERNELS(X) X(ball) X(project)
+
+/* One block: state[0] = the norm from n chunk sums, state[1] = the factor, 1 inside the ball, NaN where the norm is not finite. */
+SETUN_KERNEL void ball(double *sums, int64_t n, double radius, double *state);
+/* dst = x times the factor; inside the ball a copy, or nothing where dst is x. */
+SETUN_KERNEL void project(float *dst, const float *x, int64_t n, const double *state);
+
+/* ---- kmeans.cu, kmeans_assign.cu: x' = x * unit - mean --------------------------------------------------------------
+ *
+ * width: columns that neighbouring threads have (ops/kmeans.h). mean is followed by zeros up to a multiple of 32 values. The variants without "any" want d to
+ * be a multiple of 4 and x aligned to 16 bytes. */
+
+#define SETUN_KMEANS_KERNELS(X)                                                                                                                                \
+    X(kmeans_range)                                                                                                                                            \
+    X(kmeans_mean) X(kmeans_distance) X(kmeans_distance_any) X(kmeans_top) X(kmeans_potential) X(kmeans_unit) X(kmeans_unit_long) X(kmeans_turn)               \
+        X(kmeans_nearest_32) X(kmeans_nearest_64) X(kmeans_nearest_128) X(kmeans_nearest_any_32) X(kmeans_nearest_any_64) X(kmeans_nearest_any_128)            \
+            X(kmeans_add) X(kmeans_relabel)
+
+/* low and high, in the order of unsigned integers, take in x * unit; bad is set where that is not finite. */
+SETUN_KERNEL void kmeans_range(const float *x, int64_t n, int d, int width, const float *unit, unsigned *low, unsigned *high, unsigned *bad);
+/* sums[j] += sum of rint(x_j * unit * scale[j]) */
+SETUN_KERNEL void kmeans_mean(const float *x, int64_t n, int d, int width, const float *unit, const double *scale, int64_t *sums);
+/* distance[i] = |x' - centroid|^2, that of the label or the first; keep_min: unless it is smaller already. */
+#define SETUN_PARAMETERS                                                                                                                                       \
+    const float *x, int64_t n, int d, const float *unit, const float *mean, const float *centroids, int k, const int32_t *labels, int keep_min, float *distance
+SETUN_KERNEL void kmeans_distance(SETUN_PARAMETERS);
+SETUN_KERNEL void kmeans_distance_any(SETUN_PARAMETERS);
+#undef SETUN_PARAMETERS
+/* top[0] = the bits of the greatest weights[i] * distance[i], or as it was. */
+SETUN_KERNEL void kmeans_top(const float *distance, const float *weights, int64_t n, unsigned long long *top);
+/* sums[c] = sum over a chunk of rint(weights[i] * distance[i] * s), s = bound / 2^(exponent of top[0]). */
+SETUN_KERNEL void kmeans_potential(const float *distance, const float *weights, int64_t n, const unsigned long long *top, double bound, int64_t *sums);
+/* unit[i] = 1 / |x_i| of rows of at most a chunk; of longer ones, with room for n * chunks sums. */
+SETUN_KERNEL void kmeans_unit(const float *x, int64_t n, int d, float *unit);
+SETUN_KERNEL void kmeans_unit_long(const float *x, int64_t n, int64_t d, double *sums, float *unit);
+/* Centroids a tile at a time: value p of centroid j at turned[(j / tile * lines + p) * tile + j % tile] for p < lines and j < columns; 0 past the ends. columns
+ * is a multiple of tile, that of 32, lines one of 8. */
+SETUN_KERNEL void kmeans_turn(const float *c, int k, int d, float *turned, int columns, int lines, int tile);
+/* The nearest centroid of each of 128 rows a block. The tile of turned is the number in the name; another 8 * tile values are read behind it. */
+#define SETUN_PARAMETERS                                                                                                                                       \
+    const float *x, int64_t n, int d, const float *unit, const float *mean, const float *turned, int columns, const float *bias, int32_t *labels
+SETUN_KERNEL void kmeans_nearest_32(SETUN_PARAMETERS);
+SETUN_KERNEL void kmeans_nearest_64(SETUN_PARAMETERS);
+SETUN_KERNEL void kmeans_nearest_128(SETUN_PARAMETERS);
+SETUN_KERNEL void kmeans_nearest_any_32(SETUN_PARAMETERS);
+SETUN_KERNEL void kmeans_nearest_any_64(SETUN_PARAMETERS);
+SETUN_KERNEL void kmeans_nearest_any_128(SETUN_PARAMETERS);
+#undef SETUN_PARAMETERS
+/* sums of labels[i] += rint(weight * x' * scale); before not null: only of rows whose label was another, and taken from the sums of that. shared: in 8 * k *
+ * width bytes of dynamic shared memory first. */
+SETUN_KERNEL void kmeans_add(const float *x, int64_t n, int d, int width, const float *unit, const float *mean, const double *scale, const float *weights,
+                             const int32_t *labels, const int32_t *before, int k, int64_t *sums, int shared);
+/* labels = fresh, counted in changed where they differ; counts and weight_sums unless counts is null: of all rows, or of those that moved. */
+SETUN_KERNEL void kmeans_relabel(const int32_t *fresh, int32_t *labels, int64_t n, int k, const float *weights, double weight_scale, int moved, int64_t *counts,
+                                 int64_t *weight_sums, unsigned long long *changed);
+
+/* ---- quantize: quantize.cu, codes.cu ------------------------------------------------------------------------------- */
+
+#define SETUN_QUANTIZE_KERNELS(X)                                                                                                                              \
+    X(group_scale)                                                                                                                                             \
+    X(group_rounds) X(group_magnitudes) X(group_squares) X(group_greatest) X(group_selected) X(group_first) X(group_round) X(group_energy) X(codes_int8)       \
+        X(codes_int8_random) X(codes_int8_groups) X(codes_int8_groups_random) X(codes_2bit) X(codes_2bit_random) X(codes_2bit_groups)                          \
+            X(codes_2bit_groups_random) X(codes_base3) X(codes_base3_random) X(codes_base3_groups) X(codes_base3_groups_random) X(tiles_int8) X(tiles_2bit)    \
+                X(tiles_base3)
+
+/* Scale and cuts of groups of at most 4096 values, by the rules with rounds of least squares and by the others; a warp a group. bad[0] = 1 where a value is
+ * not finite. */
+SETUN_KERNEL void group_rounds(const float *x, int64_t rows, int64_t cols, int64_t group, int rule, int levels, float *scales, float *cuts, unsigned *bad);
+SETUN_KERNEL void group_scale(const float *x, int64_t rows, int64_t cols, int64_t group, int rule, int levels, float *scales, float *cuts, unsigned *bad);
+/* Longer groups: sums of their chunks, of |x| and x*x; the greatest |x| as bits; sums of what the cuts select, and how many values that are. */
+SETUN_KERNEL void group_magnitudes(const float *x, int64_t rows, int64_t cols, int64_t group, double *sums);
+SETUN_KERNEL void group_squares(const float *x, int64_t rows, int64_t cols, int64_t group, double *sums);
+SETUN_KERNEL void group_greatest(const float *x, int64_t rows, int64_t cols, int64_t group, unsigned *most);
+SETUN_KERNEL void group_selected(const float *x, int64_t rows, int64_t cols, int64_t group, int levels, const float *cuts, const unsigned *done, double *sums,
+                                 unsigned long long *counts);
+/* The first scale and its cuts, a round of least squares, and the scale of the magnitude rule; a block a group. */
+SETUN_KERNEL void group_first(double *sums, const unsigned *most, int64_t rows, int64_t cols, int64_t group, int rule, int levels, float *scales, float *cuts,
+                              unsigned long long *counts, unsigned *done, unsigned *bad);
+SETUN_KERNEL void group_round(double *sums, int64_t rows, int64_t cols, int64_t group, int levels, int round, float *scales, float *cuts,
+                              unsigned long long *counts, unsigned *done);
+SETUN_KERNEL void group_energy(double *sums, int64_t rows, int64_t cols, int64_t group, int levels, const unsigned long long *counts, float *scales);
+/* Codes. group is that of the scales, 2^shift unless shift is negative; unused by those with one scale. */
+#define SETUN_CODES_KERNEL(name)                                                                                                                               \
+    SETUN_KERNEL void name(const float *x, int64_t rows, int64_t cols, int64_t group, int shift, const float *cuts, const float *scales, int levels,           \
+                           uint64_t seed, uint8_t *out)
+SETUN_CODES_KERNEL(codes_int8);
+SETUN_CODES_KERNEL(codes_int8_random);
+SETUN_CODES_KERNEL(codes_int8_groups);
+SETUN_CODES_KERNEL(codes_int8_groups_random);
+SETUN_CODES_KERNEL(codes_2bit);
+SETUN_CODES_KERNEL(codes_2bit_random);
+SETUN_CODES_KERNEL(codes_2bit_groups);
+SETUN_CODES_KERNEL(codes_2bit_groups_random);
+SETUN_CODES_KERNEL(codes_base3);
+SETUN_CODES_KERNEL(codes_base3_random);
+SETUN_CODES_KERNEL(codes_base3_groups);
+SETUN_CODES_KERNEL(codes_base3_groups_random);
+/* Scales and codes of n values in one reading, by the rules without rounds and draws: groups of at most 4096 values that divide n, and tiles that hold whole
+ * groups and whole blocks of codes; of packed codes n has whole blocks too. */
+#define SETUN_TILES_KERNEL(name)                                                                                                                               \
+    SETUN_KERNEL void name(const float *x, int64_t n, int64_t group, int shift, int64_t tile, int rule, int levels, float *scales, float *cuts, unsigned *bad, \
+                           uint8_t *out)
+SETUN_TILES_KERNEL(tiles_int8);
+SETUN_TILES_KERNEL(tiles_2bit);
+SETUN_TILES_KERNEL(tiles_base3);
+
+/* ---- step.cu, clusters.cu, activations.cu ---------------------------------------------------------------------------- */
+
+#define SETUN_STEP_KERNELS(X)                                                                                                                                  \
+    X(step_apply) X(segment_squares) X(row_trees) X(row_order) X(cluster_norms) X(segment_project) X(row_project) X(activations_warp) X(activations_block)
+
+/* params += delta times the factor of ball, unless that is NaN; then the chunk sums of |params| and the greatest, each unless null. */
+SETUN_KERNEL void step_apply(float *params, const float *delta, int64_t n, const double *state, double *sums, unsigned *most);
+/* first[c] is how many chunks the segments before c have; null: each has one. */
+SETUN_KERNEL void segment_squares(const float *x, const int64_t *offsets, const int64_t *first, int64_t k, int64_t chunks, double *sums);
+SETUN_KERNEL void row_trees(double *sums, int64_t rows, int64_t chunks);
+SETUN_KERNEL void row_order(const double *sums, int64_t rows, int64_t chunks, const int64_t *places, double *sorted, unsigned *bad);
+SETUN_KERNEL void cluster_norms(double *sums, const int64_t *begin, int64_t k, const double *radii, double *norms, double *factors, unsigned *bad);
+/* dst = x times the factors, unless bad[0]. */
+SETUN_KERNEL void segment_project(float *dst, const float *x, const int64_t *offsets, const int64_t *first, int64_t k, int64_t chunks, const double *factors,
+                                  const unsigned *bad);
+SETUN_KERNEL void row_project(float *dst, const float *x, int64_t rows, int64_t cols, const int32_t *labels, const double *factors, const unsigned *bad);
+/* Codes and scales of rows; bad[0] = 1 where a value is not finite. */
+SETUN_KERNEL void activations_warp(const float *x, int64_t rows, int64_t cols, uint8_t *out, float *scales, unsigned *bad);
+SETUN_KERNEL void activations_block(const float *x, int64_t rows, int64_t cols, uint8_t *out, float *scales, unsigned *bad);
+
+/* ---- recode.cu -------------------------------------------------------------------------------------------------------- */
+
+#define SETUN_RECODE_KERNELS(X)                                                                                                                                \
+    X(recode_int8_2bit)                                                                                                                                        \
+    X(recode_int8_base3) X(recode_2bit_int8) X(recode_2bit_2bit) X(recode_2bit_base3) X(recode_base3_int8) X(recode_base3_2bit) X(recode_base3_base3)          \
+        X(recode_four5_int8) X(recode_four5_2bit) X(recode_four5_base3) X(recode_planes_int8)
+
+#define SETUN_RECODE_KERNEL(name) SETUN_KERNEL void name(const uint8_t *codes, int64_t rows, int64_t cols, uint8_t *out)
+SETUN_RECODE_KERNEL(recode_int8_2bit);
+SETUN_RECODE_KERNEL(recode_int8_base3);
+SETUN_RECODE_KERNEL(recode_2bit_int8);
+SETUN_RECODE_KERNEL(recode_2bit_2bit);
+SETUN_RECODE_KERNEL(recode_2bit_base3);
+SETUN_RECODE_KERNEL(recode_base3_int8);
+SETUN_RECODE_KERNEL(recode_base3_2bit);
+SETUN_RECODE_KERNEL(recode_base3_base3);
+SETUN_RECODE_KERNEL(recode_four5_int8);
+SETUN_RECODE_KERNEL(recode_four5_2bit);
+SETUN_RECODE_KERNEL(recode_four5_base3);
+SETUN_KERNEL void recode_planes_int8(const uint8_t *codes, const uint8_t *signs, const int64_t *index, int64_t rows, int64_t cols, uint8_t *out);
+
+/* ---- matmul.cu ----------------------------------------------------------------------------------------------------- */
+
+#define SETUN_MATMUL_KERNELS(X) X(matmul_128) X(matmul_64) X(matmul_thin)
+
+/* Tiles of C = A B, the block's index being `first` + its number: all tiles of a product, then those of the next one of the batch. flags: those of the call,
+ * and 8, 16, 32 where a, b, c have quads of values aligned to 16 bytes. 256 threads. */
+SETUN_KERNEL void matmul_128(const float *a, const float *b, float *c, int64_t m, int64_t n, int k, int64_t lda, int64_t ldb, int64_t ldc, int64_t stride_a,
+                             int64_t stride_b, int64_t stride_c, int flags, int64_t first);
+SETUN_KERNEL void matmul_64(const float *a, const float *b, float *c, int64_t m, int64_t n, int k, int64_t lda, int64_t ldb, int64_t ldc, int64_t stride_a,
+                            int64_t stride_b, int64_t stride_c, int flags, int64_t first);
+/* Tiles of 8 rows and 32 columns; C's values are `down` and `across` apart. */
+SETUN_KERNEL void matmul_thin(const float *a, const float *b, float *c, int64_t m, int64_t n, int k, int64_t lda, int64_t ldb, int64_t down, int64_t across,
+                              int64_t stride_a, int64_t stride_b, int64_t stride_c, int flags, int64_t first);
+
+/* ---- ternary.cu ---------------------------------------------------------------------------------------------------- */
+
+#define SETUN_TERNARY_KERNELS(X) X(ternary_dots)
+
+/* Elements of a ternary matmul in tiles of 32 rows by 8 of activations, the block's index being `first` + its number, activations first. A row has `full`
+ * blocks of the format and then so many places. Columns are taken in units of `unit`, `panel` units at a time, the first `blocks` units being blocks of the
+ * format (64 columns for bytes) which groups do not cut but between 64 columns. flags: 1 where rows of codes are
+ * aligned to 16 bytes, as rows of activations have to be where `blocks` is not 0; 2 where each row has scales. 256 threads; shared memory of 1152 bytes for
+ * each group that a panel touches. */
+SETUN_KERNEL void ternary_dots(const uint8_t *codes, const float *scales, const int8_t *x, const float *x_scales, float *out, int64_t rows, int64_t cols,
+                               int64_t group, int64_t batch, int64_t row_bytes, int64_t full, int64_t blocks, int64_t panel, int places, int unit, int format,
+                               int flags, double factor, int64_t first);
+
+#endif

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// gpu_bench.cpp: what the CUDA library reaches on a device, by way of its C ABI alone: gpu_bench LIBRARY [megabytes]. A line of JSON a measurement on stdout,
+// progress on stderr. Every figure is the median of calls as a host makes them, launches and the wait for the end included; bytes are those that have to
+// move: what is read twice counts twice.
+#include <setun/device.h>
+
+#include <algorithm>
+#include <chrono>
+#include <dlfcn.h>
+#include <functional>
+#include <math.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <string>
+#include <vector>
+
+namespace {
+
+const setun_table *table;
+const setun_device *device;
+setun_ctx *ctx;
+setun_device_info about;
+char message[256];
+double copy_rate; /* of the device's memory, read and written */
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+template <class Args> Args block() {
+    Args a = {};
+    setun_call *c = reinterpret_cast<setun_call *>(&a);
+    c->size = sizeof a, c->message = message, c->message_size = sizeof message, c->bad_index = -1;
+    return a;
+}
+
+void must(int32_t rc, const char *what) {
+    if (rc == SETUN_OK) return;
+    fprintf(stderr, "gpu_bench: %s: status %d: %s\n", what, rc, message);
+    exit(1);
+}
+
+void *alloc(int64_t bytes) {
+    setun_memory m = block<setun_memory>();
+    m.bytes = bytes;
+    must(device->alloc(ctx, &m), "alloc");
+    return m.device;
+}
+
+void release(void *p) {
+    setun_memory m = block<setun_memory>();
+    m.device = p;
+    must(device->free(ctx, &m), "free");
+}
+
+void upload(void *to, const void *from, int64_t bytes) {
+    setun_memory m = block<setun_memory>();
+    m.device = to, m.from = from, m.bytes = bytes;
+    must(device->upload(ctx, &m), "upload");
+}
+
+template <class Args> int32_t call(setun_op op, Args *a, const char *kernel = "cuda") {
+    for (uint32_t i = 0; i < table->kernel_count; i++)
+        if (table->kernels[i].op == uint32_t(op) && strcmp(table->kernels[i].name, kernel) == 0) return table->kernels[i].run(ctx, a);
+    snprintf(message, sizeof message, "the library has no kernel %s", kernel);
+    return SETUN_EUNSUPPORTED;
+}
+
+/* Times f: until 0.4 s or 60 calls have passed, at least 5. Seconds: the fastest, the median, the slowest. */
+struct Times {
+    double least, median, most;
+    size_t runs;
+};
+Times measure(const std::function<void()> &f) {
+    f(), f(); /* scratch memory grows */
+    std::vector<double> t;
+    for (double begun = now(); t.size() < 5 || (now() - begun < 0.4 && t.size() < 60);) {
+        double at = now();
+        f();
+        t.push_back(now() - at);
+    }
+    std::sort(t.begin(), t.end());
+    return {t.front(), t[t.size() / 2], t.back(), t.size()};
+}
+
+void report(const char *name, const std::string &shape, const Times &t, double bytes, double flops) {
+    printf("{\"name\":\"%s\",\"shape\":\"%s\",\"ms\":%.4f,\"min_ms\":%.4f,\"max_ms\":%.4f,\"runs\":%zu", name, shape.c_str(), 1e3 * t.median, 1e3 * t.least,
+           1e3 * t.most, t.runs);
+    if (bytes > 0) printf(",\"gb_per_s\":%.1f", bytes / t.median / 1e9);
+    if (bytes > 0 && copy_rate > 0) printf(",\"of_copy\":%.3f", bytes / t.median / copy_rate);
+    if (flops > 0) printf(",\"tflop_per_s\":%.2f", flops / t.median / 1e12);
+    printf("}\n");
+    fflush(stdout);
+    fprintf(stderr, "%-28s %-26s %9.4f ms  %8.1f GB/s  %7.2f TFLOP/s\n", name, shape.c_str(), 1e3 * t.median, bytes / t.median / 1e9, flops / t.median / 1e12);
+}
+
+std::string text(const char *format, ...) __attribute__((format(printf, 1, 2)));
+std::string text(const char *format, ...) {
+    char b[128];
+    va_list v;
+    va_start(v, format);
+    vsnprintf(b, sizeof b, format, v);
+    va_end(v);
+    return b;
+}
+
+/* Normal values, from a generator that is quick and repeats. */
+void normal(float *x, int64_t n, uint64_t seed) {
+    for (int64_t i = 0; i < n; i++) {
+        float s = 0;
+        seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+        for (int k = 0; k < 4; k++) s += float((seed >> (16 * k)) & 0xffff) - 32767.5f;
+        x[i] = s / 37837.0f;
+    }
+}
+
+void vectors(float *x, float *y, uint8_t *codes, float *scales, int64_t n, const float *host) {
+    std::string size = text("%ld", long(n));
+    setun_memory c = block<setun_memory>();
+    c.device = y, c.from = x, c.bytes = 4 * n;
+    Times t = measure([&] { must(device->copy(ctx, &c), "copy"); });
+    copy_rate = 8.0 * double(n) / t.median;
+    report("copy", size, t, 8.0 * double(n), 0);
+
+    setun_reduce r = block<setun_reduce>();
+    r.x = x, r.y = y, r.n = n;
+    report("norm2", size, measure([&] { must(call(SETUN_OP_NORM2, &r), "norm2"); }), 4.0 * double(n), 0);
+    report("dot", size, measure([&] { must(call(SETUN_OP_DOT, &r), "dot"); }), 8.0 * double(n), 0);
+
+    setun_constrain k = block<setun_constrain>();
+    k.x = x, k.dst = y, k.n = n, k.radius = 1;
+    report("constrain outside", size, measure([&] { must(call(SETUN_OP_CONSTRAIN, &k), "constrain"); }), 12.0 * double(n), 0);
+    k.radius = INFINITY, k.dst = x;
+    k.x = x;
+    report("constrain inside, in place", size, measure([&] { must(call(SETUN_OP_CONSTRAIN, &k), "constrain"); }), 4.0 * double(n), 0);
+
+    const char *formats[] = {"", "int8", "2bit", "base3"};
+    const double bytes[] = {0, 1, 0.25, 0.2};
+    const int64_t cols = 4096, rows = n / cols;
+    for (uint32_t f = SETUN_INT8; f <= SETUN_BASE3; f++) {
+        setun_quantize q = block<setun_quantize>();
+        q.levels = SETUN_TERNARY, q.rule = SETUN_ABSMEAN, q.format = f, q.x = x, q.rows = rows, q.cols = cols, q.out = codes, q.scales = scales;
+        report((std::string("quantize absmean ") + formats[f]).c_str(), size, measure([&] { must(call(SETUN_OP_QUANTIZE, &q), "quantize"); }),
+               (8 + bytes[f]) * double(rows * cols), 0);
+        q.group = cols;
+        report((std::string("quantize rows ") + formats[f]).c_str(), size, measure([&] { must(call(SETUN_OP_QUANTIZE, &q), "quantize"); }),
+               (8 + bytes[f]) * double(rows * cols), 0);
+        q.group = 128;
+        report((std::string("quantize groups ") + formats[f]).c_str(), size, measure([&] { must(call(SETUN_OP_QUANTIZE, &q), "quantize"); }),
+               (4 + bytes[f]) * double(rows * cols), 0);
+    }
+    for (uint32_t rule = SETUN_LEAST_SQUARES; rule <= SETUN_STOCHASTIC; rule++) {
+        setun_quantize q = block<setun_quantize>();
+        q.levels = SETUN_TERNARY, q.rule = rule, q.format = SETUN_INT8, q.x = x, q.rows = rows, q.cols = cols, q.out = codes, q.scales = scales;
+        report(text("quantize rule %u", rule).c_str(), size, measure([&] { must(call(SETUN_OP_QUANTIZE, &q), "quantize"); }), 9.0 * double(rows * cols), 0);
+    }
+    setun_activations v = block<setun_activations>();
+    v.x = x, v.rows = rows, v.cols = cols, v.out = reinterpret_cast<int8_t *>(codes), v.scales = scales;
+    report("activations", size, measure([&] { must(call(SETUN_OP_ACTIVATIONS, &v), "activations"); }), 5.0 * double(rows * cols), 0);
+
+    /* Small calls: what a call costs. */
+    for (int64_t m : {int64_t(1000), int64_t(100000), int64_t(1000000), int64_t(10000000)}) {
+        if (m > n) break;
+        setun_quantize q = block<setun_quantize>();
+        q.levels = SETUN_TERNARY, q.rule = SETUN_ABSMEAN, q.format = SETUN_INT8, q.x = x, q.rows = 1, q.cols = m, q.out = codes, q.scales = scales;
+        report("quantize resident", text("%ld", long(m)), measure([&] { must(call(SETUN_OP_QUANTIZE, &q), "quantize"); }), 9.0 * double(m), 0);
+        std::vector<uint8_t> out(static_cast<size_t>(m));
+        float scale;
+        q.x = host, q.out = out.data(), q.scales = &scale;
+        report("quantize from the host", text("%ld", long(m)), measure([&] { must(call(SETUN_OP_QUANTIZE, &q), "quantize"); }), 0, 0);
+    }
+}
+
+/* Pinned copies by the driver itself, for comparison. */
+void bus(const float *host, int64_t n, uint8_t *codes_on_device) {
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW);
+    if (!driver) return;
+    auto get = [&](const char *s) { return dlsym(driver, s); };
+    int handle = 0;
+    void *context = nullptr, *pinned = nullptr;
+    unsigned long long at = 0;
+    reinterpret_cast<int (*)(int *, int)>(get("cuDeviceGet"))(&handle, 0);
+    reinterpret_cast<int (*)(void **, int)>(get("cuDevicePrimaryCtxRetain"))(&context, handle);
+    reinterpret_cast<int (*)(void *)>(get("cuCtxSetCurrent"))(context);
+    if (reinterpret_cast<int (*)(void **, size_t)>(get("cuMemAllocHost_v2"))(&pinned, size_t(4 * n)) != 0) return;
+    reinterpret_cast<int (*)(unsigned long long *, size_t)>(get("cuMemAlloc_v2"))(&at, size_t(4 * n));
+    memcpy(pinned, host, size_t(4 * n));
+    std::string size = text("%ld", long(n));
+    auto up = reinterpret_cast<int (*)(unsigned long long, const void *, size_t)>(get("cuMemcpyHtoD_v2"));
+    auto down = reinterpret_cast<int (*)(void *, unsigned long long, size_t)>(get("cuMemcpyDtoH_v2"));
+    double keep = copy_rate;
+    copy_rate = 0;
+    report("pinned copy up", size, measure([&] { up(at, pinned, size_t(4 * n)); }), 4.0 * double(n), 0);
+    report("pinned copy down", size, measure([&] { down(pinned, at, size_t(4 * n)); }), 4.0 * double(n), 0);
+    report("pinned copy up, a quarter down", size, measure([&] { up(at, pinned, size_t(4 * n)), down(pinned, at, size_t(n)); }), 5.0 * double(n), 0);
+    setun_memory m = block<setun_memory>();
+    m.device = codes_on_device, m.from = host, m.bytes = n;
+    report("upload", text("%ld", long(n / 4)), measure([&] { must(device->upload(ctx, &m), "upload"); }), double(n), 0);
+    std::vector<uint8_t> out(static_cast<size_t>(n));
+    float scale;
+    setun_quantize q = block<setun_quantize>();
+    q.levels = SETUN_TERNARY, q.rule = SETUN_ABSMEAN, q.format = SETUN_INT8, q.x = host, q.rows = 1, q.cols = n, q.out = out.data(), q.scales = &scale;
+    report("quantize from the host", size, measure([&] { must(call(SETUN_OP_QUANTIZE, &q), "quantize"); }), 5.0 * double(n), 0);
+    copy_rate = keep;
+    reinterpret_cast<int (*)(unsigned long long)>(get("cuMemFree_v2"))(at);
+    reinterpret_cast<int (*)(void *)>(get("cuMemFreeHost"))(pinned);
+}
+
+void kmeans(const float *x, const float *host, int64_t n, int64_t d, int64_t k) {
+    std::vector<float> mean(size_t(d), 0.0f), centroids(host, host + k * d), bias(static_cast<size_t>(k)), low(size_t(d), INFINITY), high(size_t(d), -INFINITY);
+    for (int64_t j = 0; j < k; j++) {
+        double s = 0;
+        for (int64_t p = 0; p < d; p++) s += double(centroids[size_t(j * d + p)]) * double(centroids[size_t(j * d + p)]);
+        bias[size_t(j)] = float(-0.5 * s);
+    }
+    std::vector<double> scale(size_t(d), 0x1p30);
+    std::vector<int64_t> sums(size_t(k * d)), counts(static_cast<size_t>(k));
+    int32_t *labels = static_cast<int32_t *>(alloc(4 * n));
+    float *distance = static_cast<float *>(alloc(4 * n));
+    std::string shape = text("%ldx%ld k=%ld", long(n), long(d), long(k));
+    char work[64] __attribute__((aligned(64)));
+    setun_kmeans a = block<setun_kmeans>();
+    a.x = x, a.n = n, a.d = d, a.k = k, a.mean = mean.data(), a.centroids = centroids.data(), a.bias = bias.data(), a.scale = scale.data(), a.labels = labels;
+    a.distance = distance, a.low = low.data(), a.high = high.data(), a.weight_scale = 1, a.workspace = work, a.workspace_size = sizeof work;
+    double flops = 2.0 * double(n) * double(d) * double(k), bytes = 4.0 * double(n) * double(d);
+    auto run = [&](const char *what) { return [&a, what] { must(call(SETUN_OP_KMEANS, &a), what); }; };
+    for (const char *kernel : {"cuda", "screen", "tensor"}) {
+        auto assign = [&] { must(call(SETUN_OP_KMEANS, &a, kernel), kernel); };
+        a.step = SETUN_KMEANS_ASSIGN, a.flags = 0, a.sums = nullptr;
+        report(text("kmeans labels, %s", kernel).c_str(), shape, measure(assign), 0, flops);
+        fprintf(stderr, "    %.2f %% of the scores in the canonical chain\n", 100.0 * double(a.exact) / double(n * k));
+        a.sums = sums.data(), a.counts = counts.data();
+        report(text("kmeans labels and sums, %s", kernel).c_str(), shape, measure(assign), 0, flops);
+        a.flags = SETUN_KMEANS_MOVED;
+        report(text("kmeans, nothing moves, %s", kernel).c_str(), shape, measure(assign), 0, flops);
+    }
+    a.flags = SETUN_KMEANS_KEEP_MIN, a.sums = nullptr;
+    a.step = SETUN_KMEANS_DISTANCE;
+    report("kmeans distance", shape, measure(run("distance")), bytes + 12.0 * double(n), 0);
+    a.step = SETUN_KMEANS_RANGE;
+    report("kmeans range", shape, measure(run("range")), bytes, 0);
+    a.step = SETUN_KMEANS_MEAN, a.sums = sums.data();
+    report("kmeans mean", shape, measure(run("mean")), bytes, 0);
+    release(labels);
+    release(distance);
+}
+
+void products(const float *a, const float *b, float *c) {
+    for (int64_t n : {1024, 4096, 8192}) {
+        setun_matmul m = block<setun_matmul>();
+        char work[64] __attribute__((aligned(64)));
+        m.m = m.n = m.k = m.lda = m.ldb = m.ldc = n, m.a = a, m.b = b, m.c = c, m.batch = 1, m.workspace = work, m.workspace_size = sizeof work;
+        for (uint32_t flags : {0u, uint32_t(SETUN_MATMUL_TRANS_B)}) {
+            m.flags = flags;
+            report(flags ? "matmul, b transposed" : "matmul", text("%ldx%ldx%ld", long(n), long(n), long(n)),
+                   measure([&] { must(call(SETUN_OP_MATMUL, &m), "matmul"); }), 0, 2.0 * double(n) * double(n) * double(n));
+        }
+    }
+}
+
+void ternary(const float *x, uint8_t *codes, float *scales, float *out) {
+    const int64_t rows = 14336, cols = 4096;
+    int8_t *activations = reinterpret_cast<int8_t *>(codes) + rows * cols;
+    setun_activations v = block<setun_activations>();
+    v.x = x, v.rows = 512, v.cols = cols, v.out = activations, v.scales = scales + 1;
+    must(call(SETUN_OP_ACTIVATIONS, &v), "activations");
+    const char *formats[] = {"", "int8", "2bit", "base3"};
+    const double bytes[] = {0, 1, 0.25, 0.2};
+    for (uint32_t f = SETUN_INT8; f <= SETUN_BASE3; f++) {
+        setun_quantize q = block<setun_quantize>();
+        q.levels = SETUN_TERNARY, q.rule = SETUN_ABSMEAN, q.format = f, q.x = x, q.rows = rows, q.cols = cols, q.out = codes, q.scales = scales;
+        must(call(SETUN_OP_QUANTIZE, &q), "quantize");
+        for (int64_t batch : {1, 8, 64, 512}) {
+            setun_ternary t = block<setun_ternary>();
+            char work[64] __attribute__((aligned(64)));
+            t.levels = SETUN_TERNARY, t.format = f, t.codes = codes, t.scales = scales, t.rows = rows, t.cols = cols, t.x = activations,
+            t.x_scales = scales + 1, t.batch = batch;
+            t.out = out, t.workspace = work, t.workspace_size = sizeof work;
+            report((std::string("ternary matmul ") + formats[f]).c_str(), text("%ldx%ldx%ld", long(rows), long(cols), long(batch)),
+                   measure([&] { must(call(SETUN_OP_TERNARY_MATMUL, &t), "ternary"); }), bytes[f] * double(rows * cols),
+                   2.0 * double(rows * cols) * double(batch));
+        }
+    }
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+    int64_t megabytes = argc > 2 ? atol(argv[2]) : 1000, n = megabytes * 250000 / 4096 * 4096;
+    void *library = argc > 1 ? dlopen(argv[1], RTLD_NOW) : nullptr;
+    if (!library) {
+        fprintf(stderr, "usage: gpu_bench LIBRARY [megabytes]: %s\n", argc > 1 ? dlerror() : "no library");
+        return 2;
+    }
+    table = reinterpret_cast<const setun_table *(*)(uint32_t)>(dlsym(library, "setun_backend"))(SETUN_ABI);
+    device = table->device;
+    double at = now();
+    must(table->open(&ctx, message, sizeof message), "open");
+    double opened = now() - at;
+    about = block<setun_device_info>();
+    must(device->info(ctx, &about), "info");
+    printf("{\"name\":\"device\",\"device\":\"%s\",\"driver\":\"%s\",\"capability\":\"%d.%d\",\"multiprocessors\":%d,\"memory\":%ld,\"build\":\"%s\",\"open_"
+           "ms\":%.1f}\n",
+           about.name, about.driver, about.major, about.minor, about.units, long(about.total), table->build, 1e3 * opened);
+    fprintf(stderr, "%s, opened in %.0f ms, %s\n", about.name, 1e3 * opened, table->build);
+    std::vector<float> host(static_cast<size_t>(n));
+    normal(host.data(), n, 1);
+    float *x = static_cast<float *>(alloc(4 * n)), *y = static_cast<float *>(alloc(4 * n)), *scales = static_cast<float *>(alloc(4 * (n / 64 + 1024)));
+    uint8_t *codes = static_cast<uint8_t *>(alloc(n));
+    upload(x, host.data(), 4 * n);
+    vectors(x, y, codes, scales, n, host.data());
+    bus(host.data(), n, codes);
+    int64_t points = n / 128 < 1000000 ? n / 128 : 1000000;
+    kmeans(x, host.data(), points, 128, 1024);
+    kmeans(x, host.data(), n / 128, 128, 1024);
+    kmeans(x, host.data(), n / 128, 128, 64);
+    kmeans(x, host.data(), n / 16, 16, 16);
+    if (n >= 2 * 8192 * 8192) products(x, x + 8192 * 8192, y);
+    if (n >= 14336 * 4096 + 512 * 4096) ternary(x, codes, scales, y);
+    release(x), release(y), release(scales), release(codes);
+    table->close(ctx);
+    return 0;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * setun/device.h: what a backend with memory of its own adds to its table.
+ *
+ * A context is one device. In every argument block each array of values, codes, scales, labels or distances may lie in the host's memory or in a buffer
+ * that the context's alloc returned (anywhere inside it). The backend knows its buffers: it works on those in place and copies the others to the
+ * device and back within the call. So the same kernel serves both, one call may mix them, and a chain of calls on buffers copies nothing.
+ *
+ * Always in the host's memory: argument blocks, what k-means has by column or by centroid (mean, centroids, bias, scale, low, high, counts, the sums), the
+ * offsets, radii, norms and scratch of clusters, and the scratch of step.
+ *
+ * Calls return when their results are there. Addresses of buffers mean nothing to the host: it must not read them. */
+#ifndef SETUN_DEVICE_H
+#define SETUN_DEVICE_H
+
+#include <setun/backend.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The block of alloc, free, upload, download, copy and limit. */
+typedef struct setun_memory {
+    setun_call call;
+    void *device;     /* out of alloc; where free, upload, download and copy work (copy: to) */
+    const void *from; /* upload: in the host's memory; copy: on the device */
+    void *to;         /* download: in the host's memory */
+    int64_t bytes;    /* at least 1; limit: how much of the device the context may take, 0: all but what the backend thinks is wise */
+} setun_memory;
+
+/* The block of info. */
+typedef struct setun_device_info {
+    setun_call call;
+    char name[128];         /* "NVIDIA H200" */
+    char driver[32];        /* its version, "13.0" */
+    int64_t total, free;    /* bytes of memory */
+    int32_t ordinal;        /* of this device among those of the backend */
+    int32_t units;          /* multiprocessors */
+    int32_t major, minor;   /* compute capability */
+    int64_t launches, lost; /* kernels started so far; the driver's error that the device was lost to, or 0 */
+    int64_t taken;          /* bytes of device memory that the context has, scratch included */
+} setun_device_info;
+
+typedef struct setun_device {
+    uint32_t size; /* sizeof(setun_device) as the backend was compiled; it only ever grows at its end */
+    uint32_t reserved;
+    int32_t (*count)(char *message, uint32_t message_size);                                   /* devices; negative: a setun_status, with a message */
+    int32_t (*open)(setun_ctx **ctx, uint32_t ordinal, char *message, uint32_t message_size); /* a device; the table's open opens device 0 */
+    int32_t (*info)(setun_ctx *ctx, setun_device_info *info);
+    int32_t (*alloc)(setun_ctx *ctx, setun_memory *m);
+    int32_t (*free)(setun_ctx *ctx, setun_memory *m);
+    int32_t (*upload)(setun_ctx *ctx, setun_memory *m);
+    int32_t (*download)(setun_ctx *ctx, setun_memory *m);
+    int32_t (*copy)(setun_ctx *ctx, setun_memory *m);
+    int32_t (*limit)(setun_ctx *ctx, setun_memory *m);
+} setun_device;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/backends/cpu"
+	"github.com/setun-compute/setun/backends/cuda"
+	"github.com/setun-compute/setun/dispatch"
+	"github.com/setun-compute/setun/quant"
+)
+
+// gpu is pure Go on memory that is nobody else's.
+type gpu struct {
+	cpu.Backend
+	mutex    sync.Mutex
+	memory   map[backends.Address][]float32
+	next     backends.Address
+	up, down int   // values
+	calls    int   // of kernels
+	fails    error // of all that is asked
+	limit    int   // buffers
+}
+
+func (g *gpu) Name() string { return "gpu" }
+
+func (g *gpu) Kernels() []backends.Kernel {
+	var list []backends.Kernel
+	for _, op := range backends.Ops() {
+		list = append(list, backends.Kernel{Op: op, Name: "k", Threads: 1, Memory: 1})
+	}
+	return list
+}
+
+func (g *gpu) Device() backends.Device { return g }
+
+func (g *gpu) Info() (backends.DeviceInfo, error) { return backends.DeviceInfo{Name: "gpu"}, g.fails }
+
+func (g *gpu) Alloc(bytes int64) (backends.Address, error) {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	if g.limit > 0 && len(g.memory) >= g.limit {
+		return 0, fmt.Errorf("alloc: %w", backends.ErrMemory)
+	}
+	g.next += 1 << 20
+	x := make([]float32, bytes/4)
+	for i := range x {
+		x[i] = float32(math.NaN())
+	}
+	g.memory[g.next] = x
+	return g.next, g.fails
+}
+
+func (g *gpu) Free(at backends.Address) error {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	if g.memory[at] == nil {
+		return fmt.Errorf("free of %x: %w", at, backends.ErrBackend)
+	}
+	delete(g.memory, at)
+	return nil
+}
+
+func (g *gpu) Upload(to backends.Address, from []byte) error {
+	g.up += len(from) / 4
+	copy(backends.Bytes(g.memory[to]), from)
+	return g.fails
+}
+
+func (g *gpu) Download(to []byte, from backends.Address) error {
+	g.down += len(to) / 4
+	copy(to, backends.Bytes(g.memory[from]))
+	return g.fails
+}
+
+func (g *gpu) Copy(to, from backends.Address, bytes int64) error { return backends.ErrUnsupported }
+func (g *gpu) Limit(int64) error                                 { return nil }
+func (g *gpu) Close() error                                      { return nil }
+
+// on puts the device's values in the place of a slice.
+func (g *gpu) on(x *[]float32, at backends.Address) {
+	if at != 0 {
+		*x = g.memory[at][:len(*x)]
+	}
+}
+
+func (g *gpu) begin() error {
+	g.calls++
+	return g.fails
+}
+
+func (g *gpu) Reduce(k backends.Kernel, a *backends.Reduce) error {
+	b := *a
+	g.on(&b.X, a.XAt)
+	g.on(&b.Y, a.YAt)
+	err := errors.Join(g.begin(), g.Backend.Reduce(k, &b))
+	a.Result = b.Result
+	return err
+}
+
+func (g *gpu) Constrain(k backends.Kernel, a *backends.Constrain) error {
+	b := *a
+	g.on(&b.X, a.XAt)
+	g.on(&b.Dst, a.DstAt)
+	err := errors.Join(g.begin(), g.Backend.Constrain(k, &b))
+	a.Norm = b.Norm
+	return err
+}
+
+func (g *gpu) Quantize(k backends.Kernel, a *backends.Quantize) error {
+	b := *a
+	g.on(&b.X, a.XAt)
+	return errors.Join(g.begin(), g.Backend.Quantize(k, &b))
+}
+
+func (g *gpu) Step(k backends.Kernel, a *backends.Step) error {
+	b := *a
+	g.on(&b.Params, a.ParamsAt)
+	g.on(&b.Delta, a.DeltaAt)
+	err := errors.Join(g.begin(), g.Backend.Step(k, &b))
+	a.Norm = b.Norm
+	return err
+}
+
+func (g *gpu) MatMul(k backends.Kernel, a *backends.MatMul) error {
+	b := *a
+	g.on(&b.A, a.AAt)
+	g.on(&b.B, a.BAt)
+	g.on(&b.C, a.CAt)
+	return errors.Join(g.begin(), g.Backend.MatMul(k, &b))
+}
+
+// onGPU is a runtime with such a device, on which everything is faster by the factor, and to which moving a value takes a nanosecond.
+func onGPU(t *testing.T, factor float64) (*Runtime, *gpu) {
+	t.Helper()
+	g := &gpu{memory: map[backends.Address][]float32{}}
+	rt := open(t, WithoutNative(), WithoutLearning(), WithBackend(g))
+	p := &dispatch.Profile{Links: []dispatch.Link{{Memory: 1, Up: 0.25, Down: 0.25}}}
+	arms := map[backends.Op][]dispatch.Arm{}
+	for _, op := range backends.Ops() {
+		arms[op] = rt.Arms(op)
+		p.Set(op, arms[op][0], dispatch.Model{Coef: dispatch.Coef{1e6}})
+		p.Set(op, arms[op][1], dispatch.Model{Coef: dispatch.Coef{1e6 / factor}})
+	}
+	r, err := dispatch.NewRouter(arms, p, dispatch.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt.router.Store(r)
+	return rt, g
+}
+
+func filled(t *testing.T, rt *Runtime, x []float32) *Buffer {
+	t.Helper()
+	b, err := rt.NewBuffer(len(x))
+	if err == nil {
+		err = b.Write(x)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *Buffer) values(t *testing.T) []float32 {
+	t.Helper()
+	x := make([]float32, b.Len())
+	if err := b.Read(x); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// chain does one of each op on buffers and on slices and compares.
+func chain(t *testing.T, rt *Runtime) {
+	t.Helper()
+	ctx := context.Background()
+	x, y := ramp(900), ramp(900)
+	for i := range y {
+		y[i] = float32(i%7) - 3
+	}
+	bx, by := filled(t, rt, x), filled(t, rt, y)
+	bz, err := rt.NewBuffer(900)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := func(what string, got, want any, errs ...error) {
+		t.Helper()
+		if err := errors.Join(errs...); err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s: %.60s, want %.60s (%v)", what, fmt.Sprint(got), fmt.Sprint(want), err)
+		}
+	}
+	same("zeros", bz.values(t), make([]float32, 900))
+	n, e1 := bx.Norm2()
+	m, e2 := rt.Norm2(x)
+	same("norm2", n, m, e1, e2)
+	n, e1 = bx.Dot(by)
+	m, e2 = rt.Dot(x, y)
+	same("dot", n, m, e1, e2)
+	n, e1 = bx.Dot(bx)
+	m, e2 = rt.Dot(x, x)
+	same("dot with itself", n, m, e1, e2)
+	e1 = bz.MatMul(ctx, bx, by, 30, 30, 30, MatMulOptions{})
+	z, e2 := rt.MatMul(nil, x, y, 30, 30, 30, MatMulOptions{})
+	same("matmul", bz.values(t), z, e1, e2)
+	e1 = bz.MatMul(ctx, by, bx, 30, 30, 30, MatMulOptions{Accumulate: true})
+	z, e2 = rt.MatMul(z, y, x, 30, 30, 30, MatMulOptions{Accumulate: true})
+	same("more matmul", bz.values(t), z, e1, e2)
+	n, e1 = bz.Constrain(ctx, nil, 10)
+	z, m, e2 = rt.Constrain(z, z, 10)
+	same("constrain in place", append(bz.values(t), float32(n)), append(z, float32(m)), e1, e2)
+	n, e1 = by.Constrain(ctx, bx, 5)
+	x, m, e2 = rt.Constrain(x, y, 5)
+	same("constrain", append(bx.values(t), float32(n)), append(x, float32(m)), e1, e2)
+	q, e1 := bx.Quantize(ctx, nil, quant.Options{Group: 90})
+	r, e2 := rt.Quantize(nil, x, quant.Options{Group: 90})
+	same("quantize", *q, *r, e1, e2)
+	q, n, e1 = bx.Step(ctx, q, bz, 3, quant.Options{Rule: quant.LeastSquares})
+	r, m, e2 = rt.Step(r, x, z, 3, quant.Options{Rule: quant.LeastSquares})
+	same("step", append(bx.values(t), float32(n)), append(x, float32(m)), e1, e2)
+	same("codes", *q, *r)
+	for _, b := range []*Buffer{bx, by, bz} {
+		if err := errors.Join(b.Close(), b.Close()); err != nil {
+			t.Error(err)
+		}
+		if _, err := b.Norm2(); !errors.Is(err, ErrClosed) {
+			t.Errorf("after Close: %v", err)
+		}
+	}
+}
+
+// Calls on buffers give what calls on slices do, wherever they run.
+func TestBuffers(t *testing.T) {
+	chain(t, open(t, WithoutNative()))
+	for _, factor := range []float64{0.1, 1.0005, 100} {
+		rt, g := onGPU(t, factor)
+		chain(t, rt)
+		if len(g.memory) != 0 {
+			t.Errorf("%d pieces of memory are left on the device", len(g.memory))
+		}
+		if (g.calls > 0) != (factor > 1) {
+			t.Errorf("factor %v: %d calls on the device", factor, g.calls)
+		}
+	}
+}
+
+// The same on a GPU, or what stands in for one.
+func TestBuffersOnCUDA(t *testing.T) {
+	rt := open(t, libraries(t), WithoutLearning(), WithCUDA(0))
+	if len(rt.devices) == 0 {
+		t.Skip("no CUDA device: " + last(rt).Reason)
+	}
+	chain(t, open(t, libraries(t), WithoutLearning(), WithCUDA(0), WithForce(cuda.Name)))
+}
+
+// A chain of calls on a device copies nothing between them, where slices go up and down every time.
+func TestBuffersStay(t *testing.T) {
+	rt, g := onGPU(t, 100)
+	a, b, c := filled(t, rt, ramp(900)), filled(t, rt, ramp(900)), filled(t, rt, ramp(900))
+	for range 10 {
+		if err := c.MatMul(context.Background(), a, b, 30, 30, 30, MatMulOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Constrain(context.Background(), a, 3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if g.up != 1800 || g.down != 0 || g.calls != 20 {
+		t.Errorf("%d values went up and %d down in %d calls, 1800 up would do", g.up, g.down, g.calls)
+	}
+}
+
+// What was on a device that is lost is gone, and the call says so; buffers that are in the program's memory too are not.
+func TestBuffersOfALostDevice(t *testing.T) {
+	rt, g := onGPU(t, 100)
+	a, b := filled(t, rt, ramp(900)), filled(t, rt, ramp(900))
+	if _, err := a.Constrain(context.Background(), nil, 3); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Norm2(); err != nil {
+		t.Fatal(err)
+	}
+	g.fails = backends.ErrLost
+	if n, err := b.Norm2(); err != nil || n == 0 {
+		t.Errorf("%v, %v", n, err)
+	}
+	if _, err := a.Norm2(); !errors.Is(err, ErrLost) {
+		t.Errorf("%v", err)
+	}
+	if err := a.Read(make([]float32, 900)); !errors.Is(err, ErrLost) {
+		t.Errorf("%v", err)
+	}
+	if err := a.Write(ramp(900)); err != nil {
+		t.Error(err)
+	}
+	if n, err := a.Norm2(); err != nil || n == 0 {
+		t.Errorf("%v, %v", n, err)
+	}
+	if err := errors.Join(a.Close(), b.Close()); err != nil {
+		t.Error(err)
+	}
+	if m := rt.healthOf(t, "cpu/go"); m.Health != "healthy" {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestBuffersWithoutMemory(t *testing.T) {
+	rt, g := onGPU(t, 100)
+	g.limit = 1
+	a, b := filled(t, rt, ramp(900)), filled(t, rt, ramp(900))
+	if _, err := a.Norm2(); err != nil || g.calls != 1 {
+		t.Fatal(err)
+	}
+	if _, err := a.Dot(b); err != nil || g.calls != 1 {
+		t.Errorf("%d calls on the device: %v", g.calls, err)
+	}
+}
+
+// A product that was being added to a buffer when the kernel failed is spoiled, unless there is another copy.
+func TestAccumulatingAndFailing(t *testing.T) {
+	for _, onlyThere := range []bool{false, true} {
+		rt, g := onGPU(t, 100)
+		a, c := filled(t, rt, ramp(900)), filled(t, rt, ramp(900))
+		want := c.values(t)
+		if onlyThere {
+			if _, err := c.Constrain(context.Background(), nil, math.Inf(1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g.fails = nil
+		broken := func() { g.fails = backends.ErrBackend }
+		if _, err := a.Norm2(); err != nil { // it is there when the device fails
+			t.Fatal(err)
+		}
+		if !onlyThere {
+			if _, err := c.Norm2(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		broken()
+		err := c.MatMul(context.Background(), a, a, 30, 30, 30, MatMulOptions{Accumulate: true})
+		if onlyThere != errors.Is(err, ErrBackend) {
+			t.Fatalf("only on the device: %v: %v", onlyThere, err)
+		}
+		if onlyThere {
+			continue
+		}
+		if want, err = open(t, WithoutNative()).MatMul(want, ramp(900), ramp(900), 30, 30, 30, MatMulOptions{Accumulate: true}); err != nil || !slices.Equal(c.values(t), want) {
+			t.Errorf("other values than on the CPU: %v", err)
+		}
+	}
+}
+
+func TestWrongBuffers(t *testing.T) {
+	rt, other := open(t, WithoutNative()), open(t, WithoutNative())
+	if _, err := rt.NewBuffer(0); !errors.Is(err, ErrArgument) {
+		t.Errorf("%v", err)
+	}
+	a, b, short := filled(t, rt, ramp(9)), filled(t, other, ramp(9)), filled(t, rt, ramp(4))
+	for want, errs := range map[error][]error{
+		ErrShape:    {a.Write(ramp(8)), a.Read(ramp(10)), second(a.Dot(short)), second(a.Dot(nil)), second(a.Constrain(context.Background(), short, 1))},
+		ErrArgument: {second(a.Dot(b)), second(a.Constrain(context.Background(), nil, -1))},
+		ErrAlias:    {a.MatMul(context.Background(), a, a, 3, 3, 3, MatMulOptions{})},
+	} {
+		for i, err := range errs {
+			if !errors.Is(err, want) {
+				t.Errorf("%v, case %d: %v", want, i, err)
+			}
+		}
+	}
+	if err := a.Write([]float32{0, 1, 2, float32(math.NaN()), 4, 5, 6, 7, 8}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Norm2(); !errors.Is(err, ErrNonFinite) || !strings.Contains(err.Error(), "x[3] = NaN") {
+		t.Errorf("%v", err)
+	}
+	rt.Close()
+	if err := a.Write(ramp(9)); !errors.Is(err, ErrClosed) {
+		t.Errorf("%v", err)
+	}
+}
+
+func second(_ float64, err error) error { return err }
+
+// Calls that share buffers wait for each other, whatever their order.
+func TestBuffersSideBySide(t *testing.T) {
+	rt, _ := onGPU(t, 100)
+	a, b := filled(t, rt, ramp(900)), filled(t, rt, ramp(900))
+	want, err := a.Dot(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for range 50 {
+				x, y := a, b
+				if i%2 == 1 {
+					x, y = b, a
+				}
+				if got, err := x.Dot(y); err != nil || got != want {
+					t.Errorf("%v, %v", got, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
