@@ -99,6 +99,7 @@ test-asan test-ubsan test-tsan: | build
 	cmake -S . -B build/$@ -DSETUN_SANITIZE=$(SANITIZE) -DCMAKE_BUILD_TYPE=Release >build/$@.log && cmake --build build/$@ >>build/$@.log || { cat build/$@.log; exit 1; }
 	@build/$@/test_simd_c | tail -1
 	@build/$@/test_cpp | tail -1
+	@if [ $@ = test-asan ] && [ -f build/$@/test_leaks ]; then build/$@/test_leaks $(CURDIR)/build/$@/libcuda_fake.so | tail -1; fi
 
 # Another platform: its libraries, their C tests, the Go tests that need nothing else of the system, and the digest. Predictions of times are no part of what is the same
 # everywhere, so ./dispatch is not among them.

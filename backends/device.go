@@ -20,6 +20,8 @@ type Device interface {
 	Download(to []byte, from Address) error
 	Copy(to, from Address, bytes int64) error // within the device
 	Limit(bytes int64) error                  // what the backend may take of the memory; 0: what it thinks is wise
+	Pin(bytes int) ([]byte, error)            // memory of the host's, not of Go's, from and to which copies are fastest
+	Unpin(memory []byte) error                // of Pin
 }
 
 // DeviceInfo tells what a device is and how it is.

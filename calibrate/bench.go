@@ -61,7 +61,7 @@ func benchJobs(op backends.Op, quick bool) []job {
 	if op == backends.OpKMeans {
 		for _, s := range [][3]int{{1000, 16, 8}, {10_000, 64, 64}, {100_000, 64, 64}, {100_000, 128, 256}} {
 			if !quick || s[0]*s[1]*s[2] < 1<<29 {
-				jobs = append(jobs, job{shape: dispatch.KMeans(s[0], s[1], s[2])})
+				jobs = append(jobs, kmeans(s[0], s[1], s[2]))
 			}
 		}
 	}
@@ -154,7 +154,7 @@ func benchAll(ctx context.Context, env *environment, f *field, ops []backends.Op
 			}
 			first := len(results)
 			for i, a := range f.all.Arms(op) {
-				if raced.all[i] == nil {
+				if raced.all[i] == nil || raced.all[i][0] == never {
 					continue
 				}
 				t := median(raced.counted(i))

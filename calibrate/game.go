@@ -133,7 +133,7 @@ func (g *game) priced(sequence []int, tableAt func(call int) *table) loss {
 				continue
 			}
 			k := slices.IndexFunc(arms, func(a dispatch.Arm) bool { return a.String() == name })
-			if k < 0 {
+			if k < 0 || t.score[i][k] == never {
 				l.Arms[name] += best
 			} else {
 				l.Arms[name] += t.score[i][k]

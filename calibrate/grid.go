@@ -23,6 +23,13 @@ func matmul(m, n, k, batch int) job {
 	return job{shape: s}
 }
 
+// kmeans is a job that fast kernels run too.
+func kmeans(n, d, k int) job {
+	s := dispatch.KMeans(n, d, k)
+	s.Fast = true
+	return job{shape: s}
+}
+
 // ternary is a job of multiplying rows of activations by a matrix of codes, one scale for all.
 func ternary(rows, cols, batch int, f quant.Format) job {
 	levels := quant.Ternary
@@ -97,7 +104,7 @@ func grid(op backends.Op, quick bool) []job {
 			for _, d := range dims {
 				for _, k := range clusters {
 					if k < n && n*d <= largest(quick) && (!quick || n*d*k <= 1<<29) {
-						jobs = append(jobs, job{shape: dispatch.KMeans(n, d, k)})
+						jobs = append(jobs, kmeans(n, d, k))
 					}
 				}
 			}

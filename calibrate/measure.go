@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"math"
 	"math/rand/v2"
 	gort "runtime"
@@ -117,7 +118,7 @@ func (d *data) call(rt *runtime.Runtime, j job) func() (parts int, err error) {
 	var c *runtime.Clustering
 	return func() (int, error) {
 		var err error
-		c, err = rt.KMeans(context.Background(), c, d.x[:n*dim], dim, runtime.KMeansOptions{K: k, MaxIter: iterations, Centroids: d.x[:k*dim]})
+		c, err = rt.KMeans(context.Background(), c, d.x[:n*dim], dim, runtime.KMeansOptions{K: k, MaxIter: iterations, Centroids: d.x[:k*dim], Fast: j.shape.Fast})
 		return max(1, c.Iterations), err
 	}
 }
@@ -209,6 +210,9 @@ func (s *samples) counted(i int) []float64 {
 	return s.all[i]
 }
 
+// never is what a call takes on a runtime whose kernel refuses it.
+var never = math.Inf(1)
+
 // race measures a job on several runtimes (nil ones are left out) in turn, so that they share what else goes on on the machine.
 func (e effort) race(ctx context.Context, d *data, j job, rts []*runtime.Runtime, predicted []float64) (s samples, err error) {
 	results := make([][]float64, len(rts))
@@ -227,6 +231,10 @@ func (e effort) race(ctx context.Context, d *data, j job, rts []*runtime.Runtime
 		t, err := sample(f, 1) // the first call is not counted: buffers, pages, caches
 		if err == nil && t*parts < long {
 			t, err = sample(f, 1)
+		}
+		if errors.Is(err, backends.ErrUnsupported) {
+			results[i] = []float64{never}
+			continue
 		}
 		if err != nil {
 			return samples{}, err

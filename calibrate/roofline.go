@@ -48,7 +48,11 @@ func measureRoofline(ctx context.Context, f *field, d *data, e effort, quick boo
 	}
 	j := job{shape: dispatch.KMeans(20_000, 128, 256)}
 	rts, _ := f.runtimes(j.shape)
-	for _, rt := range rts[1:] { // pure Go is not the fastest, and would take a second
+	for i, a := range f.all.Arms(j.shape.Op) {
+		rt := rts[i]
+		if i == 0 || a.Fast || a.Memory != dispatch.Host { // pure Go is not the fastest, and would take a second
+			continue
+		}
 		t, err := sample(d.call(rt, j), 2)
 		if err != nil {
 			return r, err

@@ -49,11 +49,18 @@ var expected = map[string]speed{
 	"mkl":        {1500, 40, 80},
 	"blis":       {1500, 40, 80},
 	"accelerate": {1500, 40, 80},
+	// A device's, whose bytes and flops are those of a thousandth of it: see threads.
+	"cuda":   {12000, 1.5, 20},
+	"screen": {25000, 1.5, 20},
+	"tensor": {25000, 1.5, 60},
 }
+
+// A kernel of a device counts as so many threads, however many the host keeps busy with it.
+const deviceThreads = 1000
 
 // screens is how many times as fast the scores of Broad k-means are by kernels that screen them: less than was measured where there is
 // something to save, so that a prior prefers them where they may lose a tenth and gain a half.
-var screens = map[string]float64{"avx512vnni": 1.5}
+var screens = map[string]float64{"avx512vnni": 1.5, "screen": 1.5}
 
 // unknownSpeed is for a kernel of a name never heard of: a little better than pure Go, at a native call's price.
 var unknownSpeed = speed{200, 6, 6}
@@ -85,6 +92,9 @@ func (h Hardware) Prior(op backends.Op, a Arm) Model {
 	}
 	if h.Cores > 0 {
 		threads = min(threads, h.Cores)
+	}
+	if a.Memory != Host {
+		threads, h.L3 = deviceThreads, 0 // the memory of this machine says nothing of the device's
 	}
 	t := float64(threads)
 	switch op {

@@ -66,6 +66,12 @@ func (r *Router) bring(x *Residence, to Memory) float64 {
 	return t
 }
 
+// Hosted is what a call on slices of the program spends on copies over the link, in each of so many parts: its inputs to the device, its outputs back.
+func (l *Link) Hosted(s *Shape, parts float64) float64 {
+	in, out := s.traffic()
+	return (l.up(in) + l.down(out)) / parts
+}
+
 func (l *Link) up(bytes float64) float64   { return l.Launch + l.Up*bytes }
 func (l *Link) down(bytes float64) float64 { return l.Launch + l.Down*bytes }
 
@@ -95,10 +101,9 @@ func (r *Router) moves(s *Shape, operands []Operand) (m moves) {
 // hosted is what moves take for a call whose operands are slices of the program: its inputs to the device, its outputs back. A fit of k-means moves them once for all its iterations, of
 // which there are typicalIterations.
 func (r *Router) hosted(s *Shape) (m moves) {
-	in, out := s.traffic()
 	parts := s.typicalParts()
 	for to := Memory(1); to < NumMemories; to++ {
-		m.takes[to] = (r.links[to].up(in) + r.links[to].down(out)) / parts
+		m.takes[to] = r.links[to].Hosted(s, parts)
 	}
 	m.counts = m.takes
 	return m

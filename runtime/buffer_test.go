@@ -84,6 +84,8 @@ func (g *gpu) Download(to []byte, from backends.Address) error {
 
 func (g *gpu) Copy(to, from backends.Address, bytes int64) error { return backends.ErrUnsupported }
 func (g *gpu) Limit(int64) error                                 { return nil }
+func (g *gpu) Pin(n int) ([]byte, error)                         { return make([]byte, n), nil }
+func (g *gpu) Unpin([]byte) error                                { return nil }
 func (g *gpu) Close() error                                      { return nil }
 
 // on puts the device's values in the place of a slice.

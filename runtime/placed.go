@@ -140,10 +140,10 @@ func (p *placed) settle(r *dispatch.Router, s *dispatch.Shape, arm int) {
 	}
 }
 
-// failed records that an arm has not: the copies that were made for it stay. A kernel that fails leaves what it changes in place as it was, all but matmul: what that adds to is spoiled then, and without another copy of it no other
-// kernel can help.
+// failed records that an arm has not: the copies that were made for it stay. A buffer that a kernel changes in place may be spoiled when it fails, unless it could not begin, and without another copy of it no other kernel can
+// help.
 func (p *placed) failed(m *arm, err error) {
-	spoils := m.kernel.Op == backends.OpMatMul && !errors.Is(err, backends.ErrUnsupported) && !errors.Is(err, backends.ErrMemory)
+	spoils := (m.kernel.Memory != 0 || m.kernel.Op == backends.OpMatMul) && !errors.Is(err, backends.ErrUnsupported) && !errors.Is(err, backends.ErrMemory)
 	for i := range p.uses {
 		u := &p.uses[i]
 		has := u.buffer.where.In | u.brought

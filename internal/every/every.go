@@ -11,6 +11,7 @@ import (
 	"github.com/setun-compute/setun/backends/conform"
 	"github.com/setun-compute/setun/backends/cpp"
 	"github.com/setun-compute/setun/backends/cpu"
+	"github.com/setun-compute/setun/backends/cuda"
 	simdc "github.com/setun-compute/setun/backends/simd_c"
 	"github.com/setun-compute/setun/internal/plugin"
 )
@@ -31,7 +32,7 @@ type Set struct {
 }
 
 // Open opens pure Go, gonum, and from the given places the native libraries: the C kernels of every level, the C++ ones of the best level with 1, 2, 3, 7 and
-// 16 threads, of the others with 3. level keeps one level alone; empty: all. system is the choice of a BLAS as the blas package reads it.
+// 16 threads, of the others with 3; and the first CUDA device, unless one level is asked for. level keeps one level alone; empty: all. system is the choice of a BLAS as the blas package reads it.
 func Open(places []plugin.Place, level, system string) *Set {
 	s := new(Set)
 	s.add(cpu.Backend{}, nil)
@@ -51,6 +52,13 @@ func Open(places []plugin.Place, level, system string) *Set {
 	for _, l := range levels {
 		b, _ := cpp.Open(places, l, func(n int) bool { return n == 3 })
 		s.add(b, nil)
+	}
+	if level == "" {
+		devices, tried := cuda.Open(places, []int{0}, true)
+		s.Tried = append(s.Tried, tried...)
+		for _, b := range devices {
+			s.add(b, nil)
+		}
 	}
 	if b, tried := blas.Open(system); b != nil {
 		s.add(b, tried)

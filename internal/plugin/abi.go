@@ -129,8 +129,8 @@ type deviceInfo struct {
 
 // deviceTable mirrors setun_device.
 type deviceTable struct {
-	size, _                                                       uint32
-	count, open, info, alloc, free, upload, download, copy, limit uintptr
+	size, _                                                                   uint32
+	count, open, info, alloc, free, upload, download, copy, limit, pin, unpin uintptr
 }
 
 // maxText bounds the strings that are read from a library.

@@ -113,6 +113,12 @@ func (d Device) Info() (backends.DeviceInfo, error) {
 
 // memory does an operation on memory. cancel may be nil.
 func (d Device) memory(what string, entry uintptr, m memoryArgs, cancel *int32) (backends.Address, error) {
+	m, err := d.operate(what, entry, m, cancel)
+	return m.device, err
+}
+
+// operate returns the block as the operation left it, without what is the host's.
+func (d Device) operate(what string, entry uintptr, m memoryArgs, cancel *int32) (memoryArgs, error) {
 	x := memoryBlocks.Get().(*block[memoryArgs])
 	common := x.args.call
 	m.call = common
@@ -122,10 +128,10 @@ func (d Device) memory(what string, entry uintptr, m memoryArgs, cancel *int32) 
 	if rc := x.enter(d.b, entry); rc != statusOK {
 		err = d.failure(what, m.bytes, rc, &x.args.call)
 	}
-	at := x.args.device
+	m = memoryArgs{device: x.args.device, to: x.args.to}
 	x.args = memoryArgs{call: common}
 	memoryBlocks.Put(x)
-	return at, err
+	return m, err
 }
 
 // Alloc returns memory of the device, of any content.
@@ -175,6 +181,27 @@ func (d Device) Copy(to, from backends.Address, bytes int64) error {
 // Limit bounds what the context may take of the device's memory; 0: what the library thinks is wise.
 func (d Device) Limit(bytes int64) error {
 	_, err := d.memory("limit", d.b.lib.device.limit, memoryArgs{bytes: bytes}, nil)
+	return err
+}
+
+// Pin returns memory of the host's that copies to and from the device reach at the speed of the bus. Go does not manage it.
+func (d Device) Pin(bytes int) ([]byte, error) {
+	if d.b.lib.device.pin == 0 || d.b.lib.device.unpin == 0 {
+		return nil, &backends.Error{Op: "pin", Backend: d.b.name, Err: backends.ErrUnsupported}
+	}
+	m, err := d.operate("pin", d.b.lib.device.pin, memoryArgs{bytes: int64(bytes)}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*byte)(m.to), bytes), nil
+}
+
+// Unpin gives back what Pin returned, which must not be used any more.
+func (d Device) Unpin(memory []byte) error {
+	if d.b.lib.device.unpin == 0 {
+		return &backends.Error{Op: "unpin", Backend: d.b.name, Err: backends.ErrUnsupported}
+	}
+	_, err := d.operate("unpin", d.b.lib.device.unpin, memoryArgs{to: unsafe.Pointer(unsafe.SliceData(memory))}, nil)
 	return err
 }
 

@@ -155,7 +155,7 @@ static int32_t dot(setun_ctx *c, void *p) {
     return SETUN_OK;
 }
 static const setun_kernel kernels[] = {{"heap", SETUN_OP_KMEANS, 1, kmeans, 0, 0}, {"rough", SETUN_OP_MATMUL, 1, kmeans, SETUN_FAST, 0}, {"heap", SETUN_OP_DOT, 1, dot, 0, 0}};
-static const setun_device device = {sizeof(setun_device), 0, count, open_device, info, alloc, release, upload, download, copy, limit};
+static const setun_device device = {sizeof(setun_device), 0, count, open_device, info, alloc, release, upload, download, copy, limit, 0, 0};
 static const setun_table table = {SETUN_MAGIC, sizeof(setun_table), SETUN_ABI, sizeof(setun_kernel), "heap", "1", "test", kernels, 3, 0, open_first, close_device, &device};
 const setun_table *setun_backend(uint32_t abi) { return abi == SETUN_ABI ? &table : 0; }
 `

@@ -36,7 +36,7 @@ template <class Args, class Work> int32_t with_lane(setun_ctx *ctx, Args *args, 
     int32_t rc = lane->open();
     if (rc == SETUN_OK) rc = work(*lane, args);
     /* A call that failed half-way may have left work behind that reads the caller's memory. */
-    if (rc != SETUN_OK && !d.lost()) lane->drain();
+    if (rc != SETUN_OK) lane->drain();
     d.give(lane);
     return rc;
 }
@@ -104,6 +104,7 @@ int32_t alloc(setun_ctx *ctx, setun_memory *m) {
     if (r != DRIVER_OK) return d.failure(r, "allocating a buffer", &m->call);
     if (!d.buffers.add(at, m->bytes)) {
         d.release(at, m->bytes);
+        d.sweep(0);
         return SETUN_ENOMEM;
     }
     m->device = reinterpret_cast<void *>(at);
@@ -117,6 +118,7 @@ int32_t free_buffer(setun_ctx *ctx, setun_memory *m) {
     if (bytes < 0) return invalid(&m->call, "free: no buffer begins there");
     Current current(d);
     d.release(Address(m->device), bytes);
+    d.sweep(0);
     return SETUN_OK;
 }
 
@@ -142,12 +144,37 @@ int32_t limit(setun_ctx *ctx, setun_memory *m) {
     return SETUN_OK;
 }
 
+int32_t pin(setun_ctx *ctx, setun_memory *m) {
+    int32_t rc = checked(m, false);
+    Device &d = ctx->device;
+    if (rc != SETUN_OK || d.lost()) return rc != SETUN_OK ? rc : d.refuse(&m->call);
+    Current current(d);
+    void *at = nullptr;
+    Result r = d.driver->cuMemAllocHost_v2(&at, size_t(m->bytes));
+    if (r != DRIVER_OK) return d.failure(r, "pinning memory", &m->call);
+    if (!d.pinned.add(Address(at), m->bytes)) {
+        d.driver->cuMemFreeHost(at);
+        return SETUN_ENOMEM;
+    }
+    m->to = at;
+    return SETUN_OK;
+}
+
+int32_t unpin(setun_ctx *ctx, setun_memory *m) {
+    Device &d = ctx->device;
+    if (m->call.size < sizeof *m) return invalid(&m->call, "memory: the argument block is too small");
+    if (d.pinned.remove(Address(m->to)) < 0) return invalid(&m->call, "unpin: no pinned memory begins there");
+    Current current(d);
+    if (!d.hung()) d.driver->cuMemFreeHost(m->to);
+    return SETUN_OK;
+}
+
 #define ENTRY(name, number, type) {"cuda", number, 1, run<type, op_##name>, 0, 0},
 #define OTHER(op, number, type, name, flags) {name, number, 1, run<type, op_##op>, flags, 0},
 const setun_kernel kernels[] = {SETUN_CUDA_OPS(ENTRY) SETUN_CUDA_OTHERS(OTHER)};
 
-const setun_device device = {sizeof(setun_device), 0,    count, open_device, info, alloc, free_buffer, transfer<UPLOAD>, transfer<DOWNLOAD>,
-                             transfer<COPY>,       limit};
+const setun_device device = {sizeof(setun_device), 0,     count, open_device, info, alloc, free_buffer, transfer<UPLOAD>, transfer<DOWNLOAD>,
+                             transfer<COPY>,       limit, pin,   unpin};
 
 const setun_table table = {
     SETUN_MAGIC, sizeof(setun_table), SETUN_ABI, sizeof(setun_kernel), "cuda", SETUN_VERSION, SETUN_BUILD, kernels, sizeof kernels / sizeof *kernels, 0,

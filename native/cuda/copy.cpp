@@ -13,7 +13,8 @@ namespace setun {
 
 namespace {
 
-const int64_t DIRECT = int64_t(1) << 20; /* bytes up to which the driver's own way is no slower */
+const int64_t DIRECT = int64_t(1) << 20;   /* bytes up to which the driver's own way is no slower */
+const int64_t STAGING = int64_t(64) << 10; /* bytes up to which the driver takes pageable memory along and does not wait */
 const int64_t SHARE = int64_t(256) << 10;
 
 /* memcpy past the caches: a plain store would read the line that it is about to overwrite. */
@@ -62,8 +63,8 @@ bool Lane::slot(int i) {
         void *p = nullptr;
         if (d->cuMemAllocHost_v2(&p, size_t(PIECE)) != DRIVER_OK) return false;
         slots_[i] = static_cast<char *>(p);
-        check(d->cuEventCreate(&events_[i], 2 /* no timing */), "making an event");
     }
+    if (!events_[i]) check(d->cuEventCreate(&events_[i], 2 /* no timing */), "making an event");
     if (busy_[i]) check(settle(events_[i]), "waiting for a copy");
     busy_[i] = false;
     return ok();
@@ -72,8 +73,13 @@ bool Lane::slot(int i) {
 void Lane::upload(Address to, const char *from, int64_t bytes) {
     if (!ok() || bytes == 0) return;
     const Driver *d = device.driver;
-    if (bytes <= DIRECT || !slot(0)) {
+    if (device.pinned.has(from, bytes)) { /* at the speed of the bus; read until the call ends */
         check(d->cuMemcpyHtoDAsync_v2(to, from, size_t(bytes), stream_), "copying to the device");
+        return;
+    }
+    if (bytes <= DIRECT || !slot(0)) {
+        if (ok() && started_ && bytes > STAGING) check(settle(nullptr), "waiting for the device"); /* as the driver would, without an end */
+        if (ok()) check(d->cuMemcpyHtoDAsync_v2(to, from, size_t(bytes), stream_), "copying to the device");
         return;
     }
     for (int64_t at = 0, i = 0; ok() && at < bytes; at += PIECE, i++) {
@@ -93,9 +99,16 @@ void Lane::upload(Address to, const char *from, int64_t bytes) {
 void Lane::download(char *to, Address from, int64_t bytes) {
     if (!ok() || bytes == 0) return;
     const Driver *d = device.driver;
-    if (bytes <= DIRECT || !slot(0)) {
+    if (device.pinned.has(to, bytes)) {
+        check(d->cuMemcpyDtoHAsync_v2(to, from, size_t(bytes), stream_), "copying from the device");
+        return;
+    }
+    if (bytes <= DIRECT || !slot(0)) { /* the driver would wait for what is before it, without an end */
+        if (ok()) check(settle(nullptr), "waiting for the device");
+        if (!ok()) return;
         check(d->cuMemcpyDtoHAsync_v2(to, from, size_t(bytes), stream_), "copying from the device");
         if (ok()) check(settle(nullptr), "waiting for the device");
+        if (!ok()) drain(); /* nothing may write there later */
         return;
     }
     int64_t pieces = (bytes - 1) / PIECE + 1;

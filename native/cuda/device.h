@@ -23,8 +23,9 @@ class Lane;
 class Buffers {
   public:
     ~Buffers();
-    bool add(Address at, int64_t bytes); /* false: no memory for it */
-    int64_t remove(Address at);          /* its bytes, or -1 */
+    bool add(Address at, int64_t bytes);   /* false: no memory for it */
+    int64_t remove(Address at);            /* its bytes, or -1 */
+    bool pop(Address *at, int64_t *bytes); /* any one; false: there is none */
     /* Whether the range lies in one buffer; partly in one is no. */
     bool has(const void *p, int64_t bytes);
     bool touches(const void *p, int64_t bytes);
@@ -46,25 +47,31 @@ class Device {
   public:
     /* Opens the device of that number; SETUN_OK, or a status with a message. */
     int32_t open(uint32_t ordinal, char *message, uint32_t size);
-    /* Gives everything back. No call may be in flight. */
+    /* Gives everything back, unless a kernel does not end: the driver would wait for it. No call may be in flight. */
     void close();
 
     Lane *take(); /* null: no memory */
     void give(Lane *lane);
 
-    /* Device memory within the limit. */
+    /* Device memory within the limit. Where there is none left, idle lanes give up theirs first. */
     Result allocate(Address *at, int64_t bytes);
+    /* Gives memory back with the next sweep: to free it the driver waits for all kernels, also for one of another call that does not end. */
     void release(Address at, int64_t bytes);
+    /* Frees what was released, unless more than so many calls are on the device or it would not matter yet. */
+    void sweep(int calls);
 
     /* A driver's error as a status, in words; from an error that outlasts the call on, the device is lost. */
     int32_t failure(Result r, const char *doing, const setun_call *call);
     Result lost() const { return lost_.load(std::memory_order_relaxed); }
     int32_t refuse(const setun_call *call) const; /* what a lost device answers */
+    /* A kernel does not end: the device is lost, and nothing that the driver would make wait for it is asked any more, in the whole process. */
+    void hang();
+    bool hung() const { return hung_.load(std::memory_order_relaxed); }
 
     const Driver *driver = nullptr;
     void *functions[KERNELS] = {}; /* null: the device is too old for it */
-    Buffers buffers;
-    Pool pool; /* copies between pageable and pinned memory */
+    Buffers buffers, pinned;       /* of the device, and of the host */
+    Pool pool;                     /* copies between pageable and pinned memory */
     int32_t units = 0, major = 0, minor = 0;
     int copiers = 1; /* threads of such a copy */
     int64_t total = 0;
@@ -76,10 +83,16 @@ class Device {
     friend class Current;
     friend class Lane;
     Result load(int image, const char *text, int first, int last);
+    Result allocate_once(Address *at, int64_t bytes);
+    void trim(); /* takes the scratch of idle lanes */
     void *context_ = nullptr, *modules_[2] = {};
     std::atomic<Result> lost_{0};
+    std::atomic<bool> hung_{false};
     Mutex mutex_; /* of idle_ */
     Lane *idle_ = nullptr;
+    std::atomic<int> busy_{0}; /* lanes that calls have */
+    Buffers released_;
+    std::atomic<int64_t> waiting_{0}; /* bytes of those */
 };
 
 /* Makes the device's context current on this thread as long as it lives, and then what was current before. */

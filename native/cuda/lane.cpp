@@ -3,6 +3,7 @@
 // lane.cpp: streams, scratch, launches, waiting.
 #include "lane.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -22,9 +23,13 @@ int32_t Lane::open() {
     return status_;
 }
 
-void Lane::close() {
+void Lane::shed() {
     for (int i = 0; i < segment_count_; i++) device.release(segments_[i].at, segments_[i].bytes);
     segment_count_ = 0;
+}
+
+void Lane::close() {
+    shed();
     for (int i = 0; i < SLOTS; i++) {
         if (events_[i]) device.driver->cuEventDestroy_v2(events_[i]);
         if (slots_[i]) device.driver->cuMemFreeHost(slots_[i]);
@@ -38,14 +43,15 @@ void Lane::close() {
 void Lane::begin(setun_call *call) {
     call_ = call;
     status_ = SETUN_OK;
+    started_ = changes_ = false;
     staged_count_ = fetched_count_ = 0;
     small_used_ = 0;
     /* What the last call took in pieces is taken in one from now on. */
     if (segment_count_ > 1) {
         int64_t sum = 0;
         for (int i = 0; i < segment_count_; i++) sum += segments_[i].bytes;
-        for (int i = 0; i < segment_count_; i++) device.release(segments_[i].at, segments_[i].bytes);
-        segment_count_ = 0;
+        shed();
+        device.sweep(1);
         Address at;
         if (device.allocate(&at, sum) == DRIVER_OK) segments_[segment_count_++] = {at, sum};
     }
@@ -53,7 +59,10 @@ void Lane::begin(setun_call *call) {
 }
 
 void Lane::check(Result r, const char *doing) {
-    if (r != DRIVER_OK && ok()) status_ = device.failure(r, doing, call_);
+    if (r == DRIVER_OK || !ok()) return;
+    status_ = device.failure(r, doing, call_);
+    /* Out of memory means that nothing has happened. */
+    if (status_ == SETUN_ENOMEM && started_ && changes_) status_ = SETUN_EDEVICE;
 }
 
 void *Lane::room(int64_t bytes) {
@@ -62,7 +71,9 @@ void *Lane::room(int64_t bytes) {
     if (segment_count_ == 0 || segments_[segment_count_ - 1].bytes - used_ < bytes) {
         const int64_t least = int64_t(1) << 20;
         Segment s = {0, bytes < least ? least : bytes};
-        check(segment_count_ == SEGMENTS ? DRIVER_NO_MEMORY : device.allocate(&s.at, s.bytes), "allocating device memory");
+        Result r = segment_count_ == SEGMENTS ? DRIVER_NO_MEMORY : device.allocate(&s.at, s.bytes);
+        if (r == DRIVER_NO_MEMORY && bytes < least && segment_count_ < SEGMENTS) r = device.allocate(&s.at, s.bytes = bytes);
+        check(r, "allocating device memory");
         if (!ok()) return nullptr;
         segments_[segment_count_++] = s;
         used_ = 0;
@@ -74,7 +85,10 @@ void *Lane::room(int64_t bytes) {
 
 void *Lane::stage(void *p, int64_t bytes, int mode) {
     if (!ok()) return nullptr;
-    if (device.buffers.has(p, bytes)) return p;
+    if (device.buffers.has(p, bytes)) {
+        changes_ |= mode == (IN | OUT);
+        return p;
+    }
     if (device.buffers.touches(p, bytes)) {
         format(call_->message, call_->message_size, "an array of %ld bytes runs over the end of its buffer", long(bytes));
         status_ = SETUN_EINVAL;
@@ -83,14 +97,14 @@ void *Lane::stage(void *p, int64_t bytes, int mode) {
     void *at = room(bytes);
     if (ok() && staged_count_ == STAGED) status_ = SETUN_EUNSUPPORTED;
     if (!ok()) return nullptr;
-    staged_[staged_count_++] = {p, Address(at), bytes, (mode & OUT) != 0};
+    staged_[staged_count_++] = {p, Address(at), bytes, mode, nullptr};
     if (mode & IN) upload(Address(at), static_cast<const char *>(p), bytes);
     return at;
 }
 
 void Lane::keep(const void *p) {
     for (int i = 0; i < staged_count_; i++)
-        if (staged_[i].host == p) staged_[i].back = false;
+        if (staged_[i].host == p) staged_[i].mode = IN;
 }
 
 void Lane::fill(void *p, uint8_t value, int64_t bytes) {
@@ -103,10 +117,12 @@ void Lane::move(void *to, const void *from, int64_t bytes) {
 
 void Lane::send(void *to, const void *p, int64_t bytes) { upload(Address(to), static_cast<const char *>(p), bytes); }
 
+bool Lane::fits(int64_t bytes) const { return fetched_count_ < FETCHED && bytes <= SMALL - small_used_; }
+
 void Lane::fetch(void *to, const void *from, int64_t bytes) {
     if (!ok()) return;
     int64_t room = (bytes + 63) / 64 * 64;
-    if (fetched_count_ == FETCHED || small_used_ + room > SMALL) { /* much: at once */
+    if (!fits(bytes)) { /* much: at once */
         download(static_cast<char *>(to), Address(from), bytes);
         return;
     }
@@ -131,6 +147,7 @@ void Lane::start(Kernel k, unsigned x, unsigned y, unsigned z, int threads, int 
     if (shared > 48 << 10) check(device.driver->cuFuncSetAttribute(f, 8 /* most dynamic shared memory */, shared), "asking for shared memory");
     if (!ok()) return;
     check(device.driver->cuLaunchKernel(f, x, y, z, unsigned(threads), 1, 1, unsigned(shared), stream_, args, nullptr), "starting a kernel");
+    started_ = true;
     device.launches.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -145,9 +162,10 @@ Result Lane::settle(void *event) {
         int64_t now = clock_nanos(), waited = now - begun;
         if (begun == 0)
             begun = now;
-        else if (waited > device.timeout)
+        else if (waited > device.timeout) {
+            device.hang();
             return 702;
-        else if (waited > 2000000) {
+        } else if (waited > 2000000) {
             timespec nap = {0, 50000};
             nanosleep(&nap, nullptr);
         } else if (waited > 100000)
@@ -163,10 +181,27 @@ int32_t Lane::wait() {
     return status_;
 }
 
+/* What is only written may be spoiled by a failure. What was read there too comes to memory of its own first, and is written when all else has gone well. */
 int32_t Lane::finish() {
-    for (int i = 0; ok() && i < staged_count_; i++)
-        if (staged_[i].back) download(static_cast<char *>(staged_[i].host), staged_[i].at, staged_[i].bytes);
-    return wait();
+    for (int i = 0; ok() && i < staged_count_; i++) {
+        Staged &s = staged_[i];
+        if (!(s.mode & OUT)) continue;
+        void *to = s.host;
+        if ((s.mode & IN) && !fits(s.bytes)) {
+            to = s.aside = static_cast<char *>(malloc(size_t(s.bytes)));
+            if (!to) check(DRIVER_NO_MEMORY, "allocating the host's memory");
+        }
+        if (ok()) fetch(to, reinterpret_cast<void *>(s.at), s.bytes);
+    }
+    wait();
+    for (int i = 0; i < staged_count_; i++) {
+        Staged &s = staged_[i];
+        if (!s.aside) continue;
+        if (ok()) copy(static_cast<char *>(s.host), s.aside, s.bytes);
+        free(s.aside);
+        s.aside = nullptr;
+    }
+    return status_;
 }
 
 int32_t Lane::abandon(int32_t status) {

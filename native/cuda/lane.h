@@ -16,12 +16,13 @@ class Lane {
     explicit Lane(Device &d) : device(d) {}
     int32_t open(); /* a setun_status */
     void close();
+    void shed(); /* gives the scratch memory back */
 
     /* Begins a call on this lane. */
     void begin(setun_call *call);
 
     /* An array of the call on the device: itself when it lies in a buffer, otherwise a copy. in: with its content; out: what is there when the call ends well
-     * is copied back; inout: both. */
+     * is copied back; inout: both. What is in and out keeps its content when the call fails, but for what lies in a buffer. */
     template <class T> const T *in(const T *p, int64_t n) { return static_cast<const T *>(stage(const_cast<T *>(p), n * int64_t(sizeof(T)), IN)); }
     template <class T> T *out(T *p, int64_t n) { return static_cast<T *>(stage(p, n * int64_t(sizeof(T)), OUT)); }
     template <class T> T *inout(T *p, int64_t n) { return static_cast<T *>(stage(p, n * int64_t(sizeof(T)), IN | OUT)); }
@@ -60,7 +61,9 @@ class Lane {
     /* Waits, copies nothing back, and returns the status, or the given one when all went well. */
     int32_t abandon(int32_t status);
     /* After a failure: waits for whatever still runs. */
-    void drain() { settle(nullptr); }
+    void drain() {
+        if (!device.hung()) settle(nullptr);
+    }
     bool ok() const { return status_ == SETUN_OK; }
     bool cancelled() const { return call_->cancel && *call_->cancel; }
 
@@ -81,9 +84,12 @@ class Lane {
     void download(char *to, Address from, int64_t bytes);
     void copy(char *to, const char *from, int64_t bytes);
     bool slot(int i);
+    bool fits(int64_t bytes) const; /* whether there is room for so much in small_ */
 
     setun_call *call_ = nullptr;
     int32_t status_ = SETUN_OK;
+    bool started_ = false; /* kernels, since the call began */
+    bool changes_ = false; /* a buffer in place */
     void *stream_ = nullptr;
 
     struct Segment {
@@ -99,7 +105,8 @@ class Lane {
         void *host;
         Address at;
         int64_t bytes;
-        bool back;
+        int mode;
+        char *aside; /* where it comes back to first */
     } staged_[STAGED];
     int staged_count_ = 0;
 

@@ -40,7 +40,7 @@ done
 part peers 150 python3 "$bundle/peers.py" "${MEGABYTES:-1080}"
 part regret 200 env SETUN_BACKEND_PATH="$work/nvcc" SETUN_PROFILE="$work/profile.json" bash -c "'$bundle/calibrate' doctor && '$bundle/calibrate' run --quick && '$bundle/calibrate' regret --json"
 for tool in memcheck racecheck synccheck; do
-    part "sanitize-$tool" 150 compute-sanitizer --tool $tool --error-exitcode 9 "$work/nvcc/gpu_bench" "$work/nvcc/libsetun_cuda.so" 2
+    part "sanitize-$tool" 150 env SETUN_BENCH_ONCE=1 compute-sanitizer --tool $tool --error-exitcode 9 "$work/nvcc/gpu_bench" "$work/nvcc/libsetun_cuda.so" 1
 done
 echo "failed:${failed:- none}"
 [ -z "$failed" ]

@@ -9,6 +9,8 @@
  * Always in the host's memory: argument blocks, what k-means has by column or by centroid (mean, centroids, bias, scale, low, high, counts, the sums), the
  * offsets, radii, norms and scratch of clusters, and the scratch of step.
  *
+ * Memory that pin returned is the host's like any other, but copies between it and the device run at the speed of the bus.
+ *
  * Calls return when their results are there. Addresses of buffers mean nothing to the host: it must not read them. */
 #ifndef SETUN_DEVICE_H
 #define SETUN_DEVICE_H
@@ -19,12 +21,12 @@
 extern "C" {
 #endif
 
-/* The block of alloc, free, upload, download, copy and limit. */
+/* The block of alloc, free, upload, download, copy, limit, pin and unpin. */
 typedef struct setun_memory {
     setun_call call;
     void *device;     /* out of alloc; where free, upload, download and copy work (copy: to) */
     const void *from; /* upload: in the host's memory; copy: on the device */
-    void *to;         /* download: in the host's memory */
+    void *to;         /* download: in the host's memory; pin: out; unpin */
     int64_t bytes;    /* at least 1; limit: how much of the device the context may take, 0: all but what the backend thinks is wise */
 } setun_memory;
 
@@ -53,6 +55,8 @@ typedef struct setun_device {
     int32_t (*download)(setun_ctx *ctx, setun_memory *m);
     int32_t (*copy)(setun_ctx *ctx, setun_memory *m);
     int32_t (*limit)(setun_ctx *ctx, setun_memory *m);
+    int32_t (*pin)(setun_ctx *ctx, setun_memory *m); /* gives host memory; both may be null */
+    int32_t (*unpin)(setun_ctx *ctx, setun_memory *m);
 } setun_device;
 
 #ifdef __cplusplus

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// test_leaks.cpp: opens and closes the CUDA library a thousand times on the stand-in driver, with a call of every kernel in each turn and buffers that nobody
+// frees, and in some turns a driver that fails: nothing is left of it on the device, in pinned memory or in the host's. Linked with both libraries; the
+// sanitizers' build looks for what is lost in the host's memory.
+//
+//     test_leaks LIBCUDA_FAKE [turns]
+#include <setun/device.h>
+
+#include "check.h"
+#include "fake.h"
+
+#include <dlfcn.h>
+#include <stddef.h>
+
+#include <vector>
+
+namespace {
+
+const setun_table *table;
+setun_ctx *context;
+char message[256];
+long calls, failures;
+
+template <class Args> setun_call call_of() {
+    setun_call c = {};
+    c.size = sizeof(Args), c.message = message, c.message_size = sizeof message;
+    return c;
+}
+
+/* The kernels of an op, each once; those with a workspace are asked for its size first. */
+template <class Args> void each(uint32_t op, Args a) {
+    for (uint32_t i = 0; i < table->kernel_count; i++) {
+        const setun_kernel &k = table->kernels[i];
+        if (k.op != op) continue;
+        Args b = a;
+        *reinterpret_cast<setun_call *>(&b) = call_of<Args>();
+        const int32_t rc = k.run(context, &b);
+        calls++;
+        failures += rc != SETUN_OK;
+    }
+}
+
+alignas(64) char workspace[4096];
+
+void every_op() {
+    const int n = 64, d = 4, k = 3, rows = n / d;
+    std::vector<float> x(n), y(n), z(n), scales(n), centroids(k * d), bias(k), mean(d), low(d), high(d);
+    for (int i = 0; i < n; i++) x[size_t(i)] = float(i % 7) - 3, y[size_t(i)] = float(i % 5);
+    for (int i = 0; i < k * d; i++) centroids[size_t(i)] = float(i);
+    std::vector<double> radii(k, 1), norms(k), scratch(n), column(d, 1024);
+    std::vector<int32_t> labels(rows, 1);
+    std::vector<int64_t> sums(k * d), counts(k), offsets = {0, 10, 30, n};
+    std::vector<int8_t> codes(n), eight(n);
+    std::vector<uint8_t> packed(n);
+
+    setun_quantize q = {};
+    q.levels = SETUN_TERNARY, q.rule = SETUN_ABSMEAN, q.format = SETUN_INT8, q.x = x.data(), q.rows = rows, q.cols = d;
+    q.out = codes.data(), q.scales = scales.data();
+    each(SETUN_OP_QUANTIZE, q);
+
+    setun_constrain c = {};
+    c.x = y.data(), c.dst = y.data(), c.n = n, c.radius = 2;
+    each(SETUN_OP_CONSTRAIN, c);
+
+    setun_reduce r = {};
+    r.x = x.data(), r.y = y.data(), r.n = n;
+    each(SETUN_OP_DOT, r);
+    each(SETUN_OP_NORM2, r);
+
+    setun_kmeans m = {};
+    m.step = SETUN_KMEANS_ASSIGN, m.x = x.data(), m.n = rows, m.d = d, m.k = k, m.mean = mean.data(), m.centroids = centroids.data(), m.bias = bias.data();
+    m.scale = column.data(), m.labels = labels.data(), m.sums = sums.data(), m.counts = counts.data(), m.workspace = workspace;
+    m.workspace_size = sizeof workspace;
+    each(SETUN_OP_KMEANS, m);
+
+    setun_matmul p = {};
+    p.m = 8, p.n = 8, p.k = 8, p.a = x.data(), p.b = y.data(), p.c = z.data(), p.lda = p.ldb = p.ldc = 8, p.batch = 1, p.workspace = workspace;
+    p.workspace_size = sizeof workspace;
+    each(SETUN_OP_MATMUL, p);
+
+    setun_clusters s = {};
+    s.x = x.data(), s.dst = x.data(), s.n = n, s.k = k, s.radii = radii.data(), s.norms = norms.data(), s.scratch = scratch.data();
+    s.offsets = offsets.data();
+    each(SETUN_OP_CONSTRAIN_CLUSTERS, s);
+    s.offsets = nullptr, s.labels = labels.data(), s.rows = rows;
+    each(SETUN_OP_CONSTRAIN_CLUSTERS, s);
+
+    setun_step t = {};
+    t.to = q, t.params = x.data(), t.delta = y.data(), t.radius = 1, t.scratch = scratch.data();
+    each(SETUN_OP_STEP, t);
+
+    setun_activations a = {};
+    a.x = x.data(), a.rows = rows, a.cols = d, a.out = eight.data(), a.scales = scales.data();
+    each(SETUN_OP_ACTIVATIONS, a);
+
+    setun_ternary w = {};
+    w.levels = SETUN_TERNARY, w.format = SETUN_INT8, w.codes = codes.data(), w.scales = scales.data(), w.rows = rows, w.cols = d;
+    w.x = eight.data(), w.x_scales = scales.data(), w.batch = 2, w.out = z.data(), w.workspace = workspace, w.workspace_size = sizeof workspace;
+    each(SETUN_OP_TERNARY_MATMUL, w);
+
+    setun_recode o = {};
+    o.from = SETUN_INT8, o.to = SETUN_2BIT, o.codes = codes.data(), o.rows = rows, o.cols = d, o.out = packed.data();
+    each(SETUN_OP_RECODE, o);
+}
+
+/* Buffers, and memory that is pinned: one of two is given back. */
+void memory() {
+    const setun_device *d = table->device;
+    for (int i = 0; i < 4; i++) {
+        setun_memory m = {};
+        m.call = call_of<setun_memory>(), m.bytes = 1000 * (i + 1);
+        if (d->alloc(context, &m) == SETUN_OK && i % 2) d->free(context, &m);
+        if (d->size < offsetof(setun_device, unpin) + sizeof d->unpin || !d->pin) continue;
+        m.to = nullptr;
+        if (d->pin(context, &m) == SETUN_OK && i % 2) d->unpin(context, &m);
+    }
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { KEPT = 1 }; /* the sanitizer keeps what is freed */
+/* Its own strstr measures the image, which is a string of megabytes, each time that a kernel is looked up in it. */
+extern "C" __attribute__((visibility("default"))) const char *__asan_default_options() { return "intercept_strstr=0"; }
+#else
+enum { KEPT = 0 };
+#endif
+
+/* Pages that the process has in memory. */
+long resident() {
+    long all = 0, here = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f) return 0;
+    const bool read = fscanf(f, "%ld %ld", &all, &here) == 2;
+    fclose(f);
+    return read ? here : 0;
+}
+
+/* What the driver does in a turn. */
+const struct {
+    const char *function;
+    int code;
+} faults[] = {{"cuMemAlloc_v2", 2},   {"cuMemAllocHost_v2", 2}, {"cuStreamCreate", 2},       {"cuLaunchKernel", 701},     {"cuLaunchKernel", 719},
+              {"cuStreamQuery", 999}, {"cuMemFree_v2", 1},      {"cuCtxSetCurrent", 201},    {"cuModuleLoadDataEx", 2},   {"cuModuleGetFunction", 500},
+              {"cuDeviceGetName", 1}, {"cuMemsetD8Async", 700}, {"cuMemcpyHtoDAsync_v2", 1}, {"cuMemcpyDtoHAsync_v2", 1}, {"cuDevicePrimaryCtxRetain", 2}};
+
+} // namespace
+
+int main(int argc, char **argv) {
+    if (argc < 2) return 2;
+    setenv("SETUN_CUDA_DRIVER", argv[1], 1);
+    const int turns = argc > 2 ? atoi(argv[2]) : 1000, kinds = int(sizeof faults / sizeof *faults);
+    void *library = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL); /* the library will have the same */
+    if (!library) {
+        fprintf(stderr, "%s\n", dlerror());
+        return 2;
+    }
+    auto live = reinterpret_cast<decltype(&cufake_live)>(dlsym(library, "cufake_live"));
+    auto fault = reinterpret_cast<decltype(&cufake_fault)>(dlsym(library, "cufake_fault"));
+    table = setun_backend(SETUN_ABI);
+    int opened = 0, left = 0;
+    long settled = 0; /* pages after the first half */
+    for (int i = 0; i < turns; i++) {
+        const bool bad = i % 4 == 3;
+        const char *name = faults[i / 4 % kinds].function;
+        if (bad) fault(name, 1 + i / 4 / kinds % 3, faults[i / 4 % kinds].code);
+        if (table->open(&context, message, sizeof message) == SETUN_OK) {
+            opened++;
+            setun_device_info info = {};
+            info.call = call_of<setun_device_info>();
+            table->device->info(context, &info);
+            const long before = failures;
+            every_op();
+            memory();
+            if (!bad && failures != before) check(false, "a turn without a fault", "%s", message);
+            table->close(context);
+        } else if (!bad) {
+            check(false, "opening", "%s", message);
+        }
+        fault(name, 0, 0);
+        if (i == turns / 2) settled = resident();
+        if (live() != 0 && left++ == 0) check(false, "after a turn all is given back", "turn %d, %s: %ld things are left", i, bad ? name : "no fault", live());
+    }
+    check(left == 0, "all is given back", "%d turns, opened %d times, %ld calls, %ld of them failed", turns, opened, calls, failures);
+    check(opened >= turns * 9 / 10 && failures > 0, "most turns open the device, and some calls fail");
+    const long grown = resident() - settled;
+    check(KEPT || grown < 256, "the process does not grow", "%ld pages more after the second half", grown);
+    check(live() == 0, "nothing is left");
+    return summary();
+}
