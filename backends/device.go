@@ -19,7 +19,7 @@ type Device interface {
 	Upload(to Address, from []byte) error
 	Download(to []byte, from Address) error
 	Copy(to, from Address, bytes int64) error // within the device
-	Limit(bytes int64) error                  // what the backend may take of the memory; 0: what it thinks is wise
+	Limit(bytes int64) error                  // what the backend may take of the memory; 0: no limit
 	Pin(bytes int) ([]byte, error)            // memory of the host's, not of Go's, from and to which copies are fastest
 	Unpin(memory []byte) error                // of Pin
 }

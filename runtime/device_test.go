@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/setun-compute/setun/backends"
+	simdc "github.com/setun-compute/setun/backends/simd_c"
 	"github.com/setun-compute/setun/dispatch"
 )
 
@@ -165,6 +166,7 @@ func TestChoiceOfDevices(t *testing.T) {
 		{"", []Option{WithoutCUDA()}, false}, {"none", []Option{WithCUDA(0)}, true}, {"", []Option{WithoutNative(), WithCUDA()}, false},
 		{"", []Option{WithISA("scalar")}, false}, {"", []Option{WithISA("scalar"), WithCUDA()}, true}, {"0", []Option{WithISA("scalar")}, true},
 	} {
+		t.Setenv(simdc.ForceVariable, "") // one level alone would be without CUDA
 		t.Setenv("SETUN_CUDA_DEVICES", c.environment)
 		rt := open(t, append(c.options, WithLibraries(t.TempDir()))...)
 		looked := false

@@ -15,6 +15,11 @@ import (
 // Links measures what copies between the program's memory and that of each device take, some tenths of a second each: for the profile that `calibrate run` makes. It returns none where there is
 // no device, and the context's error when that ends first.
 func (rt *Runtime) Links(ctx context.Context) ([]dispatch.Link, error) {
+	rt.traffic.enter() // Close waits
+	defer rt.traffic.leave()
+	if rt.closed.Load() {
+		return nil, ErrClosed
+	}
 	var links []dispatch.Link
 	for m, d := range rt.memories {
 		if d == nil || d.lost.Load() != nil {

@@ -14,10 +14,15 @@ type Pinned struct {
 	unpin  func() error
 }
 
-// NewPinned returns n values, all 0, in memory that belongs to the first device: no other process can have it until Close. Errors: ErrArgument for n < 1; ErrMemory when the system has not so much to pin.
+// NewPinned returns n values, all 0, in memory that belongs to the first device: no other process can have it until Close. Errors: ErrArgument for n < 1; ErrMemory when the system has not so much to pin; ErrLost and ErrClosed.
 func (rt *Runtime) NewPinned(n int) (*Pinned, error) {
 	if n < 1 || n > 1<<40 {
 		return nil, fmt.Errorf("pinned memory for %d values: %w", n, ErrArgument)
+	}
+	rt.traffic.enter() // Close waits
+	defer rt.traffic.leave()
+	if rt.closed.Load() {
+		return nil, fmt.Errorf("pinned memory for %d values: %w", n, ErrClosed)
 	}
 	for _, d := range rt.devices {
 		if d.lost.Load() != nil {
@@ -28,7 +33,14 @@ func (rt *Runtime) NewPinned(n int) (*Pinned, error) {
 			return nil, err
 		}
 		clear(b)
-		return &Pinned{unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), n), func() error { return d.memory.Unpin(b) }}, nil
+		return &Pinned{unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), n), func() error {
+			rt.traffic.enter()
+			defer rt.traffic.leave()
+			if rt.closed.Load() {
+				return nil // it went with the device
+			}
+			return d.memory.Unpin(b)
+		}}, nil
 	}
 	return &Pinned{values: make([]float32, n)}, nil
 }

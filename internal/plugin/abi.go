@@ -133,6 +133,9 @@ type deviceTable struct {
 	count, open, info, alloc, free, upload, download, copy, limit, pin, unpin uintptr
 }
 
+// minDevice is the size of the device's table in the first libraries that had one; newer ones may have longer tables than ours.
+const minDevice = uint32(unsafe.Offsetof(deviceTable{}.pin))
+
 // maxText bounds the strings that are read from a library.
 const maxText = 512
 

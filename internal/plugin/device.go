@@ -178,7 +178,7 @@ func (d Device) Copy(to, from backends.Address, bytes int64) error {
 	return err
 }
 
-// Limit bounds what the context may take of the device's memory; 0: what the library thinks is wise.
+// Limit bounds what the context may take of the device's memory; 0: no limit.
 func (d Device) Limit(bytes int64) error {
 	_, err := d.memory("limit", d.b.lib.device.limit, memoryArgs{bytes: bytes}, nil)
 	return err

@@ -171,10 +171,12 @@ func handshake(entry uintptr) (*Library, error) {
 	if uintptr(t.size) < unsafe.Sizeof(table{}) || t.device == nil {
 		return l, nil
 	}
-	l.device = t.device
-	if d := l.device; uintptr(d.size) < unsafe.Sizeof(deviceTable{}) {
-		return nil, mismatch("size of the device's table", d.size, fmt.Sprintf("at least %d", unsafe.Sizeof(deviceTable{})))
-	} else if slices.Contains([]uintptr{d.count, d.open, d.info, d.alloc, d.free, d.upload, d.download, d.copy, d.limit, l.close}, 0) {
+	if t.device.size < minDevice {
+		return nil, mismatch("size of the device's table", t.device.size, fmt.Sprintf("at least %d", minDevice))
+	}
+	l.device = new(deviceTable) // a copy: the library's may end before ours
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(l.device)), unsafe.Sizeof(*l.device)), unsafe.Slice((*byte)(unsafe.Pointer(t.device)), t.device.size))
+	if d := l.device; slices.Contains([]uintptr{d.count, d.open, d.info, d.alloc, d.free, d.upload, d.download, d.copy, d.limit, l.close}, 0) {
 		return nil, fmt.Errorf("%w: the device's table has holes", backends.ErrLibrary)
 	}
 	return l, nil

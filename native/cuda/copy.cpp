@@ -99,8 +99,9 @@ void Lane::upload(Address to, const char *from, int64_t bytes) {
 void Lane::download(char *to, Address from, int64_t bytes) {
     if (!ok() || bytes == 0) return;
     const Driver *d = device.driver;
-    if (device.pinned.has(to, bytes)) {
-        check(d->cuMemcpyDtoHAsync_v2(to, from, size_t(bytes), stream_), "copying from the device");
+    if (device.pinned.has(to, bytes)) { /* asked for when nothing is before it: after a time limit nothing may come there */
+        check(settle(nullptr), "waiting for the device");
+        if (ok()) check(d->cuMemcpyDtoHAsync_v2(to, from, size_t(bytes), stream_), "copying from the device");
         return;
     }
     if (bytes <= DIRECT || !slot(0)) { /* the driver would wait for what is before it, without an end */

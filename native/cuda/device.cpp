@@ -198,6 +198,7 @@ int32_t Device::open(uint32_t number, char *message, uint32_t size) {
     if (r == DRIVER_OK) r = driver->cuDeviceGetAttribute(&major, 75, handle);
     if (r == DRIVER_OK) r = driver->cuDeviceGetAttribute(&minor, 76, handle);
     if (r == DRIVER_OK) r = driver->cuDeviceGetAttribute(&units, 16, handle);
+    if (r == DRIVER_OK) r = driver->cuDeviceGetAttribute(&shared, 97, handle);
     if (r == DRIVER_OK) r = driver->cuDeviceTotalMem_v2(&bytes, handle);
     if (r == DRIVER_OK && 10 * major + minor < 75) {
         format(message, size, "the device has compute capability %d.%d, 7.5 is needed", major, minor);
@@ -246,6 +247,14 @@ void Device::close() {
     }
     driver->cuDevicePrimaryCtxRelease_v2(int(ordinal));
     context_ = nullptr;
+}
+
+Result Device::ask(Kernel k, int bytes) {
+    asking_.lock();
+    Result r = DRIVER_OK;
+    if (bytes > asked_[k] && (r = driver->cuFuncSetAttribute(functions[k], 8 /* most dynamic shared memory */, bytes)) == DRIVER_OK) asked_[k] = bytes;
+    asking_.unlock();
+    return r;
 }
 
 Lane *Device::take() {

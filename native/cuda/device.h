@@ -69,10 +69,12 @@ class Device {
     bool hung() const { return hung_.load(std::memory_order_relaxed); }
 
     const Driver *driver = nullptr;
-    void *functions[KERNELS] = {}; /* null: the device is too old for it */
-    Buffers buffers, pinned;       /* of the device, and of the host */
-    Pool pool;                     /* copies between pageable and pinned memory */
-    int32_t units = 0, major = 0, minor = 0;
+    void *functions[KERNELS] = {};                              /* null: the device is too old for it */
+    Buffers buffers, pinned;                                    /* of the device, and of the host */
+    Pool pool;                                                  /* copies between pageable and pinned memory */
+    int32_t units = 0, major = 0, minor = 0, shared = 48 << 10; /* shared: bytes of shared memory that a block can have when it asks */
+    /* Before a kernel is started with more shared memory than any may have without asking. */
+    Result ask(Kernel k, int bytes);
     int copiers = 1; /* threads of such a copy */
     int64_t total = 0;
     uint32_t ordinal = 0;
@@ -87,6 +89,8 @@ class Device {
     void trim(); /* takes the scratch of idle lanes */
     void *context_ = nullptr, *modules_[2] = {};
     std::atomic<Result> lost_{0};
+    int asked_[KERNELS] = {}; /* guarded by asking_: only ever raised, for calls side by side */
+    Mutex asking_;
     std::atomic<bool> hung_{false};
     Mutex mutex_; /* of idle_ */
     Lane *idle_ = nullptr;

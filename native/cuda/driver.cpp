@@ -45,8 +45,8 @@ bool load(char *message, uint32_t size) {
     if (!bind(library, message, size)) return false;
     Result r = bound.cuInit(0);
     if (r == DRIVER_OK) r = bound.cuDriverGetVersion(&bound.version);
-    if (r == DRIVER_OK && bound.version < 10020) { /* PTX 6.5 and what the kernels ask for */
-        format(message, size, "the NVIDIA driver is too old: it serves CUDA %d.%d, 10.2 is needed", bound.version / 1000, bound.version % 1000 / 10);
+    if (r == DRIVER_OK && bound.version < 11000) { /* whose functions are those that are bound */
+        format(message, size, "the NVIDIA driver is too old: it serves CUDA %d.%d, 11.0 is needed", bound.version / 1000, bound.version % 1000 / 10);
         return false;
     }
     if (r == DRIVER_OK) r = bound.cuDeviceGetCount(&bound.devices);

@@ -144,7 +144,7 @@ void Lane::start(Kernel k, unsigned x, unsigned y, unsigned z, int threads, int 
         status_ = SETUN_EUNSUPPORTED;
         return;
     }
-    if (shared > 48 << 10) check(device.driver->cuFuncSetAttribute(f, 8 /* most dynamic shared memory */, shared), "asking for shared memory");
+    if (shared > 48 << 10) check(device.ask(k, shared), "asking for shared memory");
     if (!ok()) return;
     check(device.driver->cuLaunchKernel(f, x, y, z, unsigned(threads), 1, 1, unsigned(shared), stream_, args, nullptr), "starting a kernel");
     started_ = true;

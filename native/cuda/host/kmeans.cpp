@@ -114,7 +114,8 @@ int32_t assign(Lane &lane, setun_kmeans *a, Way way) {
         /* Few sums are gathered a block first, where that is less work than to add each row's to memory: of all columns, or of 32 at a time. */
         Shape w = s;
         if (a->k * s.width > (40 << 10) / 8 && s.width > 32 && a->d <= 32 * 65535) w = {s.d, 32, ceil_of(a->d, 32), THREADS / 32};
-        bool shared = a->k * w.width <= (w.width < s.width ? 96 << 10 : 40 << 10) / 8;
+        const int64_t room = lane.device.shared < 97 << 10 ? lane.device.shared - (1 << 10) : 96 << 10;
+        bool shared = a->k * w.width <= (w.width < s.width ? room : 40 << 10) / 8;
         if (!shared) w = s;
         const int64_t each = w.rows * (shared && 4 * a->k > 16 ? 4 * a->k : 16), blocks = lane.blocks(a->n, each, shared ? 4 : 8);
         if (lane.cancelled()) return lane.abandon(SETUN_ECANCELLED);

@@ -75,9 +75,11 @@ int32_t again(Lane &lane, const setun_kmeans *a, const float *x, const float *un
 int32_t screened(Lane &lane, const setun_kmeans *a, const float *x, const float *unit, const float *mean, int32_t *labels, bool proven, int64_t *exact) {
     const Bound b = bound_of(a);
     *exact = a->n * a->k;
-    if (!b.good || a->d > MOST_COLUMNS || a->n > INT32_MAX || a->k > INT32_MAX / 2 || !lane.has(KERNEL_screen_nearest))
-        return nearest(lane, a, x, a->n, unit, mean, labels);
-    const int64_t k = (a->k - 1) / TILE * TILE + TILE, pitch = (a->d - 1) / 16 * 16 + 16;
+    const int64_t k = (a->k - 1) / TILE * TILE + TILE, pitch = (a->d - 1) / 16 * 16 + 16, shared = 3 * 2 * TILE * (pitch + 8);
+    const int64_t STATIC = 6 << 10; /* what the kernels have beside that, and a little */
+    const bool fits = a->d <= MOST_COLUMNS && a->n <= INT32_MAX && a->k <= INT32_MAX / 2 && shared + STATIC <= lane.device.shared;
+    const bool endless = double(a->n) * double(k) * double(pitch) > 0x1p46; /* a second or more: nearest goes in pieces, and can be cancelled */
+    if (!b.good || !fits || endless || !lane.has(KERNEL_screen_nearest)) return nearest(lane, a, x, a->n, unit, mean, labels);
     float *given = lane.scratch<float>(a->k * a->d), *bias = lane.scratch<float>(k), *terms = lane.scratch<float>(4);
     uint16_t *centroids = lane.scratch<uint16_t>(k * pitch);
     int32_t *list = proven ? lane.scratch<int32_t>(a->n) : nullptr;
@@ -97,11 +99,11 @@ int32_t screened(Lane &lane, const setun_kmeans *a, const float *x, const float 
                  centroids);
     /* Without the proof a kernel that looks for the greatest alone. */
     if (!proven)
-        SETUN_LAUNCH_SHARED(lane, tensor_nearest, (a->n - 1) / 128 + 1, 256, int(3 * 2 * TILE * (pitch + 8)), x, unit, mean, a->n, int(a->d), int(pitch),
-                            centroids, bias, int(k), int(a->k), terms, labels, list, count);
+        SETUN_LAUNCH_SHARED(lane, tensor_nearest, (a->n - 1) / 128 + 1, 256, int(shared), x, unit, mean, a->n, int(a->d), int(pitch), centroids, bias, int(k),
+                            int(a->k), terms, labels, list, count);
     else
-        SETUN_LAUNCH_SHARED(lane, screen_nearest, (a->n - 1) / 128 + 1, 256, int(3 * 2 * TILE * (pitch + 8)), x, unit, mean, a->n, int(a->d), int(pitch),
-                            centroids, bias, int(k), int(a->k), terms, labels, list, count);
+        SETUN_LAUNCH_SHARED(lane, screen_nearest, (a->n - 1) / 128 + 1, 256, int(shared), x, unit, mean, a->n, int(a->d), int(pitch), centroids, bias, int(k),
+                            int(a->k), terms, labels, list, count);
     lane.fetch(&unsure, count, sizeof unsure);
     int32_t rc = lane.wait();
     *exact = 2 * int64_t(unsure) > a->n ? a->n * a->k : int64_t(unsure) * a->k;

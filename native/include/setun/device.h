@@ -27,7 +27,7 @@ typedef struct setun_memory {
     void *device;     /* out of alloc; where free, upload, download and copy work (copy: to) */
     const void *from; /* upload: in the host's memory; copy: on the device */
     void *to;         /* download: in the host's memory; pin: out; unpin */
-    int64_t bytes;    /* at least 1; limit: how much of the device the context may take, 0: all but what the backend thinks is wise */
+    int64_t bytes;    /* at least 1; limit: how much of the device the context may take, 0: no limit */
 } setun_memory;
 
 /* The block of info. */
