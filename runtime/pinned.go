@@ -4,6 +4,7 @@ package runtime
 
 import (
 	"fmt"
+	"math"
 	"unsafe"
 )
 
@@ -16,7 +17,7 @@ type Pinned struct {
 
 // NewPinned returns n values, all 0, in memory that belongs to the first device: no other process can have it until Close. Errors: ErrArgument for n < 1; ErrMemory when the system has not so much to pin; ErrLost and ErrClosed.
 func (rt *Runtime) NewPinned(n int) (*Pinned, error) {
-	if n < 1 || n > 1<<40 {
+	if n < 1 || n > math.MaxInt/8 {
 		return nil, fmt.Errorf("pinned memory for %d values: %w", n, ErrArgument)
 	}
 	rt.traffic.enter() // Close waits
