@@ -21,9 +21,12 @@ usage:
 setup:
 	@native/setup.sh
 
+# The libraries alone, unless tests or benches want what else is built.
+TARGET = libraries
+test-native test-go test-cuda bench: TARGET = all
 native: setup
 	@if native/setup.sh --check; then \
-	  cmake --preset release -DSETUN_INSTALL_DIR="$(DATA)" >build/cmake.log && cmake --build --preset release >>build/cmake.log || { cat build/cmake.log; exit 1; }; \
+	  cmake --preset release -DSETUN_INSTALL_DIR="$(DATA)" >build/cmake.log && cmake --build --preset release --target $(TARGET) -j 2 >>build/cmake.log || { cat build/cmake.log; exit 1; }; \
 	  cmake --install $(BUILD) --component libraries >>build/cmake.log && ls "$(DATA)"/*setun_simd_c.* "$(DATA)"/*setun_cpp.* >/dev/null && echo "native libraries installed to $(DATA)"; \
 	fi
 
