@@ -56,10 +56,10 @@ func two(t *testing.T, first, second func() time.Duration, options ...Option) *R
 	return rt
 }
 
-// until calls until the condition holds, some thousand times at most.
+// until calls until the condition holds, some ten thousand times at most.
 func until(t *testing.T, rt *Runtime, x []float32, holds func() bool) {
 	t.Helper()
-	for range 5000 {
+	for range 50_000 {
 		if _, err := rt.Norm2(x); err != nil {
 			t.Fatal(err)
 		}
@@ -229,14 +229,26 @@ func TestRefusalsAreNotExplored(t *testing.T) {
 	rt.router.Store(router)
 	rt.learning.learner = dispatch.NewLearner(router)
 	x := ramp(1000)
-	until(t, rt, x, func() bool { return chosen(rt, x) == "third/k" })
+	stats := &rt.arms[backends.OpNorm2][1].stats
+	turns, calls, now := int64(0), int64(0), "first/k"
+	count := func() { // its turns are the calls that another was chosen for; naps that take long, on a machine with other work, may make it the choice
+		was, next := calls, chosen(rt, x)
+		if calls = stats.calls.Load(); now != "picky/k" {
+			turns += calls - was
+		}
+		now = next
+	}
+	until(t, rt, x, func() bool { count(); return now == "third/k" })
 	for range 500 {
 		if _, err := rt.Norm2(x); err != nil {
 			t.Fatal(err)
 		}
+		count()
 	}
-	m := rt.healthOf(t, "picky/k")
-	if m.Calls == 0 || m.Calls > 3 || m.Fallbacks != m.Calls || m.Health != "healthy" {
+	if turns > 3 {
+		t.Errorf("%d turns", turns)
+	}
+	if m := rt.healthOf(t, "picky/k"); m.Calls == 0 || m.Fallbacks != m.Calls || m.Health != "healthy" {
 		t.Errorf("%+v", m)
 	}
 	if l := rt.Learning(); l.Explored < 0 || rt.refusing(&dispatch.Shape{Op: backends.OpNorm2}) != 2 {
