@@ -6,7 +6,7 @@ BUILD := native/build/release
 # Shows what ran and what was skipped; the whole output is in build/.
 SHOW := { grep -E '^(ok|FAIL|panic|\?|---|    --- (FAIL|SKIP)|.*(_test\.go|conform\.go):[0-9]+:|[0-9]+ cases)' || test $$? -eq 1; }
 
-.PHONY: usage setup native run test lint test-native test-go test-cuda gpu-bundle test-pure test-race test-variants test-asan test-ubsan test-tsan test-arm64 test-windows fuzz bench clean
+.PHONY: usage setup mpi native run test lint test-native test-go test-cuda gpu-bundle test-pure test-race test-variants test-asan test-ubsan test-tsan test-arm64 test-windows fuzz bench clean
 usage:
 	@echo "make run      set up, build, calibrate, take the tour"
 	@echo "make test     everything: lint, C tests, Go tests with and without native code, race detector, every ISA level"
@@ -20,6 +20,9 @@ usage:
 
 setup:
 	@native/setup.sh
+
+mpi:
+	@native/setup.sh --mpi
 
 # The libraries alone, unless tests or benches want what else is built.
 TARGET = libraries
@@ -52,7 +55,7 @@ test-native: native
 	@if native/setup.sh --check; then ctest --preset release --no-tests=error | tee build/ctest.log; native/check_symbols.sh $(BUILD)/libsetun_simd_c.so; native/check_symbols.sh $(BUILD)/libsetun_cpp.so threads; if [ -f $(BUILD)/libsetun_cuda.so ]; then native/check_symbols.sh $(BUILD)/libsetun_cuda.so driver; fi; native/check_flags.sh $(BUILD); else echo "SKIP: C tests need a compiler and cmake"; fi
 
 # Tests with the libraries of this checkout, which must be there when they can be built.
-test-go: native
+test-go: native mpi
 	@echo "== Go tests with native libraries"
 	@need=; native/setup.sh --check && need=require; SETUN_TEST_NATIVE=$$need go test -count=1 -timeout 5m -v ./... 2>&1 | tee build/go.log | $(SHOW)
 	@cd prometheus && go test -count=1 -timeout 5m -v ./... 2>&1 | tee ../build/prometheus.log | $(SHOW)
@@ -69,7 +72,7 @@ test-pure: | build
 	@echo "== Go tests in pure Go"
 	@SETUN_TEST_LIBRARIES=/nowhere go test -count=1 -timeout 5m -v ./... 2>&1 | tee build/pure.log | $(SHOW)
 
-test-race: native
+test-race: native mpi
 	@echo "== race detector"
 	@if native/setup.sh --check; then CGO_ENABLED=1 go test -count=1 -timeout 5m -race -short ./... 2>&1 | tee build/race.log | $(SHOW); else echo "SKIP: the race detector needs a C compiler"; fi
 

@@ -21,16 +21,21 @@ const (
 	OpActivations Op = 9  // to int8, with a scale a row
 	OpTernary     Op = 10 // ternary-matmul
 	OpRecode      Op = 11 // codes in another format
+
+	OpRMSNorm  Op = 12 // with its gradient, as the next two
+	OpSoftmax  Op = 13
+	OpActivate Op = 14 // ReLU² or SwiGLU
+	OpUpdate   Op = 15 // moments and step of an optimiser
 )
 
 // Ops lists every op in the order of their numbers.
 func Ops() []Op {
-	return []Op{OpQuantize, OpConstrain, OpDot, OpNorm2, OpKMeans, OpMatMul, OpClusters, OpStep, OpActivations, OpTernary, OpRecode}
+	return []Op{OpQuantize, OpConstrain, OpDot, OpNorm2, OpKMeans, OpMatMul, OpClusters, OpStep, OpActivations, OpTernary, OpRecode, OpRMSNorm, OpSoftmax, OpActivate, OpUpdate}
 }
 
 // String returns the op's name as commands print it.
 func (o Op) String() string {
-	names := [...]string{"", "quantize", "constrain", "dot", "norm2", "kmeans", "matmul", "constrain-clusters", "step", "activations", "ternary-matmul", "recode"}
+	names := [...]string{"", "quantize", "constrain", "dot", "norm2", "kmeans", "matmul", "constrain-clusters", "step", "activations", "ternary-matmul", "recode", "rmsnorm", "softmax", "activate", "update"}
 	if int(o) >= len(names) || names[o] == "" {
 		return "unknown op"
 	}
@@ -62,5 +67,9 @@ type Backend interface {
 	Activations(k Kernel, a *Activations) error
 	Ternary(k Kernel, a *Ternary) error
 	Recode(k Kernel, a *Recode) error
+	RMSNorm(k Kernel, a *RMSNorm) error
+	Softmax(k Kernel, a *Softmax) error
+	Activate(k Kernel, a *Activate) error
+	Update(k Kernel, a *Update) error
 	Close() error
 }

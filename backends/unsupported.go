@@ -38,3 +38,15 @@ func (Unsupported) Ternary(Kernel, *Ternary) error { return refuse(OpTernary) }
 
 // Recode returns ErrUnsupported.
 func (Unsupported) Recode(Kernel, *Recode) error { return refuse(OpRecode) }
+
+// RMSNorm returns ErrUnsupported.
+func (Unsupported) RMSNorm(Kernel, *RMSNorm) error { return refuse(OpRMSNorm) }
+
+// Softmax returns ErrUnsupported.
+func (Unsupported) Softmax(Kernel, *Softmax) error { return refuse(OpSoftmax) }
+
+// Activate returns ErrUnsupported.
+func (Unsupported) Activate(Kernel, *Activate) error { return refuse(OpActivate) }
+
+// Update returns ErrUnsupported.
+func (Unsupported) Update(Kernel, *Update) error { return refuse(OpUpdate) }

@@ -88,6 +88,8 @@ func ladder(op backends.Op, fast bool) (shapes []dispatch.Shape) {
 			}
 		case backends.OpClusters:
 			shapes = append(shapes, dispatch.Clusters(n, 1+n/1024))
+		case backends.OpRMSNorm, backends.OpSoftmax, backends.OpActivate, backends.OpUpdate:
+			shapes = append(shapes, rowJobs(op, n, false)[0].shape)
 		default:
 			shapes = append(shapes, dispatch.Vector(op, n))
 		}

@@ -53,6 +53,10 @@ func benchJobs(op backends.Op, quick bool) []job {
 					jobs = append(jobs, recode(n, f, quant.Int8))
 				}
 			}
+		case backends.OpRMSNorm, backends.OpSoftmax, backends.OpActivate, backends.OpUpdate:
+			if n < 1e8 {
+				jobs = append(jobs, rowJobs(op, n, true)...)
+			}
 		case backends.OpKMeans, backends.OpMatMul, backends.OpTernary:
 		default:
 			jobs = append(jobs, job{shape: dispatch.Vector(op, n)})

@@ -170,6 +170,10 @@ func grid(op backends.Op, quick bool) []job {
 		for _, cols := range []int{256, 4096} {
 			jobs = append(jobs, ternary(16, cols, 1, quant.Bits2), ternary(1<<18/cols, cols, 4, quant.Bits2))
 		}
+	case backends.OpRMSNorm, backends.OpSoftmax, backends.OpActivate, backends.OpUpdate:
+		for i, n := range sizes(4, top-4, step) {
+			jobs = append(jobs, rowJobs(op, n, i%3 == 2)...)
+		}
 	default:
 		for _, n := range sizes(4, top, step) {
 			jobs = append(jobs, job{shape: dispatch.Vector(op, n)})

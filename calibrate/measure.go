@@ -92,6 +92,8 @@ func (d *data) call(rt *runtime.Runtime, j job) func() (parts int, err error) {
 		}
 	}
 	switch j.shape.Op {
+	case backends.OpRMSNorm, backends.OpSoftmax, backends.OpActivate, backends.OpUpdate:
+		return d.rowCall(rt, j)
 	case backends.OpActivations:
 		dst := new(quant.Activations)
 		return func() (int, error) { _, err := rt.QuantizeActivations(dst, d.x[:n], n/int(j.shape.M)); return 1, err }

@@ -75,7 +75,7 @@ func (r *roofline) nanos(s dispatch.Shape) float64 {
 	switch s.Op {
 	case backends.OpActivations:
 		bytes = 9 * float64(s.N) // read for the greatest magnitude and for the codes
-	case backends.OpTernary, backends.OpRecode:
+	case backends.OpTernary, backends.OpRecode, backends.OpRMSNorm, backends.OpSoftmax, backends.OpActivate, backends.OpUpdate:
 		bytes = s.Bytes()
 	case backends.OpQuantize:
 		bytes = 8*float64(s.N) + float64(s.Out)

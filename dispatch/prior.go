@@ -110,6 +110,10 @@ func (h Hardware) Prior(op backends.Op, a Arm) Model {
 		return m
 	case backends.OpRecode:
 		return Model{Coef{s.launch, 1 / (s.bytes * t), 0.2 / (s.bytes * t)}, h.memory(s.bytes*t, t)}
+	case backends.OpRMSNorm, backends.OpActivate:
+		return Model{Coef{s.launch, 1 / (s.bytes * t), 20 / t}, h.memory(s.bytes*t, t)}
+	case backends.OpSoftmax, backends.OpUpdate: // powers; roots and quotients in float64
+		return Model{Coef{s.launch, 2 / (s.bytes * t), 20 / t}, h.memory(s.bytes*t, t)}
 	case backends.OpActivations:
 		return Model{Coef{s.launch, 1 / (s.bytes * t), 20 / t}, h.memory(s.bytes*t, t)}
 	case backends.OpTernary: // a multiply-add of bytes is about as fast as one of four flops; a screen's level has products of four

@@ -3,18 +3,9 @@
 package dispatch
 
 import (
-	"errors"
-	"fmt"
-	"math"
-	"strconv"
-	"strings"
-
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/quant"
 )
-
-// ErrShape is wrapped by the error for a text that is not the shape of a call.
-var ErrShape = errors.New("not a shape")
 
 // Variant tells calls of one op apart whose cost per element differs. Every op has variant 0.
 type Variant uint8
@@ -46,6 +37,15 @@ const thinRows = 4
 // Inside is the variant of constrain for steps that lie inside the ball already, in place: only the norm is computed.
 const Inside Variant = 1
 
+// The variants of rmsnorm, softmax and activate are sums of these: gradients; SwiGLU.
+const (
+	Gradient Variant = 1
+	Gated    Variant = 2
+)
+
+// Plain is the variant of update without a second moment.
+const Plain Variant = 1
+
 // broad says where the native kernels screen: setun_screens in native/kernels/screen.h has the same limits.
 func broad(d, k int64) bool { return k >= 64 && d >= 24 && d <= 1<<14 && k >= (6144+d-1)/d }
 
@@ -58,7 +58,7 @@ type Shape struct {
 	Variant Variant
 	N       int64 // values; points of kmeans; columns of matmul
 	D, K    int64 // dimension and clusters of kmeans; K also clusters of constrain-clusters, and depth of matmul: columns of A and rows of B
-	M       int64 // rows of matmul
+	M       int64 // rows of matmul, activations, rmsnorm, softmax and activate, of which the last three have K values each
 	Batch   int64 // products of matmul
 	Fast    bool  // matmul: kernels whose results are not canonical may run it too
 	Groups  int64 // scales of quantize and step
@@ -108,6 +108,37 @@ func Ternary(w *quant.Tensor, batch int) Shape {
 		s.Out += w.Index[len(w.Index)-1]
 	}
 	return s
+}
+
+// RMSNorm returns the shape of norms of so many rows, or of their gradients.
+func RMSNorm(rows, cols int, gradient bool) Shape {
+	return Shape{Op: backends.OpRMSNorm, N: int64(rows) * int64(cols), M: int64(rows), K: int64(cols), Variant: onlyIf(gradient, Gradient)}
+}
+
+// Softmax returns the shape of softmaxes of so many rows, or of their gradients; period is that of causal attention's rows, whose values are counted as far as they go.
+func Softmax(rows, cols, period int, gradient bool) Shape {
+	s := Shape{Op: backends.OpSoftmax, N: int64(rows) * int64(cols), M: int64(rows), K: int64(cols), Variant: onlyIf(gradient, Gradient)}
+	if period > 0 {
+		s.N -= int64(rows) * int64(period-1) / 2
+	}
+	return s
+}
+
+// Activate returns the shape of a function, or of its gradient, whose result has so many rows and columns.
+func Activate(f backends.Function, rows, cols int, gradient bool) Shape {
+	return Shape{Op: backends.OpActivate, N: int64(rows) * int64(cols), M: int64(rows), K: int64(cols), Variant: onlyIf(gradient, Gradient) | onlyIf(f == backends.SwiGLU, Gated)}
+}
+
+// Update returns the shape of an optimiser's step for n parameters.
+func Update(method backends.Method, n int) Shape {
+	return Shape{Op: backends.OpUpdate, N: int64(n), Variant: onlyIf(method == backends.Momentum, Plain)}
+}
+
+func onlyIf(is bool, v Variant) Variant {
+	if is {
+		return v
+	}
+	return 0
 }
 
 // Recode returns the shape of turning a tensor's codes into another format.
@@ -187,6 +218,8 @@ func (s *Shape) features() [numFeatures]float64 {
 		return [numFeatures]float64{1, 5 * n, float64(s.M)}
 	case backends.OpRecode:
 		return [numFeatures]float64{1, n, float64(s.Out)}
+	case backends.OpRMSNorm, backends.OpSoftmax, backends.OpActivate, backends.OpUpdate:
+		return [numFeatures]float64{1, s.Bytes(), float64(s.M)}
 	case backends.OpDot:
 		return [numFeatures]float64{1, 8 * n}
 	case backends.OpClusters:
@@ -216,7 +249,7 @@ func (s Shape) Bytes() float64 {
 		return 5 * n
 	case backends.OpRecode:
 		return n/4 + float64(s.Out)
-	case backends.OpTernary:
+	case backends.OpTernary, backends.OpRMSNorm, backends.OpSoftmax, backends.OpActivate, backends.OpUpdate:
 		in, out := s.traffic()
 		return in + out
 	}
@@ -249,6 +282,25 @@ func (s *Shape) traffic() (in, out float64) {
 		return float64(s.Out) + 4*float64(s.Groups) + float64(s.M)*float64(s.K), 4 * float64(s.M) * n
 	case backends.OpDot:
 		return 8 * n, 8
+	case backends.OpRMSNorm, backends.OpSoftmax:
+		if s.Variant&Gradient != 0 {
+			return 8 * n, 4 * n
+		}
+		return 4 * n, 4 * n
+	case backends.OpActivate:
+		x := 4 * n
+		if s.Variant&Gated != 0 {
+			x = 8 * n
+		}
+		if s.Variant&Gradient != 0 {
+			return x + 4*n, x
+		}
+		return x, 4 * n
+	case backends.OpUpdate:
+		if s.Variant&Plain != 0 {
+			return 12 * n, 8 * n
+		}
+		return 16 * n, 12 * n
 	}
 	return 4 * n, 8
 }
@@ -270,104 +322,4 @@ func (s Shape) Flops() float64 {
 		return 2 * s.Work()
 	}
 	return 0
-}
-
-// String formats the shape as ParseShape reads it: "1000000", "1000000x1000", "100000x64x256", "512x512x512x8". Variants of quantize and step are not told apart.
-func (s Shape) String() string {
-	if s.Op == backends.OpKMeans {
-		return fmt.Sprintf("%dx%dx%d", s.N, s.D, s.K)
-	}
-	if s.Op == backends.OpClusters {
-		return fmt.Sprintf("%dx%d", s.N, s.K)
-	}
-	if s.Op == backends.OpTernary {
-		return fmt.Sprintf("%dx%dx%d", s.N, s.K, s.M)
-	}
-	if s.Op == backends.OpMatMul {
-		text := fmt.Sprintf("%dx%dx%d", s.M, s.N, s.K)
-		if s.Batch > 1 {
-			text += fmt.Sprintf("x%d", s.Batch)
-		}
-		return text
-	}
-	return strconv.FormatInt(s.N, 10)
-}
-
-// ParseShape reads an op and a size: a number of values, values x clusters for constrain-clusters, points x dimension x clusters for kmeans, or rows x columns x depth
-// for matmul, x batch if it is not 1, or rows x columns of weights for ternary-matmul, whose codes have 2 bits, x rows of activations if they are not 1. Quantize and step are ternary absmean to int8 with one scale. Errors wrap ErrShape and show what would be right.
-func ParseShape(op, text string) (Shape, error) {
-	var o backends.Op
-	for _, known := range backends.Ops() {
-		if known.String() == op {
-			o = known
-		}
-	}
-	example, parts := "1000000", strings.Split(text, "x")
-	if o == backends.OpKMeans {
-		example = "100000x64x256 (points x dimension x clusters)"
-	}
-	if o == backends.OpClusters {
-		example = "1000000x1000 (values x clusters)"
-	}
-	if o == backends.OpMatMul {
-		example = "1024x1024x1024 (rows x columns x depth)"
-	}
-	if o == backends.OpTernary {
-		example = "4096x4096 (rows x columns, x rows of activations)"
-	}
-	fail := func(why string) (Shape, error) {
-		return Shape{}, fmt.Errorf("%w: %q for %s: %s; write it like %s", ErrShape, text, op, why, example)
-	}
-	if o == 0 {
-		return Shape{}, fmt.Errorf("%w: unknown op %q; ops are quantize, constrain, dot, norm2, kmeans, matmul, constrain-clusters, step, activations, ternary-matmul and recode, as in: quantize 1000000", ErrShape, op)
-	}
-	var sizes []int64
-	product := 1.0
-	for _, p := range parts {
-		v, err := strconv.ParseInt(p, 10, 64)
-		if err != nil || v < 1 || v > math.MaxInt {
-			return fail("sizes are whole numbers of at least 1")
-		}
-		sizes = append(sizes, v)
-		product *= float64(v)
-	}
-	if product > math.MaxInt64/64 {
-		return fail("the product of the sizes is too large")
-	}
-	switch {
-	case o == backends.OpKMeans && len(sizes) != 3:
-		return fail("three sizes are needed")
-	case o == backends.OpKMeans && sizes[2] > sizes[0]:
-		return fail("there are more clusters than points")
-	case o == backends.OpKMeans:
-		return KMeans(int(sizes[0]), int(sizes[1]), int(sizes[2])), nil
-	case o == backends.OpClusters && len(sizes) != 2:
-		return fail("two sizes are needed")
-	case o == backends.OpClusters:
-		return Clusters(int(sizes[0]), int(sizes[1])), nil
-	case o == backends.OpTernary && (len(sizes) == 2 || len(sizes) == 3):
-		w := &quant.Tensor{Rows: int(sizes[0]), Cols: int(sizes[1]), Levels: quant.Ternary, Format: quant.Bits2}
-		return Ternary(w, int(append(sizes, 1)[2])), nil
-	case o == backends.OpTernary:
-		return fail("two sizes are needed, or three")
-	case o == backends.OpMatMul && len(sizes) == 3:
-		return MatMul(int(sizes[0]), int(sizes[1]), int(sizes[2]), 1), nil
-	case o == backends.OpMatMul && len(sizes) == 4:
-		return MatMul(int(sizes[0]), int(sizes[1]), int(sizes[2]), int(sizes[3])), nil
-	case o == backends.OpMatMul:
-		return fail("three sizes are needed, or four with a batch")
-	case len(sizes) != 1:
-		return fail("one size is needed")
-	case o == backends.OpQuantize:
-		return Quantize(int(sizes[0]), quant.Options{}.WithDefaults(int(sizes[0]))), nil
-	case o == backends.OpStep:
-		return Step(int(sizes[0]), quant.Options{}.WithDefaults(int(sizes[0]))), nil
-	}
-	switch o {
-	case backends.OpActivations:
-		return Activations(int(sizes[0]), 1), nil
-	case backends.OpRecode: // 2 bits to bytes
-		return Recode(&quant.Tensor{Rows: 1, Cols: int(sizes[0]), Format: quant.Bits2}, quant.Int8), nil
-	}
-	return Vector(o, int(sizes[0])), nil
 }

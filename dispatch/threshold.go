@@ -138,6 +138,8 @@ func canonical(op backends.Op, n int64) Shape {
 		s.M = 1
 	case backends.OpRecode:
 		s.Out = n
+	case backends.OpRMSNorm, backends.OpSoftmax, backends.OpActivate: // rows of 64
+		s.M, s.K = (n+63)/64, 64
 	}
 	return s
 }

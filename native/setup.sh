@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Sees to C and C++ compilers and cmake. As root on Debian or Ubuntu it installs what is missing; elsewhere it says what to install. It does not
-# fail: without them everything still works, in pure Go. With --check it only tells by its exit status whether they are there.
+# fail: without them everything still works, in pure Go. With --check it only tells by its exit status whether they are there. With --mpi it sees to an MPI
+# in the same way, which only tests need.
 set -eu
 
 missing() {
@@ -11,6 +12,15 @@ missing() {
     command -v make >/dev/null 2>&1 || printf '%s ' make
 }
 
+if [ "${1:-}" = --mpi ]; then
+    command -v mpirun >/dev/null 2>&1 && exit 0
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        echo "installing openmpi-bin (apt-get)" >&2
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends openmpi-bin; } >&2 && exit 0
+    fi
+    echo "no mpirun: tests of training in several processes will say that they are skipped (Debian, Ubuntu: apt-get install openmpi-bin)" >&2
+    exit 0
+fi
 want=$(missing)
 if [ "${1:-}" = --check ]; then
     [ -z "$want" ]

@@ -27,7 +27,7 @@ func (t *trainer) advise(ctx context.Context, r *Record, report *optim.Report, b
 	}
 	if t.step > t.AuxEvery { // there is a decision that this step was taken by
 		after, err := t.model.Loss(ctx, t.tokens, t.targets, t.Batch, t.Context)
-		if err != nil {
+		if err := t.forum.Mean(err, &before, &after); err != nil { // each rank looked at a batch of its own
 			return err
 		}
 		o := auxnn.Outcome{Ratio: (before - after) / report.Predicted, Active: report.Projected > 0, Cosine: report.Cosine, Skip: r.Mix == 1 && r.Flips == 0}

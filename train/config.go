@@ -57,13 +57,20 @@ type Config struct {
 	Start       float64 `json:"start"`       // share of the steps after which weights begin to be ternary
 	Ramp        float64 `json:"ramp"`        // share of the steps over which they become so
 
+	// Precision is the order in which layers become ternary. "": all together, each over the whole ramp. By the others they go one after another, each within its own part of the ramp: "depth", blocks from the first to the last;
+	// "depth-reversed", from the last to the first; "sensitivity", linear layers by what each adds to the loss when it alone is ternary, the least first. That is measured once, when the ramp begins, and kept in checkpoints.
+	Precision string `json:"precision"`
+
 	Radius       float64 `json:"radius"`        // trust region: the norm of a step, at the schedule's peak rate; 0: none
-	Clusters     int     `json:"clusters"`      // groups of rows of each linear layer with a radius of their own; 0: one
-	DataClusters int     `json:"data_clusters"` // clusters that batches are composed of; 0: windows anywhere
+	Clusters     int     `json:"clusters"`      // groups of rows of each linear layer with a rate and a radius of their own; 0: one, −1: as many as SuggestK finds
+	DataClusters int     `json:"data_clusters"` // clusters that batches are composed of; 0: windows anywhere, −1: as many as SuggestK finds
 	Curriculum   bool    `json:"curriculum"`    // easy clusters first
 
 	Aux      bool `json:"aux"`       // the auxiliary network adjusts rate and radius
 	AuxEvery int  `json:"aux_every"` // steps between its decisions
+
+	Ranks    int    `json:"ranks"`    // processes, each with Accumulate micro-batches of a step: as mpirun started them, and 0 means as many as that
+	Compress string `json:"compress"` // gradients on their way to the other processes. "": float32; "ternary": codes with error feedback, a scale a tensor; "ternary-row": a scale a row (docs/training.md)
 
 	EvalEvery       int `json:"eval_every"`       // steps
 	EvalBatches     int `json:"eval_batches"`     // of Batch windows, spread over the validation text; the same in every evaluation
@@ -145,7 +152,7 @@ func (c *Config) Check() error {
 		{"batch", float64(c.Batch), 1, 1 << 16}, {"accumulate", float64(c.Accumulate), 1, 1 << 16}, {"steps", float64(c.Steps), 1, 1 << 30},
 		{"learning_rate", c.LearningRate, 1e-12, 100}, {"min_rate", c.MinRate, 0, 100}, {"warmup", float64(c.Warmup), 0, 1 << 30}, {"weight_decay", c.WeightDecay, 0, 100},
 		{"beta1", c.Beta1, 0, 0.999999}, {"beta2", c.Beta2, 0, 0.999999}, {"clip", c.Clip, 0, math.MaxFloat32}, {"start", c.Start, 0, 1}, {"ramp", c.Ramp, 0, 1},
-		{"radius", c.Radius, 0, math.MaxFloat32}, {"clusters", float64(c.Clusters), 0, 1 << 16}, {"data_clusters", float64(c.DataClusters), 0, 1 << 16}, {"aux_every", float64(c.AuxEvery), 1, 1 << 30},
+		{"radius", c.Radius, 0, math.MaxFloat32}, {"clusters", float64(c.Clusters), -1, 1 << 16}, {"data_clusters", float64(c.DataClusters), -1, 1 << 16}, {"aux_every", float64(c.AuxEvery), 1, 1 << 30}, {"ranks", float64(c.Ranks), 0, 1 << 16},
 		{"eval_every", float64(c.EvalEvery), 1, 1 << 30}, {"eval_batches", float64(c.EvalBatches), 1, 1 << 20}, {"checkpoint_every", float64(c.CheckpointEvery), 0, 1 << 30},
 	} {
 		if !(f.value >= f.low && f.value <= f.top) { // also NaN
@@ -172,7 +179,13 @@ func (c *Config) Check() error {
 		return fmt.Errorf("%w: min_rate = %v is above learning_rate = %v", ErrConfig, c.MinRate, c.LearningRate)
 	case c.Start+c.Ramp > 1:
 		return fmt.Errorf("%w: start + ramp = %v: weights would not be ternary at the end", ErrConfig, c.Start+c.Ramp)
-	case c.Clusters > 0 && c.Radius == 0:
+	case !slices.Contains([]string{"", byDepth, byDepthReverse, bySensitivity}, c.Precision):
+		return fmt.Errorf("%w: precision = %q is none of %s, %s, %s, and not empty", ErrConfig, c.Precision, byDepth, byDepthReverse, bySensitivity)
+	case c.Precision != "" && c.Ramp == 0:
+		return fmt.Errorf("%w: precision = %q needs a ramp, in which layers become ternary one after another", ErrConfig, c.Precision)
+	case !slices.Contains([]string{"", compressTernary, compressRows}, c.Compress):
+		return fmt.Errorf("%w: compress = %q is none of %s, %s, and not empty", ErrConfig, c.Compress, compressTernary, compressRows)
+	case c.Clusters != 0 && c.Radius == 0:
 		return fmt.Errorf("%w: clusters = %d need a radius", ErrConfig, c.Clusters)
 	case c.Curriculum && c.DataClusters == 0:
 		return fmt.Errorf("%w: a curriculum needs data_clusters", ErrConfig)

@@ -40,6 +40,8 @@ func TestParse(t *testing.T) {
 		`{"start": 0.9,"ramp":0.2}`: "start + ramp",
 		`{"clusters": 4}`:           "need a radius",
 		`{"curriculum": true}`:      "needs data_clusters",
+		`{"compress": "zip"}`:       `compress = "zip" is none of ternary, ternary-row`,
+		`{"ranks": -1}`:             "ranks = -1 is not within",
 		`{"data": ""}`:              "data is empty",
 		`[]`:                        "wrong configuration",
 		``:                          "wrong configuration",

@@ -21,10 +21,12 @@ type corpus struct {
 	validate   []int32
 	starts     []int // of the windows of an evaluation
 	context    int
-	accumulate int
+	rank       int
+	accumulate int // micro-batches of a rank in a step
+	all        int // of all ranks
 }
 
-func openCorpus(ctx context.Context, rt *runtime.Runtime, c *Config) (*corpus, error) {
+func openCorpus(ctx context.Context, rt *runtime.Runtime, c *Config, rank int) (*corpus, error) {
 	var text *data.Corpus
 	var err error
 	switch c.Data {
@@ -38,7 +40,7 @@ func openCorpus(ctx context.Context, rt *runtime.Runtime, c *Config) (*corpus, e
 	if err != nil {
 		return nil, err
 	}
-	t := &corpus{name: text.Name, checksum: crc32.ChecksumIEEE(text.Text), words: data.Bytes(), context: c.Context, accumulate: c.Accumulate}
+	t := &corpus{name: text.Name, checksum: crc32.ChecksumIEEE(text.Text), words: data.Bytes(), context: c.Context, rank: rank, accumulate: c.Accumulate, all: c.Accumulate * c.Ranks}
 	if c.Vocabulary == "char" {
 		if t.words, err = data.Characters(text.Text); err != nil {
 			return nil, err
@@ -55,22 +57,22 @@ func openCorpus(ctx context.Context, rt *runtime.Runtime, c *Config) (*corpus, e
 		return nil, fmt.Errorf("validation text: %w", err)
 	}
 	o := data.SamplerOptions{Context: c.Context, Batch: c.Batch, Seed: c.Seed}
-	if c.DataClusters > 0 {
-		if o.Clusters, err = data.Cluster(ctx, rt, train, t.vocabulary, data.ClusterOptions{Context: c.Context, K: c.DataClusters, Seed: c.Seed}); err != nil {
+	if c.DataClusters != 0 {
+		if o.Clusters, err = data.Cluster(ctx, rt, train, t.vocabulary, data.ClusterOptions{Context: c.Context, K: max(c.DataClusters, 0), Seed: c.Seed}); err != nil {
 			return nil, err
 		}
 		o.Jitter = c.Context
 		if c.Curriculum {
-			o.Ramp, o.First = uint64(c.Steps*c.Accumulate/4), 0.25
+			o.Ramp, o.First = uint64(c.Steps*t.all/4), 0.25
 		}
 	}
 	t.train, err = data.NewSampler(train, o)
 	return t, err
 }
 
-// batch makes the windows of a micro-batch of a step, which has Batch·Context tokens.
+// batch makes the windows of a micro-batch of a step, which has Batch·Context tokens: those of a rank follow those of the rank before it.
 func (t *corpus) batch(step, micro int, tokens, targets []int32) {
-	t.train.Batch(uint64(step)*uint64(t.accumulate)+uint64(micro), tokens, targets)
+	t.train.Batch(uint64(step)*uint64(t.all)+uint64(t.rank*t.accumulate+micro), tokens, targets)
 }
 
 // window copies as many of the evaluation's windows from the first-th on as there is room for, and returns how many.
@@ -87,8 +89,10 @@ func (t *corpus) window(first int, tokens, targets []int32) (count int) {
 }
 
 // start is the token that samples begin with: a line's end, or whatever the vocabulary has.
-func (t *corpus) start() int32 {
-	if tokens, err := t.words.Encode(nil, []byte("\n")); err == nil {
+func (t *corpus) start() int32 { return startOf(t.words) }
+
+func startOf(words *data.Vocabulary) int32 {
+	if tokens, err := words.Encode(nil, []byte("\n")); err == nil {
 		return tokens[0]
 	}
 	return 0

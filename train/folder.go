@@ -21,6 +21,7 @@ import (
 const (
 	metricsFile    = "metrics.jsonl"
 	checkpointFile = "checkpoint.stn"
+	modelFile      = "model.stn"
 	summaryFile    = "summary.json"
 	reportFile     = "report.html"
 )
@@ -100,6 +101,7 @@ const (
 	stateOptim      = "optim"
 	stateAux        = "aux"
 	stateRun        = "run"
+	stateWords      = "vocabulary"
 )
 
 // running is what a run itself has to remember.
@@ -107,15 +109,20 @@ type running struct {
 	Best   float64   `json:"best,omitempty"` // 0: no evaluation yet
 	Recent []float64 `json:"recent"`
 	Text   uint32    `json:"text"` // its checksum
+
+	Layers *sensitivity `json:"layers,omitempty"`
 }
 
 // save writes a checkpoint of the run as it stands.
 func (t *trainer) save() error {
-	if t.opts.Folder == "" {
+	if !t.saves || t.spoiled {
 		return nil
 	}
-	t.state = t.optim.State(t.state)
 	c := &checkpoint{config: t.Config, step: t.step, floats: map[string][]float32{}, cols: map[string]int{}, state: map[string]string{}}
+	if err := t.residuals(c.floats); err != nil || t.opts.Folder == "" {
+		return err
+	}
+	t.state = t.optim.State(t.state)
 	for _, p := range t.model.Params() {
 		c.floats[parameterPrefix+p.Name], c.cols[parameterPrefix+p.Name] = p.Value, p.Cols
 	}
@@ -123,11 +130,11 @@ func (t *trainer) save() error {
 		c.floats[momentPrefix+name] = v
 	}
 	rest := optim.State{Step: t.state.Step, Labels: t.state.Labels, Factors: t.state.Factors}
-	run := running{Recent: t.recent, Text: t.text.checksum}
+	run := running{Recent: t.recent, Text: t.text.checksum, Layers: t.layers}
 	if t.step > 0 && t.best < 1e300 {
 		run.Best = t.best
 	}
-	for name, v := range map[string]any{stateOptim: &rest, stateRun: &run} {
+	for name, v := range map[string]any{stateOptim: &rest, stateRun: &run, stateWords: wordsOf(t.text.words)} {
 		if err := c.put(name, v); err != nil {
 			return err
 		}
@@ -170,12 +177,16 @@ func (t *trainer) resume() error {
 	if err != nil {
 		return err
 	}
+	c.config.Ranks = max(1, c.config.Ranks) // 0 is of a time when there was always one
 	if d := t.Config.Differences(c.config); len(d) > 0 {
 		return fmt.Errorf("%w: %s is of another configuration (asked for, there): %v", ErrCheckpoint, path, d)
 	}
 	state := optim.State{}
 	var run running
 	if err := errors.Join(c.get(stateOptim, &state), c.get(stateRun, &run)); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if err := run.Layers.check(len(t.lambdas)); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if run.Text != t.text.checksum {
@@ -192,7 +203,7 @@ func (t *trainer) resume() error {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	if err := t.optim.Load(&state); err != nil {
+	if err := errors.Join(t.optim.Load(&state), t.loadResiduals(c)); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrCheckpoint, path, err)
 	}
 	if t.aux != nil {
@@ -204,7 +215,7 @@ func (t *trainer) resume() error {
 			return fmt.Errorf("%w: %s: %w", ErrCheckpoint, path, err)
 		}
 	}
-	if t.step, t.recent = c.step, run.Recent; run.Best > 0 {
+	if t.step, t.recent, t.layers = c.step, run.Recent, run.Layers; run.Best > 0 {
 		t.best = run.Best
 	}
 	return t.model.Refresh()

@@ -23,6 +23,8 @@ type Record struct {
 	Validation float64  `json:"validation,omitempty"` // nats a token; 0: not evaluated at this step
 	Aux        *AuxNote `json:"aux,omitempty"`        // at steps at which the auxiliary network decides
 
+	WireBytes int64 `json:"wire_bytes,omitempty"` // that this process sent to others: all send as many
+
 	TokensPerSecond float64 `json:"tokens_per_second"`
 	Runtime         float64 `json:"runtime_share"` // of the step's time, in ops of the runtime
 }

@@ -28,6 +28,13 @@ type Summary struct {
 	Runtime    float64     `json:"runtime_share"` // of the time, in ops of the runtime
 	Kernels    []KernelUse `json:"kernels"`
 	Sample     string      `json:"sample,omitempty"`
+
+	WireBytes int64   `json:"wire_bytes,omitempty"`       // that each process sent in a step, on average, evaluations included
+	WireTotal int64   `json:"wire_total_bytes,omitempty"` // that all sent, checkpoints included, since they were started
+	WireRatio float64 `json:"wire_ratio,omitempty"`       // what summing float32 gradients in a ring would have sent, to that
+
+	Model *ModelFile       `json:"model,omitempty"` // of the folder; nil without one, and while layers are not all ternary
+	Order []LayerPrecision `json:"order,omitempty"` // in which layers became ternary, when it was measured
 }
 
 // KernelUse is how much of a run a kernel carried.
@@ -41,7 +48,8 @@ type KernelUse struct {
 // WriteReport writes a page that needs nothing else: curves, the configuration, which kernels carried the work, and a sample.
 func WriteReport(w io.Writer, s Summary, records []Record) error {
 	t, err := template.New("report").Funcs(template.FuncMap{"two": func(v float64) string { return fmt.Sprintf("%.2f", v) }, "four": func(v float64) string { return fmt.Sprintf("%.4f", v) },
-		"percent": func(v float64) string { return fmt.Sprintf("%.1f %%", 100*v) }, "si": number, "count": func(n int) string { return number(float64(n)) }}).Parse(reportPage)
+		"percent": func(v float64) string { return fmt.Sprintf("%.1f %%", 100*v) }, "si": number, "count": func(n int) string { return number(float64(n)) },
+		"size": func(n int64) string { return number(float64(n)) + "B" }}).Parse(reportPage)
 	if err != nil {
 		return err
 	}

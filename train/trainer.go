@@ -14,16 +14,20 @@ import (
 	"github.com/setun-compute/setun/train/auxnn"
 	"github.com/setun-compute/setun/train/model"
 	"github.com/setun-compute/setun/train/optim"
+	"github.com/setun-compute/setun/train/parallel"
 )
 
 // Options are what a run needs beside its Config: nothing here changes its bits.
 type Options struct {
-	Folder   string       // of metrics.jsonl, checkpoint.stn, summary.json and report.html; "": nothing is written
+	Folder   string       // of metrics.jsonl, checkpoint.stn, model.stn, summary.json and report.html; "": nothing is written
 	Resume   bool         // go on from the folder's checkpoint when there is one
 	Stop     int          // after so many steps of the run, as if it had been interrupted; 0: at its end
 	Progress func(Record) // after each step
 	Warn     func(error)  // of what the run survives: a checkpoint or a line of metrics that could not be written. Nil: nobody hears of it
 	Sample   int          // tokens of the sample at the end; 0: none
+
+	// Peers are the processes that train together, each of which calls Run with the same arguments; nil: this one alone. Rank 0 writes the folder, reports progress and makes the sample; all read a checkpoint.
+	Peers parallel.Peers
 }
 
 // trainer is a run.
@@ -41,10 +45,19 @@ type trainer struct {
 	best   float64
 	recent []float64 // losses of the last steps
 	begin  time.Time
-	opTime time.Duration // of the model, when the run began
-	done   int           // steps of this process
+	done   int // steps of this process
+
+	forum   *parallel.Forum
+	steady  context.Context  // does not end
+	reduce  parallel.Reducer // nil: there is nothing to add
+	own     *optim.State     // what reduce keeps
+	saves   bool             // the run has a folder, be it this rank's to write or not
+	spoiled bool             // no checkpoint can be made any more
 
 	tokens, targets []int32
+	losses, ofAll   []float64    // of an evaluation's batches
+	lambdas         []float32    // of the linear layers
+	layers          *sensitivity // nil: not measured
 }
 
 // remembered is how many steps the loss of a summary is averaged over.
@@ -54,16 +67,19 @@ const remembered = 100
 // ErrDiverged for a loss or a gradient that is not finite (a checkpoint of the step before is saved), the errors of data and file system, and ctx's after a checkpoint was saved.
 func Run(ctx context.Context, rt *runtime.Runtime, c Config, o Options) (Summary, []Record, error) {
 	t, err := newTrainer(ctx, rt, c, o)
-	if err != nil {
+	if err := together(o.forum(), t, err); err != nil {
 		return Summary{Config: c}, nil, err
 	}
 	log, err := t.openMetrics()
-	if err != nil {
+	if err := t.forum.Agree(err); err != nil {
 		return Summary{Config: c}, nil, err
 	}
 	defer log.Close()
 	records, err := t.run(ctx, metrics{log})
 	s := t.summary(records)
+	if err == nil {
+		s.Model, err = t.export()
+	}
 	if err == nil && t.opts.Sample > 0 {
 		s.Sample, err = t.sample(ctx, t.opts.Sample)
 	}
@@ -77,29 +93,24 @@ func newTrainer(ctx context.Context, rt *runtime.Runtime, c Config, o Options) (
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	text, err := openCorpus(ctx, rt, &c)
+	forum := o.forum()
+	if c.Ranks != 0 && c.Ranks != forum.Size() {
+		return nil, fmt.Errorf("%w: ranks = %d, and %d run", ErrConfig, c.Ranks, forum.Size())
+	}
+	c.Ranks = forum.Size()
+	text, err := openCorpus(ctx, rt, &c, forum.Rank())
 	if err != nil {
 		return nil, err
 	}
-	t := &trainer{Config: c, opts: o, rt: rt, text: text, best: math.Inf(1), begin: time.Now()}
+	t := &trainer{Config: c, opts: o, forum: forum, steady: context.WithoutCancel(ctx), rt: rt, text: text, best: math.Inf(1), begin: time.Now()}
 	n := c.Batch * c.Context
 	t.tokens, t.targets = make([]int32, n), make([]int32, n)
-	hidden := c.Hidden
-	if hidden == 0 {
-		hidden = 4 * c.Width
-	}
-	shape := model.Config{Vocab: text.vocabulary, Context: c.Context, Layers: c.Layers, Heads: c.Heads, Width: c.Width, Hidden: hidden, Activation: c.Activation, Ternary: c.Ternary, QuantizeActivations: c.Ternary && c.Int8, TieEmbeddings: c.Tied}
-	weights := quant.Options{Rule: quant.AbsMean}
-	if c.Rule == "least-squares" {
-		weights.Rule = quant.LeastSquares
-	}
-	if c.Granularity == "row" {
-		weights.Group = quant.PerRow
-	}
-	shape.Rule, shape.Group = weights.Rule, weights.Group
+	shape := c.shape(text.vocabulary)
+	weights := quant.Options{Rule: shape.Rule, Group: shape.Group}
 	if t.model, err = model.New(rt, shape, c.Seed); err != nil {
 		return nil, err
 	}
+	t.lambdas = make([]float32, linearsOfLayer*c.Layers)
 	t.plan = optim.Schedule{Kind: optim.Cosine, Steps: c.Steps, Warmup: min(c.Warmup, c.Steps/2), Peak: c.LearningRate, Final: c.MinRate, Decay: c.WeightDecay}
 	if c.Schedule == "two-stage" {
 		t.plan.Kind = optim.TwoStage
@@ -108,14 +119,17 @@ func newTrainer(ctx context.Context, rt *runtime.Runtime, c Config, o Options) (
 	if c.Optimizer == "sgd" {
 		how.Method, how.Momentum = optim.SGD, c.Beta1
 	}
-	if c.Clusters > 0 {
-		how.Groups, how.K, how.Every, how.Factors = optim.ByKMeans, c.Clusters, max(1, c.Steps/10), optim.Relative
+	if c.Clusters != 0 {
+		how.Groups, how.K, how.Every, how.Factors = optim.ByKMeans, max(c.Clusters, 0), max(1, c.Steps/10), optim.Relative
 	}
 	var tensors []optim.Tensor
 	for _, p := range t.model.Params() {
 		tensors = append(tensors, optim.Tensor(*p))
 	}
 	if t.optim, err = optim.New(rt, tensors, how); err != nil {
+		return nil, err
+	}
+	if err := t.join(tensors); err != nil {
 		return nil, err
 	}
 	if c.Aux {
@@ -127,35 +141,18 @@ func newTrainer(ctx context.Context, rt *runtime.Runtime, c Config, o Options) (
 	return t, err
 }
 
-// mix says how ternary the weights are in a step.
-func (t *trainer) mix(step int) float32 {
-	if !t.Ternary {
-		return 0
-	}
-	begin, over := t.Start*float64(t.Steps), t.Ramp*float64(t.Steps)
-	switch at := float64(step) - begin; {
-	case at < 0:
-		return 0
-	case at >= over:
-		return 1
-	default:
-		return float32(at / over)
-	}
-}
-
 func (t *trainer) run(ctx context.Context, log metrics) (records []Record, err error) {
-	t.opTime = t.model.OpTime()
 	end := t.Steps
 	if t.opts.Stop > 0 {
 		end = min(end, t.opts.Stop)
 	}
 	for t.step < end {
-		if err := ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil && !t.several() { // one of several tells the others in its step
 			return records, errors.Join(err, t.save())
 		}
 		r, err := t.one(ctx)
 		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, ErrDiverged) {
+			if t.leaves(ctx, err) {
 				err = errors.Join(err, t.save())
 			}
 			return records, err
@@ -168,7 +165,11 @@ func (t *trainer) run(ctx context.Context, log metrics) (records []Record, err e
 			t.opts.Progress(r)
 		}
 		if t.CheckpointEvery > 0 && t.step%t.CheckpointEvery == 0 && t.step < end {
-			t.warn(t.save())
+			err := t.save()
+			if stopped(err) {
+				return records, err
+			}
+			t.warn(err)
 		}
 	}
 	return records, t.save()
@@ -176,24 +177,16 @@ func (t *trainer) run(ctx context.Context, log metrics) (records []Record, err e
 
 // one takes a step. Parameters are as they were when it fails before the optimiser's step.
 func (t *trainer) one(ctx context.Context) (Record, error) {
-	begin, inOps := time.Now(), t.model.OpTime()
-	mix := t.mix(t.step)
-	t.model.SetMix(mix)
-	t.model.ZeroGrad()
-	loss, last := 0.0, 0.0
-	for micro := range t.Accumulate {
-		t.text.batch(t.step, micro, t.tokens, t.targets)
-		l, err := t.model.Backward(ctx, t.tokens, t.targets, t.Batch, t.Context, 1/float32(t.Accumulate))
-		if errors.Is(err, runtime.ErrNonFinite) { // an activation, which names its layer
-			return Record{}, fmt.Errorf("%w: step %d: %w", ErrDiverged, t.step+1, err)
-		}
-		if err != nil {
-			return Record{}, err
-		}
-		loss, last = loss+l/float64(t.Accumulate), l
+	begin, inOps, sent := time.Now(), opTime(t.rt), t.forum.Sent()
+	mix, loss, last, err := t.gradients(ctx)
+	if err := t.forum.Mean(err, &loss); err != nil {
+		return Record{}, err
 	}
-	if loss-loss != 0 {
-		return Record{}, fmt.Errorf("%w: step %d: the loss is %v; %s", ErrDiverged, t.step+1, loss, t.culprit())
+	if t.several() {
+		ctx = t.steady // from here on ranks go on together, or a step would be taken by some of them
+	}
+	if err := t.add(); err != nil {
+		return Record{}, err
 	}
 	rate, decay := t.plan.At(t.step)
 	control := optim.Control{Rate: rate, Decay: decay}
@@ -206,19 +199,22 @@ func (t *trainer) one(ctx context.Context) (Record, error) {
 		control.Radius *= f.Radius
 	}
 	report, err := t.optim.Step(ctx, control)
-	if err != nil {
-		if errors.Is(err, runtime.ErrNonFinite) {
+	if errors.Is(err, runtime.ErrNonFinite) {
+		err = fmt.Errorf("%w: step %d: %w", ErrDiverged, t.step+1, err)
+	}
+	if err == nil {
+		if err = t.model.Refresh(); err != nil {
 			err = fmt.Errorf("%w: step %d: %w", ErrDiverged, t.step+1, err)
 		}
-		return Record{}, err
 	}
-	if err := t.model.Refresh(); err != nil {
-		return Record{}, fmt.Errorf("%w: step %d: %w", ErrDiverged, t.step+1, err)
+	if err := t.forum.Same("the norm of the parameters", math.Float64bits(report.ValueNorm), err); err != nil {
+		t.spoiled = t.spoiled || errors.Is(err, parallel.ErrDiffer)
+		return Record{}, err
 	}
 	t.step++
 	t.done++
 	flipped, total := t.model.Flips()
-	n := int64(t.Batch) * int64(t.Context) * int64(t.Accumulate)
+	n := int64(t.Batch) * int64(t.Context) * int64(t.text.all)
 	r := Record{Step: t.step, Loss: loss, Tokens: int64(t.step) * n, Rate: control.Rate, Mix: float64(mix), Norm: report.GradNorm, Moved: report.Norm, Radius: control.Radius}
 	if total > 0 {
 		r.Flips = float64(flipped) / float64(total)
@@ -230,17 +226,49 @@ func (t *trainer) one(ctx context.Context) (Record, error) {
 		return Record{}, err
 	}
 	took := time.Since(begin)
-	r.TokensPerSecond, r.Runtime = float64(n)/took.Seconds(), float64(t.model.OpTime()-inOps)/float64(took)
+	r.TokensPerSecond, r.Runtime = float64(n)/took.Seconds(), float64(opTime(t.rt)-inOps)/float64(took)
 	if t.step%t.EvalEvery == 0 || t.step == t.Steps {
 		if r.Validation, err = t.evaluate(ctx); err != nil {
 			return Record{}, err
 		}
 		t.best = min(t.best, r.Validation)
 	}
+	r.WireBytes = t.forum.Sent() - sent
 	if t.recent = append(t.recent, loss); len(t.recent) > remembered {
 		t.recent = t.recent[1:]
 	}
 	return r, nil
+}
+
+// gradients are those of this rank's batches, a share of the step's. It returns how ternary the weights were, the mean loss, and that of the last batch.
+func (t *trainer) gradients(ctx context.Context) (mix float32, loss, last float64, err error) {
+	if mix, err = t.setMix(ctx, t.step); err != nil {
+		return mix, 0, 0, err
+	}
+	t.model.ZeroGrad()
+	for micro := range t.Accumulate {
+		t.text.batch(t.step, micro, t.tokens, t.targets)
+		last, err = t.model.Backward(ctx, t.tokens, t.targets, t.Batch, t.Context, 1/float32(t.text.all))
+		if errors.Is(err, runtime.ErrNonFinite) { // an activation, which names its layer
+			err = fmt.Errorf("%w: step %d: %w", ErrDiverged, t.step+1, err)
+		}
+		if err != nil {
+			return mix, 0, 0, err
+		}
+		loss += last / float64(t.Accumulate)
+	}
+	if loss-loss != 0 {
+		err = fmt.Errorf("%w: step %d: the loss is %v; %s", ErrDiverged, t.step+1, loss, t.culprit())
+	}
+	return mix, loss, last, err
+}
+
+// opTime is how long kernels have run since the runtime was opened. Of short calls it knows some and counts them for the others.
+func opTime(rt *runtime.Runtime) (sum time.Duration) {
+	for _, m := range rt.Metrics() {
+		sum += m.Time
+	}
+	return sum
 }
 
 // culprit names the first parameter whose gradient is not finite.
@@ -255,19 +283,27 @@ func (t *trainer) culprit() string {
 	return "all gradients are finite"
 }
 
-// evaluate is the mean loss over windows of the validation text, as the weights are when they are as ternary as they get in the next step.
+// evaluate is the mean loss over windows of the validation text, as the weights are when they are as ternary as they get in the next step. Ranks take turns with the batches, whose losses are added in one order.
 func (t *trainer) evaluate(ctx context.Context) (float64, error) {
-	t.model.SetMix(t.mix(t.step))
-	sum, done := 0.0, 0
-	for done < len(t.text.starts) {
-		n := t.text.window(done, t.tokens, t.targets)
-		l, err := t.model.Loss(ctx, t.tokens[:n*t.Context], t.targets[:n*t.Context], n, t.Context)
-		if err != nil {
-			return 0, err
-		}
-		sum, done = sum+l*float64(n), done+n
+	_, err := t.setMix(ctx, t.step)
+	windows := len(t.text.starts)
+	batches := (windows-1)/t.Batch + 1
+	if t.losses == nil {
+		t.losses = make([]float64, (batches-1)/t.Ranks+1)
 	}
-	return sum / float64(done), nil
+	for i := t.forum.Rank(); i < batches && err == nil; i += t.Ranks {
+		n := t.text.window(i*t.Batch, t.tokens, t.targets)
+		t.losses[i/t.Ranks], err = t.model.Loss(ctx, t.tokens[:n*t.Context], t.targets[:n*t.Context], n, t.Context)
+	}
+	if t.ofAll, err = t.forum.All(t.ofAll, t.losses, err); err != nil {
+		return 0, err
+	}
+	sum := 0.0
+	for i := range batches {
+		n := min(t.Batch, windows-i*t.Batch)
+		sum += float64(t.ofAll[i%t.Ranks*len(t.losses)+i/t.Ranks] * float64(n))
+	}
+	return sum / float64(windows), nil
 }
 
 // sample goes on from a line's end.
@@ -281,7 +317,7 @@ func (t *trainer) sample(ctx context.Context, n int) (string, error) {
 }
 
 func (t *trainer) summary(records []Record) Summary {
-	s := Summary{Config: t.Config, Step: t.step, Seconds: time.Since(t.begin).Seconds(), Tokens: int64(t.done) * int64(t.Batch) * int64(t.Context) * int64(t.Accumulate)}
+	s := Summary{Config: t.Config, Step: t.step, Seconds: time.Since(t.begin).Seconds(), Tokens: int64(t.done) * int64(t.Batch) * int64(t.Context) * int64(t.text.all)}
 	for _, p := range t.model.Params() {
 		s.Parameters += len(p.Value)
 		if p.Ternary && t.Ternary {
@@ -304,9 +340,11 @@ func (t *trainer) summary(records []Record) Summary {
 	if all > 0 {
 		s.Runtime = busy / all
 	}
+	t.wire(&s, records)
 	if t.best < math.Inf(1) {
 		s.Best = t.best
 	}
+	s.Order = t.layers.order(t.model.Params())
 	for _, m := range t.rt.Metrics() {
 		s.Kernels = append(s.Kernels, KernelUse{m.Op, m.Kernel, m.Calls, m.Time.Seconds()})
 	}

@@ -92,6 +92,11 @@ func (s *suite) run() {
 		backends.OpActivations: {s.activations, nil, s.randomActivations},
 		backends.OpTernary:     {s.ternaries, nil, s.randomTernary},
 		backends.OpRecode:      {s.ternaries, nil, s.randomTernary},
+
+		backends.OpRMSNorm:  {s.norms, nil, s.randomNorm},
+		backends.OpSoftmax:  {s.softmaxes, nil, s.randomSoftmax},
+		backends.OpActivate: {s.functions, nil, s.randomFunction},
+		backends.OpUpdate:   {s.updates, nil, s.randomUpdate},
 	}[s.op]
 	if s.o.bytes != nil {
 		s.outside = true

@@ -24,13 +24,19 @@ func controls(c train.Config) (list []control) {
 	list = append(list, control{"as configured", func(*train.Config) {}})
 	for _, x := range []control{
 		{"float32", func(c *train.Config) { c.Ternary = false }},
+		{"float32 at half the rate", func(c *train.Config) { c.LearningRate, c.Ternary = halved(c), false }}, // its best is about half of ternary weights'
 		{"float32 activations", func(c *train.Config) { c.Int8 = c.Int8 && !c.Ternary }},
 		{"int8 activations", func(c *train.Config) { c.Int8 = c.Ternary }},
-		{"ternary from the start", func(c *train.Config) { c.Start, c.Ramp = 0, 0 }},
+		{"ternary from the start", func(c *train.Config) { c.Start, c.Ramp, c.Precision = 0, 0, "" }},
 		{"ternary from a tenth on", func(c *train.Config) { c.Start, c.Ramp = 0.1, 0.05 }},
+		{"all layers together", func(c *train.Config) { c.Precision = "" }},
+		{"layers by depth", func(c *train.Config) { c.Precision = ordered(c, "depth") }},
+		{"layers by depth, last first", func(c *train.Config) { c.Precision = ordered(c, "depth-reversed") }},
+		{"layers by sensitivity", func(c *train.Config) { c.Precision = ordered(c, "sensitivity") }},
 		{"without trust region", func(c *train.Config) { c.Radius, c.Clusters = 0, 0 }},
 		{"without clusters", func(c *train.Config) { c.Clusters = 0 }},
 		{"without clusters of data", func(c *train.Config) { c.DataClusters, c.Curriculum = 0, false }},
+		{"float32 gradients", func(c *train.Config) { c.Compress = "" }},
 		{"without auxiliary network", func(c *train.Config) { c.Aux = false }},
 	} {
 		changed := c
@@ -39,6 +45,22 @@ func controls(c train.Config) (list []control) {
 		}
 	}
 	return list
+}
+
+// halved is half the rate of a ternary model, and the rate of one that is not.
+func halved(c *train.Config) float64 {
+	if !c.Ternary {
+		return c.LearningRate
+	}
+	return c.LearningRate / 2
+}
+
+// ordered is a schedule of layers where there is a ramp for it to order, else what the configuration says.
+func ordered(c *train.Config, precision string) string {
+	if !c.Ternary || c.Ramp == 0 {
+		return c.Precision
+	}
+	return precision
 }
 
 // row is what a control came to, over its seeds.
@@ -63,7 +85,7 @@ func (c *command) compareAll(ctx context.Context, rt *runtime.Runtime, config tr
 			changed.Seed = config.Seed + uint64(seed)
 			p := newProgress(stderr, changed.Steps)
 			p.name = fmt.Sprintf("%s, seed %d: ", x.name, changed.Seed)
-			s, _, err := train.Run(ctx, rt, changed, train.Options{Progress: p.step, Warn: p.warn})
+			s, _, err := train.Run(ctx, rt, changed, train.Options{Progress: p.step, Warn: p.warn, Peers: c.peers})
 			p.end()
 			if err != nil {
 				return fmt.Errorf("%s: %w", x.name, err)

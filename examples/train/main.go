@@ -4,11 +4,13 @@
 //
 //	train -preset tiny                                      a minute on two cores: the Go source of this machine's Go
 //	train -preset shakespeare -data tinyshakespeare.txt     nanoGPT's configuration for a processor
-//	train -config run.json -out runs/1                      metrics.jsonl, checkpoint.stn, summary.json and report.html go to the folder
+//	train -config run.json -out runs/1                      metrics.jsonl, checkpoint.stn, model.stn, summary.json and report.html go to the folder
 //	train -config run.json -out runs/1 -resume              go on from its checkpoint, to the same bits
+//	train -generate runs/1/model.stn -prompt "func "        text by a model, or by a checkpoint, without training; -sample, -seed, -temperature, -top
+//	mpirun -n 2 train -preset tiny                          two processes, each with batches of its own; -compress ternary sends a twentieth of the bytes
 //	train -preset tiny -compare -seeds 3                    the controls beside it: float32, no trust region, no auxiliary network …
 //
-// Progress goes to stderr, the result to stdout, as JSON with -json. It exits with 1 when training fails, 2 for a wrong command line or configuration, 130 when it was interrupted (a checkpoint is saved before).
+// Progress goes to stderr, the result to stdout, as JSON with -json. It exits with 1 when training fails, 2 for a wrong command line, configuration or prompt, 130 when it was interrupted (a checkpoint is saved before).
 package main
 
 import (
@@ -21,9 +23,12 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/setun-compute/setun/runtime"
 	"github.com/setun-compute/setun/train"
+	"github.com/setun-compute/setun/train/model"
+	"github.com/setun-compute/setun/train/parallel"
 )
 
 const (
@@ -33,7 +38,7 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // the latter is what mpirun sends
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
@@ -41,10 +46,13 @@ func main() {
 // command is the command line.
 type command struct {
 	preset, config, data, out string
+	compress                  string
+	peers                     parallel.Peers // nil until training begins
 	resume, compare, json     bool
 	steps, stop, seeds        int
 	sample                    int
 	seed                      uint64
+	text                      generation
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -55,6 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs.StringVar(&c.config, "config", "", "a JSON file whose fields replace those of the preset")
 	fs.StringVar(&c.data, "data", "", `"go", "opticks" or a file, in place of the configuration's`)
 	fs.StringVar(&c.out, "out", "", "folder for metrics, checkpoint, summary and report; nothing is written without it")
+	fs.StringVar(&c.compress, "compress", "", `"ternary", "ternary-row" or "float32": how gradients go to other processes, in place of the configuration's`)
 	fs.BoolVar(&c.resume, "resume", false, "go on from the folder's checkpoint")
 	fs.BoolVar(&c.compare, "compare", false, "train the controls with equal tokens too, and print one table")
 	fs.IntVar(&c.seeds, "seeds", 1, "with -compare: seeds of each")
@@ -63,6 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs.IntVar(&c.sample, "sample", 400, "tokens of text at the end; 0: none")
 	fs.Uint64Var(&c.seed, "seed", 0, "in place of the configuration's")
 	fs.BoolVar(&c.json, "json", false, "print JSON")
+	c.text.flags(fs)
 	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return 0
 	} else if err != nil {
@@ -72,9 +82,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "train: %q is not a flag; see train -help\n", fs.Arg(0))
 		return exitUsage
 	}
-	config, err := c.configuration()
-	if err == nil {
-		err = c.train(ctx, config, stdout, stderr)
+	err := c.text.beside(fs)
+	switch {
+	case err == nil && c.text.file != "":
+		err = c.generate(ctx, stdout)
+	case err == nil:
+		var config train.Config
+		if config, err = c.configuration(); err == nil {
+			err = c.together(stdout, stderr, func(stdout, stderr io.Writer) error { return c.train(ctx, config, stdout, stderr) })
+		}
+	}
+	if c.unheard(err) {
+		stderr = io.Discard
 	}
 	switch {
 	case err == nil:
@@ -82,7 +101,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(stderr, "train: interrupted")
 		return exitInterrupted
-	case errors.Is(err, train.ErrConfig):
+	case errors.Is(err, train.ErrModel): // whatever else is wrong with a file is no matter of the command line
+	case errors.Is(err, train.ErrConfig), errors.Is(err, train.ErrPrompt), errors.Is(err, model.ErrArgument), errors.Is(err, errUsage):
 		fmt.Fprintln(stderr, "train:", err)
 		return exitUsage
 	}
@@ -108,6 +128,13 @@ func (c *command) configuration() (train.Config, error) {
 	if c.seed > 0 {
 		config.Seed = c.seed
 	}
+	switch c.compress {
+	case "":
+	case "float32":
+		config.Compress = ""
+	default:
+		config.Compress = c.compress
+	}
 	if c.resume && c.out == "" {
 		return config, fmt.Errorf("%w: -resume needs -out, the folder of the run", train.ErrConfig)
 	}
@@ -124,7 +151,7 @@ func (c *command) train(ctx context.Context, config train.Config, stdout, stderr
 		return c.compareAll(ctx, rt, config, stdout, stderr)
 	}
 	p := newProgress(stderr, config.Steps)
-	s, _, err := train.Run(ctx, rt, config, train.Options{Folder: c.out, Resume: c.resume, Stop: c.stop, Sample: c.sample, Progress: p.step, Warn: p.warn})
+	s, _, err := train.Run(ctx, rt, config, train.Options{Folder: c.out, Resume: c.resume, Stop: c.stop, Sample: c.sample, Progress: p.step, Warn: p.warn, Peers: c.peers})
 	p.end()
 	if err != nil {
 		return err
@@ -134,6 +161,14 @@ func (c *command) train(ctx context.Context, config train.Config, stdout, stderr
 	}
 	fmt.Fprintf(stdout, "step %d: validation loss %.4f (best %.4f), batch loss %.4f\n", s.Step, s.Validation, s.Best, s.Loss)
 	fmt.Fprintf(stdout, "%d parameters, %d of them ternary; %d tokens in %.1f s, %.0f a second; %.0f %% of the steps' time in the runtime's ops\n", s.Parameters, s.Ternary, s.Tokens, s.Seconds, float64(s.Tokens)/s.Seconds, 100*s.Runtime)
+	if m := s.Model; m != nil {
+		fmt.Fprintf(stdout, "model.stn: %d bytes, float32 takes %.2f times as many", m.Bytes, m.Ratio)
+		if m.TernaryBytes > 0 {
+			fmt.Fprintf(stdout, "; its ternary tensors: %d, %.2f times", m.TernaryBytes, m.TernaryRatio)
+		}
+		fmt.Fprintln(stdout)
+	}
+	printWire(stdout, &s)
 	if s.Sample != "" {
 		fmt.Fprintf(stdout, "\n%s\n", s.Sample)
 	}

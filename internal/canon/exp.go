@@ -66,9 +66,16 @@ func series32(x float64) float64 {
 	return (1 + r + float64(s*((0.5+float64(r*(1./6)))+float64(s*((1./24+float64(r*(1./120)))+float64(s*((r+7)*(1./5040)))))))) * math.Float64frombits(math.Float64bits(t)<<52)
 }
 
-// ExpSum replaces each x by Exp32(scale·(x − offset)), difference and product rounded to float32, and returns the sum of the results, added in float64 in rising order: what softmax needs, without a call for each value.
+// ExpSum replaces each x by Exp32(scale·(x − offset)), difference and product rounded to float32, and returns S of the results: what softmax needs, without a call for each value.
 func ExpSum(x []float32, scale, offset float32) float64 {
-	sum := 0.0
+	if len(x) <= Chunk {
+		return chunkExpSum(x, scale, offset)
+	}
+	return overChunks(len(x), func(b, e int) float64 { return chunkExpSum(x[b:e], scale, offset) })
+}
+
+func chunkExpSum(x []float32, scale, offset float32) float64 {
+	var t [32]float64
 	for i, v := range x {
 		v = scale * (v - offset)
 		var e float32
@@ -78,9 +85,9 @@ func ExpSum(x []float32, scale, offset float32) float64 {
 			e = outside32(v)
 		}
 		x[i] = e
-		sum += float64(e)
+		t[i%32] += float64(e)
 	}
-	return sum
+	return foldFew(&t, len(x))
 }
 
 // outside32 is Exp32 where the result is 0, an infinity or a NaN.

@@ -19,6 +19,16 @@ func fold(t *[32]float64) float64 {
 	return t[0]
 }
 
+// foldFew is fold where lanes from n on were never added to, and no lane is −0: adding what they hold changes nothing.
+func foldFew(t *[32]float64, n int) float64 {
+	for w := 16; w > 0; w /= 2 {
+		for l := 0; l < w && l+w < n; l++ {
+			t[l] += t[l+w]
+		}
+	}
+	return t[0]
+}
+
 // Tree sums chunk sums by the rule S, as a stream. The zero value is an empty sum.
 type Tree struct {
 	lanes [5][32]float64 // level l holds sums of Chunk^(l+1) elements; five levels outlast int64
@@ -73,6 +83,14 @@ func Sum(v []float64) float64 {
 // SumSquares returns S(x²).
 func SumSquares(x []float32) float64 {
 	return overChunks(len(x), func(b, e int) float64 { return ChunkDot(x[b:e], x[b:e]) })
+}
+
+// Dot returns S(x·y).
+func Dot(x, y []float32) float64 {
+	if len(x) <= Chunk {
+		return ChunkDot(x, y)
+	}
+	return overChunks(len(x), func(b, e int) float64 { return ChunkDot(x[b:e], y[b:e]) })
 }
 
 // ChunkSum is the sum of at most Chunk values.

@@ -48,7 +48,8 @@ SETUN_KERNEL void project(float *dst, const float *x, int64_t n, const double *s
     X(kmeans_mean)                                                                                                                                             \
     X(kmeans_distance)                                                                                                                                         \
     X(kmeans_distance_any)                                                                                                                                     \
-    X(kmeans_top) X(kmeans_potential) X(kmeans_unit) X(kmeans_unit_long) X(kmeans_turn) X(kmeans_nearest_32) X(kmeans_nearest_64) X(kmeans_nearest_128)        \
+    X(kmeans_top)                                                                                                                                              \
+    X(kmeans_potential) X(kmeans_unit) X(kmeans_unit_long) X(kmeans_turn) X(kmeans_nearest_32) X(kmeans_nearest_64) X(kmeans_nearest_128)                      \
         X(kmeans_nearest_any_32) X(kmeans_nearest_any_64) X(kmeans_nearest_any_128) X(kmeans_add) X(kmeans_relabel)
 
 /* low and high, in the order of unsigned integers, take in x * unit; bad is set where that is not finite. */
@@ -96,9 +97,10 @@ SETUN_KERNEL void kmeans_relabel(const int32_t *fresh, int32_t *labels, int64_t 
     X(group_rounds)                                                                                                                                            \
     X(group_magnitudes)                                                                                                                                        \
     X(group_squares)                                                                                                                                           \
-    X(group_greatest) X(group_selected) X(group_first) X(group_round) X(group_energy) X(codes_int8) X(codes_int8_random) X(codes_int8_groups)                  \
-        X(codes_int8_groups_random) X(codes_2bit) X(codes_2bit_random) X(codes_2bit_groups) X(codes_2bit_groups_random) X(codes_base3) X(codes_base3_random)   \
-            X(codes_base3_groups) X(codes_base3_groups_random) X(tiles_int8) X(tiles_2bit) X(tiles_base3)
+    X(group_greatest)                                                                                                                                          \
+    X(group_selected) X(group_first) X(group_round) X(group_energy) X(codes_int8) X(codes_int8_random) X(codes_int8_groups) X(codes_int8_groups_random)        \
+        X(codes_2bit) X(codes_2bit_random) X(codes_2bit_groups) X(codes_2bit_groups_random) X(codes_base3) X(codes_base3_random) X(codes_base3_groups)         \
+            X(codes_base3_groups_random) X(tiles_int8) X(tiles_2bit) X(tiles_base3)
 
 /* Scale and cuts of groups of at most 4096 values, by the rules with rounds of least squares and by the others; a warp a group. bad[0] = 1 where a value is
  * not finite. */
@@ -168,8 +170,8 @@ SETUN_KERNEL void activations_block(const float *x, int64_t rows, int64_t cols, 
     X(recode_int8_base3)                                                                                                                                       \
     X(recode_2bit_int8)                                                                                                                                        \
     X(recode_2bit_2bit)                                                                                                                                        \
-    X(recode_2bit_base3) X(recode_base3_int8) X(recode_base3_2bit) X(recode_base3_base3) X(recode_four5_int8) X(recode_four5_2bit) X(recode_four5_base3)       \
-        X(recode_planes_int8)
+    X(recode_2bit_base3)                                                                                                                                       \
+    X(recode_base3_int8) X(recode_base3_2bit) X(recode_base3_base3) X(recode_four5_int8) X(recode_four5_2bit) X(recode_four5_base3) X(recode_planes_int8)
 
 #define SETUN_RECODE_KERNEL(name) SETUN_KERNEL void name(const uint8_t *codes, int64_t rows, int64_t cols, uint8_t *out)
 SETUN_RECODE_KERNEL(recode_int8_2bit);

@@ -15,6 +15,7 @@
 
 typedef struct setun_screen setun_screen; /* screen.h */
 typedef struct setun_codes setun_codes;   /* codes.h */
+typedef struct setun_layers setun_layers; /* layers.h */
 
 typedef struct setun_isa {
     const char *name;
@@ -47,6 +48,8 @@ typedef struct setun_isa {
     void (*drain)(void);
     /* r = (float)((double)x[i] * f); out[i] = |r| < 2^-126 ? r * 0 : r. */
     void (*scale)(float *out, const float *x, size_t n, double f);
+    /* What rmsnorm, softmax, activate and update are made of. */
+    const setun_layers *layers;
 
     /* low[j] = min(low[j], x[i][j]), high likewise; returns the greatest magnitude bits. */
     uint32_t (*range)(const float *x, size_t n, size_t d, float *low, float *high);

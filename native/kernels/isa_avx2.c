@@ -7,6 +7,7 @@
 #include "bits.h"
 #include "codes.h"
 #include "isa.h"
+#include "layers.h"
 #include "stream.h"
 #include "products_ymm.h"
 
@@ -340,4 +341,4 @@ static void bytes(int8_t *out, const float *x, size_t n, double f) {
     setun_isa_ref.bytes(out + i, x + i, n - i, f);
 }
 
-SETUN_ISA(setun_isa_avx2, "avx2", SETUN_ISA_KMEANS(16, GROUP), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_avx2));
+SETUN_ISA(setun_isa_avx2, "avx2", .layers = &setun_layers_avx2, SETUN_ISA_KMEANS(16, GROUP), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_avx2));

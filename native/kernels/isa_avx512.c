@@ -8,6 +8,7 @@
 #include "bits.h"
 #include "codes.h"
 #include "isa.h"
+#include "layers.h"
 #include "screen.h"
 #include "stream.h"
 #include "products_ymm.h"
@@ -385,6 +386,6 @@ static void bytes(int8_t *out, const float *x, size_t n, double f) {
     setun_isa_ref.bytes(out + i, x + i, n - i, f);
 }
 
-SETUN_ISA(setun_isa_avx512, "avx512", SETUN_ISA_KMEANS(32, GROUP), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_avx2));
+SETUN_ISA(setun_isa_avx512, "avx512", .layers = &setun_layers_avx512, SETUN_ISA_KMEANS(32, GROUP), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_avx2));
 SETUN_ISA(setun_isa_avx512vnni, "avx512vnni", SETUN_ISA_KMEANS(32, GROUP), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_vnni), .screen = &setun_screen_vnni);
 SETUN_ISA(setun_isa_avx512vbmi, "avx512vbmi", SETUN_ISA_CODES(setun_codes_vbmi));

@@ -7,6 +7,7 @@
 #include "bits.h"
 #include "codes.h"
 #include "isa.h"
+#include "layers.h"
 
 #include <arm_neon.h>
 
@@ -254,5 +255,5 @@ static void bytes(int8_t *out, const float *x, size_t n, double f) {
     setun_isa_ref.bytes(out + i, x + i, n - i, f);
 }
 
-SETUN_ISA(setun_isa_neon, "neon", SETUN_ISA_KMEANS(8, GROUP), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_neon));
+SETUN_ISA(setun_isa_neon, "neon", .layers = &setun_layers_neon, SETUN_ISA_KMEANS(8, GROUP), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_neon));
 SETUN_ISA(setun_isa_neondot, "neondot", SETUN_ISA_CODES(setun_codes_neondot));

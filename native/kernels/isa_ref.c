@@ -4,6 +4,7 @@
 #include "bits.h"
 #include "codes.h"
 #include "isa.h"
+#include "layers.h"
 
 static double abs_chunk(const float *x, size_t n) {
     float lane[32] = {0};
@@ -167,4 +168,4 @@ static void bytes(int8_t *out, const float *x, size_t n, double f) {
     for (size_t i = 0; i < n; i++) out[i] = (int8_t)setun_rint((double)x[i] * f);
 }
 
-SETUN_ISA(setun_isa_ref, "scalar", SETUN_ISA_KMEANS(ROWS, 1), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_ref));
+SETUN_ISA(setun_isa_ref, "scalar", .layers = &setun_layers_ref, SETUN_ISA_KMEANS(ROWS, 1), SETUN_ISA_MATMUL, SETUN_ISA_CODES(setun_codes_ref));

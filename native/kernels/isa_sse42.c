@@ -6,6 +6,7 @@
  * k-means is left to pure Go: without a fused multiply-add the exact chains ran at 2.8 GFLOP/s here, and Go, which screens, at 4. */
 #include "bits.h"
 #include "isa.h"
+#include "layers.h"
 #include "stream.h"
 
 #include <nmmintrin.h>
@@ -146,4 +147,4 @@ static void scale(float *out, const float *x, size_t n, double f) {
     setun_isa_ref.scale(out + i, x + i, n - i, f);
 }
 
-SETUN_ISA(setun_isa_sse42, "sse42", .rows = 0);
+SETUN_ISA(setun_isa_sse42, "sse42", .layers = &setun_layers_sse42);

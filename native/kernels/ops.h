@@ -17,7 +17,11 @@
     X(dot, SETUN_OP_DOT, setun_reduce, __VA_ARGS__)                                                                                                            \
     X(norm2, SETUN_OP_NORM2, setun_reduce, __VA_ARGS__)                                                                                                        \
     X(clusters, SETUN_OP_CONSTRAIN_CLUSTERS, setun_clusters, __VA_ARGS__)                                                                                      \
-    X(step, SETUN_OP_STEP, setun_step, __VA_ARGS__)
+    X(step, SETUN_OP_STEP, setun_step, __VA_ARGS__)                                                                                                            \
+    X(rmsnorm, SETUN_OP_RMSNORM, setun_rmsnorm, __VA_ARGS__)                                                                                                   \
+    X(softmax, SETUN_OP_SOFTMAX, setun_softmax, __VA_ARGS__)                                                                                                   \
+    X(activate, SETUN_OP_ACTIVATE, setun_activate, __VA_ARGS__)                                                                                                \
+    X(update, SETUN_OP_UPDATE, setun_update, __VA_ARGS__)
 /* Those and the ops of levels that have a fused multiply-add, the reference among them: it has that in exact arithmetic. */
 #define SETUN_FUSED_OPS(X, ...)                                                                                                                                \
     SETUN_PLAIN_OPS(X, __VA_ARGS__)                                                                                                                            \

@@ -173,6 +173,67 @@ static void products(const setun_table *t, const char *filter, size_t n) {
     release(a), release(b), release(c);
 }
 
+/* The ops between products, in the shapes of a small transformer: rmsnorm, softmax of heads with and without a period, activations. */
+static void rows(const setun_table *t, const char *filter, size_t rows, size_t cols) {
+    size_t n = rows * cols;
+    float *x = vector(PLAIN, 2 * n, 0), *y = vector(PLAIN, n, 0), *gain = vector(PLAIN, cols, 0), *scale = vector(PLAIN, rows, 0);
+    float *out = vector(PLAIN, 2 * n, 0), *dgain = vector(PLAIN, cols, 0), *parts = vector(PLAIN, (rows + 31) / 32 * cols, 0);
+    char shape[32];
+    snprintf(shape, sizeof shape, "%zux%zu", rows, cols);
+    for (uint32_t i = 0; i < t->kernel_count; i++) {
+        const setun_kernel *k = &t->kernels[i];
+        int64_t r = (int64_t)rows, c = (int64_t)cols;
+        static const char *const norms[] = {"rmsnorm", "rmsnorm add", "rmsnorm gradient", "rmsnorm gradient gain"};
+        for (int w = 0; w < 4 && k->op == SETUN_OP_RMSNORM; w++) {
+            if (!wanted(norms[w], k, filter)) continue;
+            setun_rmsnorm a = {.call = {.size = sizeof a}, .rows = r, .cols = c, .x = x, .out = out, .scale = scale, .epsilon = 1e-5};
+            if (w == 1) a.delta = y, a.sum = out + n;
+            if (w >= 2) a.flags = SETUN_GRADIENT, a.dy = y;
+            if (w != 2) a.gain = gain;
+            if (w == 3) a.dgain = dgain, a.parts = parts;
+            line(norms[w], k, shape, seconds(&(trial){k, &a, NULL}), 4 * (double)n, "GB/s");
+        }
+        static const char *const softs[] = {"softmax", "softmax period", "softmax gradient", "softmax gradient period"};
+        for (int w = 0; w < 4 && k->op == SETUN_OP_SOFTMAX; w++) {
+            if (!wanted(softs[w], k, filter)) continue;
+            setun_softmax a = {.call = {.size = sizeof a}, .rows = r, .cols = c, .x = x, .scale = 0.125f, .factor = 1};
+            if (w % 2 == 1) a.period = c;
+            if (w >= 2) a.flags = SETUN_GRADIENT, a.p = y;
+            fill(x, n, PLAIN);
+            line(softs[w], k, shape, seconds(&(trial){k, &a, NULL}), (double)n * (w % 2 == 1 ? 0.5 : 1), "Gvalues/s");
+        }
+        static const char *const functions[] = {"relu2", "relu2 gradient", "swiglu", "swiglu gradient"};
+        for (int w = 0; w < 4 && k->op == SETUN_OP_ACTIVATE; w++) {
+            if (!wanted(functions[w], k, filter)) continue;
+            setun_activate a = {.call = {.size = sizeof a}, .kind = w < 2 ? SETUN_RELU2 : SETUN_SWIGLU, .rows = r, .cols = c, .x = x, .out = out};
+            if (w % 2 == 1) a.flags = SETUN_GRADIENT, a.dy = y;
+            fill(x, 2 * n, PLAIN);
+            line(functions[w], k, shape, seconds(&(trial){k, &a, NULL}), 4 * (double)n, "GB/s");
+        }
+    }
+    release(x), release(y), release(gain), release(scale), release(out), release(dgain), release(parts);
+}
+
+static void updates(const setun_table *t, const char *filter, size_t n) {
+    float *array[5];
+    for (int i = 0; i < 5; i++) array[i] = vector(PLAIN, n, 0);
+    for (size_t i = 0; i < n; i++) array[3][i] *= array[3][i];
+    char shape[32];
+    snprintf(shape, sizeof shape, "n=%zu", n);
+    for (uint32_t i = 0; i < t->kernel_count; i++) {
+        const setun_kernel *k = &t->kernels[i];
+        static const char *const names[] = {"adamw", "momentum"};
+        for (int w = 0; w < 2 && k->op == SETUN_OP_UPDATE; w++) {
+            if (!wanted(names[w], k, filter)) continue;
+            setun_update a = {.call = {.size = sizeof a}, .method = w == 0 ? SETUN_ADAMW : SETUN_MOMENTUM, .n = (int64_t)n};
+            a.value = array[0], a.grad = array[1], a.m = array[2], a.v = array[3], a.delta = array[4];
+            a.rate = 1e-3, a.decay = 0.1, a.beta1 = 0.9, a.beta2 = 0.999, a.epsilon = 1e-8, a.unbias1 = 1, a.unbias2 = 1;
+            line(names[w], k, shape, seconds(&(trial){k, &a, NULL}), 4 * (double)n, "GB/s");
+        }
+    }
+    for (int i = 0; i < 5; i++) release(array[i]);
+}
+
 int bench(const setun_table *t, const char *filter) {
     printf("%s %s (%s)\n", t->name, t->version, t->build);
     const size_t sizes[] = {64, 4096, 1000000, 100000000};
@@ -184,5 +245,9 @@ int bench(const setun_table *t, const char *filter) {
     clusters(t, filter, 1000000, 128, 1024, 1);
     const size_t sides[] = {16, 64, 256, 1024, 2048};
     for (size_t s = 0; s < sizeof sides / sizeof *sides; s++) products(t, filter, sides[s]);
+    const size_t layers[][2] = {{768, 128}, {3072, 64}, {768, 512}, {100, 4096}, {16, 50000}};
+    for (size_t s = 0; s < sizeof layers / sizeof *layers; s++) rows(t, filter, layers[s][0], layers[s][1]);
+    updates(t, filter, 4096);
+    updates(t, filter, 800000);
     return 0;
 }

@@ -28,7 +28,8 @@ setun_ctx *context;
 static long cases[KERNELS], mismatches;
 
 void expect(int ok, const setun_kernel *k, const char *text, ...) {
-    static const char *const ops[] = {"?", "quantize", "constrain", "dot", "norm2", "kmeans", "matmul", "clusters", "step", "activations", "ternary", "recode"};
+    static const char *const ops[] = {"?",    "quantize",    "constrain", "dot",    "norm2",   "kmeans",  "matmul",   "clusters",
+                                      "step", "activations", "ternary",   "recode", "rmsnorm", "softmax", "activate", "update"};
     cases[k - table->kernels]++;
     if (ok || mismatches++ >= 20) return;
     va_list list;
@@ -204,6 +205,8 @@ int main(int argc, char **argv) {
     test_clusters();
     test_step();
     test_ternary();
+    test_rows();
+    test_update();
 
     long total = 0;
     for (uint32_t i = 0; i < table->kernel_count; i++) {

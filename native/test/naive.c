@@ -175,3 +175,19 @@ float naive_chain(float a, const float *u, const float *v, size_t d) {
     for (size_t p = 0; p < d; p++) a = fmaf(u[p], v[p], a);
     return a;
 }
+
+/* ---- softmax, activate ---------------------------------------------------------------------------------------------- */
+
+float naive_exp(float x) {
+    if (isnan(x)) return x;
+    if (x < -104) return 0;
+    if (x > 89) return INFINITY;
+    double k = rint((double)x * 1.4426950408889634), part = k * 0.693147180559945309417232121458176568, r = (double)x - part, s = r * r;
+    double a = r * (1.0 / 6) + 0.5, b = r * (1.0 / 120), c = (r + 7) * (1.0 / 5040), d = s * c, e, f, g;
+    b += 1.0 / 24;
+    e = b + d;
+    f = s * e;
+    f += a;
+    g = s * f;
+    return (float)ldexp((1 + r) + g, (int)k);
+}

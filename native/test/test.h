@@ -45,6 +45,12 @@ void fill(float *x, size_t n, int kind);
 float *vector(int kind, size_t n, size_t offset);
 /* Whether two arrays have the same bits. */
 static inline int same(const void *a, const void *b, size_t bytes) { return memcmp(a, b, bytes) == 0; }
+/* Or a NaN at the same places. */
+static inline int alike(const float *a, const float *b, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!same(a + i, b + i, sizeof *a) && (a[i] == a[i] || b[i] == b[i])) return 0;
+    return 1;
+}
 
 /* ---- Parts -------------------------------------------------------------------------------------------------------- */
 
@@ -55,6 +61,8 @@ void test_matmul(void);
 void test_clusters(void);
 void test_step(void);
 void test_ternary(void);
+void test_rows(void);
+void test_update(void);
 /* Prints how fast the kernels are whose "op/kernel" contains the text. */
 int bench(const setun_table *t, const char *filter);
 
@@ -68,6 +76,8 @@ float naive_group(uint32_t rule, uint32_t levels, uint64_t seed, const float *x,
 size_t naive_pack(uint32_t format, uint8_t *out, const int8_t *codes, size_t n);
 float naive_scaled(float x, double f);
 float naive_chain(float a, const float *u, const float *v, size_t d);
+/* e^x of Exp32 in internal/canon/exp.go. */
+float naive_exp(float x);
 void naive_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
 #endif

@@ -13,13 +13,6 @@ typedef struct job {
     int kind;
 } job;
 
-/* Equal bits, or both NaN. */
-static int alike(const float *a, const float *b, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (!same(a + i, b + i, sizeof *a) && !(isnan(a[i]) && isnan(b[i]))) return 0;
-    return 1;
-}
-
 static void run_product(const setun_kernel *k, int side, void *state) {
     const job *j = state;
     (void)side;

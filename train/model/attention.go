@@ -6,7 +6,6 @@ import (
 	"context"
 	"math"
 
-	"github.com/setun-compute/setun/internal/canon"
 	"github.com/setun-compute/setun/runtime"
 )
 
@@ -30,8 +29,9 @@ func (m *Model) attentionForward(ctx context.Context, y, p, qkv []float32, batch
 			return err
 		}
 	}
-	m.kernels.softmax = softmaxForward{keys: keys, length: length, scale: m.attentionScale(), x: p}
-	m.workers.run(&m.kernels.softmax, m.c.Heads*batch*length, softmaxGrain, 4*keys)
+	if err := m.rt.Softmax(runtime.Softmax{X: p[:m.c.Heads*batch*length*keys], Cols: keys, Period: length, Scale: m.attentionScale(), Factor: 1}); err != nil {
+		return err
+	}
 	for h := range heads {
 		if err := m.matmul(ctx, y[h*d:], p[h*batch*length*keys:], qkv[2*c+h*d:], length, d, keys, values); err != nil {
 			return err
@@ -53,8 +53,10 @@ func (m *Model) attentionBackward(ctx context.Context, dqkv, dp, dy, p, qkv []fl
 			return err
 		}
 	}
-	m.kernels.softmaxBack = softmaxBackward{keys: length, scale: m.attentionScale(), p: p, d: dp}
-	m.workers.run(&m.kernels.softmaxBack, m.c.Heads*batch*length, softmaxGrain, 2*length)
+	all := m.c.Heads * batch * length * length
+	if err := m.rt.Softmax(runtime.Softmax{X: dp[:all], P: p[:all], Cols: length, Period: length, Scale: m.attentionScale()}); err != nil {
+		return err
+	}
 	for h := range m.c.Heads {
 		at := h * batch * length * length
 		if err := m.matmul(ctx, dqkv[h*d:], dp[at:], qkv[c+h*d:], length, d, length, runtime.MatMulOptions{LDB: 3 * c, LDC: 3 * c, Batch: batch, StrideB: rows, StrideC: rows}); err != nil {
@@ -69,51 +71,4 @@ func (m *Model) attentionBackward(ctx context.Context, dqkv, dp, dy, p, qkv []fl
 
 func (m *Model) attentionScale() float32 {
 	return float32(1 / math.Sqrt(float64(m.c.Width/m.c.Heads)))
-}
-
-// softmaxGrain is how many rows of attention weights a chunk has.
-const softmaxGrain = 64
-
-// softmaxForward replaces scores by softmax(scale·scores) over the keys up to the query's own; the others get 0. The greatest score is subtracted first, so no power overflows.
-type softmaxForward struct {
-	keys, length int
-	scale        float32
-	x            []float32
-}
-
-func (k *softmaxForward) rows(lo, hi int) {
-	past := k.keys - k.length
-	for r := lo; r < hi; r++ {
-		row := k.x[r*k.keys:][:k.keys]
-		seen := row[:past+r%k.length+1]
-		greatest := seen[0]
-		for _, v := range seen {
-			greatest = max(greatest, v)
-		}
-		f := float32(1 / canon.ExpSum(seen, k.scale, greatest))
-		for i, e := range seen {
-			seen[i] = e * f
-		}
-		clear(row[len(seen):])
-	}
-}
-
-// softmaxBackward replaces the gradient d of the weights p by that of the scores before their scale: scale·p·(d − Σ p·d). d of keys after the query is not looked at, and becomes 0.
-type softmaxBackward struct {
-	keys  int
-	scale float32
-	p, d  []float32
-}
-
-func (k *softmaxBackward) rows(lo, hi int) {
-	for r := lo; r < hi; r++ {
-		seen := r%k.keys + 1
-		row := k.d[r*k.keys:][:k.keys]
-		d, p := row[:seen], k.p[r*k.keys:][:seen]
-		sum := float32(dotRows(p, d))
-		for i, v := range p[:len(d)] {
-			d[i] = float32(k.scale*v) * (d[i] - sum)
-		}
-		clear(row[seen:])
-	}
 }

@@ -26,7 +26,9 @@ func (m *Model) Backward(ctx context.Context, tokens, targets []int32, batch, le
 	if err != nil {
 		return 0, err
 	}
-	loss = m.crossEntropy(logits, targets, float64(scale)/float64(len(targets)))
+	if loss, err = m.crossEntropy(logits, targets, float64(scale)/float64(len(targets))); err != nil {
+		return 0, err
+	}
 	return loss, m.backward(ctx, p, logits)
 }
 
@@ -38,19 +40,24 @@ func (m *Model) backward(ctx context.Context, p *pass, logits []float32) error {
 		return err
 	}
 	clear(residual)
-	m.normalizeBackward(residual, row, b.last, b.lastScale, m.norm)
+	if err := m.normalizeBackward(residual, row, b.last, b.lastScale, m.norm); err != nil {
+		return err
+	}
 	for i := len(m.layers) - 1; i >= 0; i-- {
 		l := &m.layers[i]
 		active, hidden := grow(&b.active, n*m.c.Hidden), grow(&b.hidden, n*m.c.up())
 		if err := l.down.backward(ctx, m, active, residual, n); err != nil {
 			return err
 		}
-		m.kernels.act = activation{width: m.c.Hidden, gated: m.c.Activation == SwiGLU, x: l.hidden, dy: active, dx: hidden}
-		m.workers.run(&m.kernels.act, n, rowGrain, m.c.up())
+		if err := m.activate(runtime.Activate{X: l.hidden[:len(hidden)], DY: active, Out: hidden}); err != nil {
+			return err
+		}
 		if err := l.up.backward(ctx, m, row, hidden, n); err != nil {
 			return err
 		}
-		m.normalizeBackward(residual, row, l.second, l.secondScale, l.norm2)
+		if err := m.normalizeBackward(residual, row, l.second, l.secondScale, l.norm2); err != nil {
+			return err
+		}
 		if err := l.out.backward(ctx, m, row, residual, n); err != nil {
 			return err
 		}
@@ -61,22 +68,14 @@ func (m *Model) backward(ctx context.Context, p *pass, logits []float32) error {
 		if err := l.qkv.backward(ctx, m, row, heads, n); err != nil {
 			return err
 		}
-		m.normalizeBackward(residual, row, l.first, l.firstScale, l.norm1)
+		if err := m.normalizeBackward(residual, row, l.first, l.firstScale, l.norm1); err != nil {
+			return err
+		}
 	}
 	m.kernels.embedBack = embedBackward{cols: c, length: p.length, tokens: p.tokens, token: m.token.Grad, position: m.position.Grad, dy: residual}
 	m.workers.run(&m.kernels.embedBack, c, columnGrain, 2*n)
 	m.kernels.embedBack.tokens = nil
 	return nil
-}
-
-// normalizeBackward adds the gradient that dy, that of a norm's result, has for the norm's input x to residual, and that for the gain to the gain's.
-func (m *Model) normalizeBackward(residual, dy, x, scale []float32, gain *Param) {
-	c := m.c.Width
-	n := len(dy) / c
-	parts := grow(&m.buffers.parts, ((n-1)/rowGrain+1)*c)
-	m.kernels.normBack = normBackward{cols: c, x: x, gain: gain.Value, scale: scale, dy: dy, dx: residual, parts: parts}
-	m.workers.run(&m.kernels.normBack, n, rowGrain, 2*c)
-	sumParts(gain.Grad, parts)
 }
 
 // linearHead computes logits, rows of Vocab values: products with the head's rows, in float32.

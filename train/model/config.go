@@ -55,6 +55,17 @@ func (c *Config) up() int {
 	return c.Hidden
 }
 
+// Parameters returns how many values the parameters have, and how many of them are weights of linear layers.
+func (c Config) Parameters() (all, linear int64) {
+	w, h := int64(c.Width), int64(c.Hidden)
+	linear = int64(c.Layers) * (4*w*w + int64(c.up())*w + h*w)
+	all = linear + (int64(c.Vocab)+int64(c.Context)+2*int64(c.Layers)+1)*w
+	if !c.TieEmbeddings {
+		all += int64(c.Vocab) * w
+	}
+	return all, linear
+}
+
 // check returns a *ConfigError for the first field that does not fit.
 func (c *Config) check() error {
 	bad := func(field, detail string, args ...any) error {

@@ -15,6 +15,7 @@ var (
 	ErrArgument = errors.New("model: invalid argument")      // a scale, temperature or count out of range
 	ErrTernary  = errors.New("model: no ternary tensors")    // the configuration has none
 	ErrLatent   = errors.New("model: weight cannot be used") // a latent weight is a NaN or an infinity
+	ErrPacked   = errors.New("model: not such a model")      // a file's tensors are not those of the configuration
 )
 
 // ConfigError says which field of a Config does not fit. It wraps ErrConfig.

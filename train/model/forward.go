@@ -2,7 +2,11 @@
 
 package model
 
-import "context"
+import (
+	"context"
+
+	"github.com/setun-compute/setun/runtime"
+)
 
 // pass is one way through the network.
 type pass struct {
@@ -34,7 +38,7 @@ func (m *Model) Loss(ctx context.Context, tokens, targets []int32, batch, length
 	if err != nil {
 		return 0, err
 	}
-	return m.crossEntropy(logits, targets, 0), nil
+	return m.crossEntropy(logits, targets, 0)
 }
 
 // forward is the pass itself, for arguments that have been checked.
@@ -52,7 +56,9 @@ func (m *Model) forward(ctx context.Context, p *pass) ([]float32, error) {
 	for i := range m.layers {
 		l := &m.layers[i]
 		first, normed := grow(&l.first, n*c), grow(&l.firstNorm, n*c)
-		m.normalize(normed, first, x, delta, grow(&l.firstScale, n), l.norm1)
+		if err := m.normalize(normed, first, x, delta, grow(&l.firstScale, n), l.norm1); err != nil {
+			return nil, err
+		}
 		if err := m.attend(ctx, l, p, i); err != nil {
 			return nil, err
 		}
@@ -62,12 +68,15 @@ func (m *Model) forward(ctx context.Context, p *pass) ([]float32, error) {
 		}
 		second, hidden, active := grow(&l.second, n*c), grow(&l.hidden, n*m.c.up()), grow(&l.active, n*m.c.Hidden)
 		normed = grow(&l.secondNorm, n*c)
-		m.normalize(normed, second, first, delta, grow(&l.secondScale, n), l.norm2)
+		if err := m.normalize(normed, second, first, delta, grow(&l.secondScale, n), l.norm2); err != nil {
+			return nil, err
+		}
 		if err := l.up.forward(ctx, m, hidden, normed, n, p.keep); err != nil {
 			return nil, err
 		}
-		m.kernels.act = activation{width: m.c.Hidden, gated: m.c.Activation == SwiGLU, x: hidden, y: active}
-		m.workers.run(&m.kernels.act, n, rowGrain, m.c.up())
+		if err := m.activate(runtime.Activate{X: hidden, Out: active}); err != nil {
+			return nil, err
+		}
 		if err := l.down.forward(ctx, m, delta, active, n, p.keep); err != nil {
 			return nil, err
 		}
@@ -75,18 +84,14 @@ func (m *Model) forward(ctx context.Context, p *pass) ([]float32, error) {
 	}
 	last := grow(&b.last, n*c)
 	normed := grow(&b.lastNorm, n*c)
-	m.normalize(normed, last, x, delta, grow(&b.lastScale, n), m.norm)
+	if err := m.normalize(normed, last, x, delta, grow(&b.lastScale, n), m.norm); err != nil {
+		return nil, err
+	}
 	if p.lastOnly {
 		normed, n = normed[(n-1)*c:], 1
 	}
 	logits := grow(&b.logits, n*m.c.Vocab)
 	return logits, m.linearHead(ctx, logits, normed, n)
-}
-
-// normalize adds delta to x, if there is one, which gives sum, and writes the norm of that to y.
-func (m *Model) normalize(y, sum, x, delta, scale []float32, gain *Param) {
-	m.kernels.norm = normForward{cols: m.c.Width, x: x, delta: delta, sum: sum, gain: gain.Value, y: y, scale: scale}
-	m.workers.run(&m.kernels.norm, len(scale), rowGrain, 2*m.c.Width)
 }
 
 // attend goes from layer i's first norm to the results of its heads.

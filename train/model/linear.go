@@ -18,6 +18,9 @@ type linear struct {
 	w       *Param
 	in, out int
 
+	mix   float32 // λ
+	stale bool    // weight is not mixed as mix says
+
 	weight  []float32     // what multiplies: w.Value, or mixed
 	mixed   []float32     // storage of that
 	codes   *quant.Tensor // of the latent weight at the latest Refresh; nil in a float32 model
@@ -34,9 +37,7 @@ type linear struct {
 // refresh makes the ternary tensor of the latent weight.
 func (l *linear) refresh(m *Model) error {
 	l.codes, l.before = l.before, l.codes
-	begin := m.clock()
 	t, err := m.rt.Quantize(l.codes, l.w.Value, quant.Options{Rule: m.c.Rule, Cols: l.in, Group: m.c.Group})
-	m.count(begin)
 	if err != nil {
 		l.codes, l.before = l.before, l.codes
 		return fmt.Errorf("%w: %s: %w", ErrLatent, l.w.Name, err)
@@ -45,15 +46,15 @@ func (l *linear) refresh(m *Model) error {
 	return nil
 }
 
-// blend makes the weight that multiplies from latent and ternary weights, and counts the codes that differ from before.
+// blend makes the weight that multiplies from latent and ternary weights, and with count counts the codes that differ from before.
 func (l *linear) blend(m *Model, count bool) int {
 	k := &m.kernels.mix
-	*k = mixWeights{cols: l.in, latent: l.w.Value, q: l.codes, mix: m.mix, flips: grow(&m.flipParts, (l.out-1)/mixGrain+1)}
-	if l.weight = l.w.Value; m.mix > 0 {
+	*k = mixWeights{cols: l.in, latent: l.w.Value, q: l.codes, mix: l.mix, flips: grow(&m.flipParts, (l.out-1)/mixGrain+1)}
+	if l.weight, l.stale = l.w.Value, false; l.mix > 0 {
 		l.weight = grow(&l.mixed, len(l.w.Value))
 		k.out = l.weight
 	}
-	if m.integers() {
+	if l.integers(m) {
 		k.units = grow(&l.units, len(l.w.Value))
 	}
 	if count {
@@ -71,7 +72,7 @@ func (l *linear) blend(m *Model, count bool) int {
 }
 
 // integers says whether products are of codes alone.
-func (m *Model) integers() bool { return m.c.QuantizeActivations && m.mix == 1 }
+func (l *linear) integers(m *Model) bool { return m.c.QuantizeActivations && l.mix == 1 }
 
 // forward computes y, rows of l.out values, from as many rows of x. What backward needs is kept, except that with keep false the input's values are not, where the product does not need them itself.
 func (l *linear) forward(ctx context.Context, m *Model, y, x []float32, rows int, keep bool) error {
@@ -80,19 +81,18 @@ func (l *linear) forward(ctx context.Context, m *Model, y, x []float32, rows int
 		return m.matmul(ctx, y, x, l.weight, rows, l.out, l.in, runtime.MatMulOptions{TransB: true})
 	}
 	hat := grow(&l.hat, rows*l.in)
-	m.kernels.norm = normForward{cols: l.in, x: x, y: hat, scale: grow(&l.scale, rows)}
-	m.workers.run(&m.kernels.norm, rows, rowGrain, l.in)
-	if m.mix > 0 {
-		begin := m.clock()
+	if err := m.rmsnorm(runtime.RMSNorm{X: x[:rows*l.in], Cols: l.in, Out: hat, Scale: grow(&l.scale, rows)}); err != nil {
+		return err
+	}
+	if l.mix > 0 {
 		_, err := m.rt.QuantizeActivations(&m.int8s, hat, l.in)
-		m.count(begin)
 		if err != nil {
 			return fmt.Errorf("model: input of %s: %w", l.w.Name, err)
 		}
-		if m.integers() {
+		if l.integers(m) {
 			return l.multiplyCodes(ctx, m, y, hat, rows, keep)
 		}
-		m.kernels.int8s = mixActivations{cols: l.in, codes: &m.int8s, x: hat, mix: m.mix}
+		m.kernels.int8s = mixActivations{cols: l.in, codes: &m.int8s, x: hat, mix: l.mix}
 		m.workers.run(&m.kernels.int8s, rows, rowGrain, l.in)
 	}
 	return m.matmul(ctx, y, hat, l.weight, rows, l.out, l.in, runtime.MatMulOptions{TransB: true})
@@ -106,8 +106,8 @@ const manyRows = 8
 func (l *linear) multiplyCodes(ctx context.Context, m *Model, y, hat []float32, rows int, keep bool) error {
 	k := &m.kernels.int8s
 	*k = mixActivations{cols: l.in, codes: &m.int8s, x: hat, mix: 1}
-	oneSum := l.codes.Group == 0 || l.codes.Group == l.in // of a row: no groups to be scaled before they are added
-	if rows < manyRows || !oneSum || l.in > 1<<24/127 {
+	oneSum := l.codes.Group == 0 || l.codes.Group == l.in                 // of a row: no groups to be scaled before they are added
+	if rows < manyRows || !oneSum || l.in > 1<<24/127 || l.units == nil { // a packed model has no codes as numbers
 		if err := l.pack(m); err != nil {
 			return err
 		}
@@ -135,9 +135,7 @@ func (l *linear) pack(m *Model) error {
 	if !l.unready {
 		return nil
 	}
-	begin := m.clock()
 	t, err := m.rt.Convert(l.packed, l.codes, quant.Bits2)
-	m.count(begin)
 	if err != nil {
 		return fmt.Errorf("model: %s: %w", l.w.Name, err)
 	}
@@ -158,9 +156,7 @@ func (l *linear) backward(ctx context.Context, m *Model, dx, dy []float32, rows 
 	if err := m.matmul(ctx, dx, dy, l.weight, rows, l.in, l.out, runtime.MatMulOptions{}); err != nil || !inner {
 		return err
 	}
-	m.kernels.normBack = normBackward{cols: l.in, x: l.x, scale: l.scale, dy: dx, dx: dx}
-	m.workers.run(&m.kernels.normBack, rows, rowGrain, l.in)
-	return nil
+	return m.rmsnorm(runtime.RMSNorm{X: l.x[:rows*l.in], Cols: l.in, Scale: l.scale[:rows], DY: dx[:rows*l.in], Out: dx[:rows*l.in]})
 }
 
 // mixGrain is how many rows of a weight a chunk has.

@@ -2,54 +2,26 @@
 
 package model
 
-import "github.com/setun-compute/setun/internal/canon"
+import (
+	"github.com/setun-compute/setun/internal/canon"
+	"github.com/setun-compute/setun/runtime"
+)
 
-// crossEntropy computes the loss of each row of logits in nats, ln Σe^x − x_target, in float64 from float32 powers. With a factor it replaces the logits by factor·(softmax − one at the target), the loss's gradient times factor.
-type crossEntropy struct {
-	cols    int
-	x       []float32
-	targets []int32
-	losses  []float64
-	factor  float64 // 0: logits stay
-}
-
-func (k *crossEntropy) rows(lo, hi int) {
-	c := k.cols
-	for r := lo; r < hi; r++ {
-		x := k.x[r*c:][:c]
-		target := k.targets[r]
-		greatest := x[0]
-		for _, v := range x {
-			greatest = max(greatest, v)
-		}
-		above := float64(greatest) - float64(x[target])
-		sum := 0.0
-		if k.factor == 0 {
-			for _, v := range x {
-				sum += float64(canon.Exp32(v - greatest))
-			}
-			k.losses[r] = canon.Log(sum) + above
-			continue
-		}
-		sum = canon.ExpSum(x, 1, greatest)
-		k.losses[r] = canon.Log(sum) + above
-		f := float32(k.factor / sum)
-		for i, e := range x {
-			x[i] = float32(e * f)
-		}
-		x[target] -= float32(k.factor)
+// crossEntropy returns the mean loss of logits in nats, a row's being ln Σe^x − x_target, in float64 from float32 powers. It replaces the logits: with a factor other than 0 by
+// factor·(softmax − one at the target), the gradient of the rows' losses times factor.
+func (m *Model) crossEntropy(logits []float32, targets []int32, factor float64) (float64, error) {
+	c, b := m.c.Vocab, &m.buffers
+	at, stats := grow(&b.at, len(targets)), grow(&b.stats, 2*len(targets))
+	for r, target := range targets {
+		at[r] = logits[r*c+int(target)]
 	}
-}
-
-// crossEntropy returns the mean loss of the logits of rows tokens; see the type.
-func (m *Model) crossEntropy(logits []float32, targets []int32, factor float64) float64 {
-	losses := grow(&m.buffers.losses, len(targets))
-	m.kernels.loss = crossEntropy{cols: m.c.Vocab, x: logits, targets: targets, losses: losses, factor: factor}
-	m.workers.run(&m.kernels.loss, len(targets), rowGrain, 4*m.c.Vocab)
-	m.kernels.loss.targets = nil // the caller's
+	if err := m.rt.Softmax(runtime.Softmax{X: logits, Cols: c, Scale: 1, Factor: factor, Stats: stats}); err != nil {
+		return 0, err
+	}
 	sum := 0.0
-	for _, v := range losses {
-		sum += v
+	for r, target := range targets {
+		sum += canon.Log(stats[2*r+1]) + (stats[2*r] - float64(at[r]))
+		logits[r*c+int(target)] -= float32(factor)
 	}
-	return sum / float64(len(losses))
+	return sum / float64(len(targets)), nil
 }

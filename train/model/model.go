@@ -5,7 +5,6 @@ package model
 import (
 	"context"
 	goruntime "runtime"
-	"time"
 
 	"github.com/setun-compute/setun/quant"
 	"github.com/setun-compute/setun/runtime"
@@ -22,8 +21,6 @@ type Model struct {
 	layers                      []layer
 	linears                     []*linear // all of the layers', in the order of params
 
-	mix            float32
-	stale          bool // weights are not mixed as mix says
 	flipped, total int
 
 	workers   *workers
@@ -31,7 +28,6 @@ type Model struct {
 	buffers   buffers
 	flipParts []int
 	int8s     quant.Activations
-	inOps     time.Duration
 }
 
 // layer is a block of the network, with what its forward pass keeps for its backward pass.
@@ -49,17 +45,11 @@ type layer struct {
 
 // kernels are the loops' arguments: they are passed by pointer, and would be allocated for every call if they were local.
 type kernels struct {
-	embed       embedForward
-	embedBack   embedBackward
-	norm        normForward
-	normBack    normBackward
-	softmax     softmaxForward
-	softmaxBack softmaxBackward
-	act         activation
-	loss        crossEntropy
-	mix         mixWeights
-	int8s       mixActivations
-	scale       scaleSums
+	embed     embedForward
+	embedBack embedBackward
+	mix       mixWeights
+	int8s     mixActivations
+	scale     scaleSums
 }
 
 // buffers are what all layers share. They grow to what the largest call needs, and stay.
@@ -67,9 +57,10 @@ type buffers struct {
 	delta                      []float32 // what a layer's half adds to the residual
 	last, lastNorm, lastScale  []float32 // as layer.first, before the head
 	logits                     []float32
-	losses                     []float64
+	at                         []float32 // logits of the targets
+	stats                      []float64 // of the logits' softmax
 	residual                   []float32 // its gradient
-	row, heads, weights, parts []float32 // gradients of a norm or of heads' results; queries, keys and values; attention weights; gains by chunk
+	row, heads, weights, parts []float32 // gradients of a norm or of heads' results; queries, keys and values; attention weights; gains by blocks of rows
 	hidden, active             []float32
 }
 
@@ -90,8 +81,7 @@ func New(rt *runtime.Runtime, c Config, seed uint64) (*Model, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	m := &Model{rt: rt, c: c, params: describe(&c), layers: make([]layer, c.Layers), workers: newWorkers()}
-	goruntime.AddCleanup(m, func(work chan struct{}) { close(work) }, m.workers.work)
+	m := blank(rt, c)
 	count := 0
 	for _, p := range m.params {
 		count += p.Rows * p.Cols
@@ -105,6 +95,13 @@ func New(rt *runtime.Runtime, c Config, seed uint64) (*Model, error) {
 		at = end
 	}
 	initialise(&c, m.params, seed)
+	m.wire()
+	m.SetMix(1)
+	return m, m.Refresh()
+}
+
+// wire gives the layers their parameters.
+func (m *Model) wire() {
 	m.token, m.position, m.head = m.params[0], m.params[1], m.params[0]
 	rest := m.params[2:]
 	for i := range m.layers {
@@ -117,13 +114,16 @@ func New(rt *runtime.Runtime, c Config, seed uint64) (*Model, error) {
 		}
 		rest = rest[parametersOfLayer:]
 	}
-	if m.norm = rest[0]; !c.TieEmbeddings {
+	if m.norm = rest[0]; !m.c.TieEmbeddings {
 		m.head = rest[1]
 	}
-	if c.Ternary {
-		m.mix = 1
-	}
-	return m, m.Refresh()
+}
+
+// blank is a model without values. Its helpers end with it.
+func blank(rt *runtime.Runtime, c Config) *Model {
+	m := &Model{rt: rt, c: c, params: describe(&c), layers: make([]layer, c.Layers), workers: newWorkers()}
+	goruntime.AddCleanup(m, func(work chan struct{}) { close(work) }, m.workers.work)
+	return m
 }
 
 // Config returns what New was given, with defaults filled in.
@@ -141,10 +141,9 @@ func (m *Model) SetMix(lambda float32) {
 	if !m.c.Ternary {
 		return
 	}
-	if !(lambda > 0) {
-		lambda = 0
+	for _, l := range m.linears {
+		l.setMix(lambda)
 	}
-	m.mix, m.stale = min(lambda, 1), true
 }
 
 // Refresh makes the ternary tensors of the latent weights as they are now. Call it after every change of Param.Value; passes use the tensors of the latest Refresh. In a model that is not ternary it does nothing.
@@ -155,8 +154,8 @@ func (m *Model) Refresh() error {
 	if !m.c.Ternary {
 		return nil
 	}
-	m.stale = true
 	for _, l := range m.linears {
+		l.stale = true
 		if err := l.refresh(m); err != nil {
 			return err
 		}
@@ -165,22 +164,19 @@ func (m *Model) Refresh() error {
 		m.flipped += l.blend(m, true)
 		m.total += len(l.w.Value)
 	}
-	m.stale = false
 	return nil
 }
 
 // Flips returns how many ternary codes the latest Refresh changed, and of how many. After New they are 0 of all.
 func (m *Model) Flips() (flipped, total int) { return m.flipped, m.total }
 
-// fresh mixes the weights again when SetMix was called since.
+// fresh mixes those weights again whose λ was changed since.
 func (m *Model) fresh() {
-	if !m.stale {
-		return
-	}
 	for _, l := range m.linears {
-		l.blend(m, false)
+		if l.stale {
+			l.blend(m, false)
+		}
 	}
-	m.stale = false
 }
 
 // Quantized returns copies of the ternary tensors of the latest Refresh by the names of their parameters, as int8 codes. Errors: ErrTernary for a model that has none.
@@ -199,21 +195,12 @@ func (m *Model) Quantized() (map[string]*quant.Tensor, error) {
 	return all, nil
 }
 
-// OpTime returns the time spent in ops of the runtime since New.
-func (m *Model) OpTime() time.Duration { return m.inOps }
-
-func (m *Model) clock() time.Time { return time.Now() }
-
-func (m *Model) count(begin time.Time) { m.inOps += time.Since(begin) }
-
 // matmul is one call of the runtime's. ctx is looked at before it and not inside: no product here takes long, and a context that can end would be allocated for in each call.
 func (m *Model) matmul(ctx context.Context, dst, a, b []float32, rows, cols, depth int, o runtime.MatMulOptions) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	begin := m.clock()
 	_, err := m.rt.MatMul(dst, a, b, rows, cols, depth, o)
-	m.count(begin)
 	return err
 }
 
@@ -222,8 +209,6 @@ func (m *Model) ternary(ctx context.Context, dst []float32, w *quant.Tensor) err
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	begin := m.clock()
 	_, err := m.rt.TernaryMatMul(dst, &m.int8s, w)
-	m.count(begin)
 	return err
 }

@@ -247,8 +247,8 @@ func TestFlipsAndQuantized(t *testing.T) {
 	}
 	m.SetMix(0.5)
 	m.SetMix(float32(math.NaN()))
-	if f, _ := m.Flips(); f != signs || m.mix != 0 {
-		t.Errorf("SetMix: %d flips, λ = %v", f, m.mix)
+	if f, _ := m.Flips(); f != signs || m.linears[3].mix != 0 {
+		t.Errorf("SetMix: %d flips, λ = %v", f, m.linears[3].mix)
 	}
 	w.Value[3] = float32(math.Inf(1))
 	if err := m.Refresh(); !errors.Is(err, ErrLatent) || !errors.Is(err, runtime.ErrNonFinite) || !strings.Contains(err.Error(), w.Name) {

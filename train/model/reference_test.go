@@ -14,17 +14,17 @@ type reference struct {
 	frozen [][]float64
 	record bool
 	at     int
-	mix    float64
+	mix    map[string]float64 // λ by weight
 }
 
 func newReference(m *Model) *reference {
-	r := &reference{c: m.c, w: map[string][]float64{}, mix: float64(m.mix)}
+	r := &reference{c: m.c, w: map[string][]float64{}, mix: map[string]float64{}}
 	m.fresh()
 	for _, p := range m.params {
 		r.w[p.Name] = widen(p.Value)
 	}
 	for _, l := range m.linears {
-		r.w[l.w.Name] = widen(l.weight)
+		r.w[l.w.Name], r.mix[l.w.Name] = widen(l.weight), float64(l.mix)
 	}
 	if m.c.TieEmbeddings {
 		r.w["output.weight"] = r.w["token_embd.weight"]
@@ -76,7 +76,7 @@ func (r *reference) linear(name string, x []float64) []float64 {
 			}
 			change := make([]float64, len(x))
 			for i, v := range x {
-				change[i] = r.mix * (math.RoundToEven(v*127/most)*most/127 - v)
+				change[i] = r.mix[name] * (math.RoundToEven(v*127/most)*most/127 - v)
 			}
 			r.frozen = append(r.frozen, change)
 		}

@@ -83,22 +83,6 @@ func (p *part) square(c int) float64 {
 	return canon.Sum(p.rows[:to-from])
 }
 
-// dot returns ⟨g, Δ⟩: row by row, so that it does not depend on how rows are grouped.
-func (p *part) dot() float64 {
-	for i := range p.Rows {
-		r := p.row(i)
-		d, g := p.delta[i*p.Cols:][:p.Cols], p.Grad[r*p.Cols:][:p.Cols]
-		var t canon.Tree
-		for len(d) > canon.Chunk {
-			t.Add(canon.ChunkDot(d[:canon.Chunk], g[:canon.Chunk]))
-			d, g = d[canon.Chunk:], g[canon.Chunk:]
-		}
-		t.Add(canon.ChunkDot(d, g))
-		p.rows[r] = t.Sum()
-	}
-	return canon.Sum(p.rows)
-}
-
 // Recluster makes the clusters of all ternary matrices anew from their values, as Options say, and sets their factors by the rule. Step calls it when it is due; a caller may at
 // any time between steps. It allocates. With ByTensor it does nothing.
 //

@@ -100,7 +100,9 @@ func (o *Optimizer) Step(ctx context.Context, c Control) (Report, error) {
 	if limit := float64(o.opts.Clip * inward); o.opts.Clip > 0 && norm > limit {
 		r.Clipped, shrunk = true, limit/norm
 	}
-	r.Cosine = o.cosine(float64(norm * shrunk))
+	if r.Cosine, err = o.cosine(float64(norm * shrunk)); err != nil {
+		return r, err
+	}
 	if o.due() {
 		if err := o.Recluster(ctx); err != nil {
 			return r, err
@@ -109,7 +111,9 @@ func (o *Optimizer) Step(ctx context.Context, c Control) (Report, error) {
 	if err := o.codes(false); err != nil {
 		return r, err
 	}
-	o.propose(c)
+	if err := o.propose(c); err != nil {
+		return r, err
+	}
 	if err := o.measure(); err != nil {
 		return r, err
 	}
@@ -124,49 +128,51 @@ func (o *Optimizer) Step(ctx context.Context, c Control) (Report, error) {
 		}
 	}
 	for i := range o.parts {
-		o.norms[i] = o.parts[i].dot()
+		if o.norms[i], err = o.dot(&o.parts[i]); err != nil {
+			return r, err
+		}
 	}
 	r.Predicted = -canon.Sum(o.norms) / shrunk
 	return r, o.finish(&r)
 }
 
-// propose sets every delta to the step of the method, and the moments.
-func (o *Optimizer) propose(c Control) {
-	u := o.opts.rule(o.step + 1)
-	for i := range o.parts {
-		p := &o.parts[i]
-		decay := 0.0
-		if p.Decay {
-			decay = c.Decay
-		}
-		for g := range p.rate {
-			from, to := p.places(g)
-			for place := from; place < to; place++ {
-				b, e := p.row(place)*p.Cols, (p.row(place)+1)*p.Cols
-				var v []float32
-				if p.v != nil {
-					v = p.v[b:e]
-				}
-				u.row(p.delta[place*p.Cols:][:p.Cols], p.Value[b:e], p.Grad[b:e], p.m[b:e], v, float64(c.Rate*p.rate[g]), decay)
-			}
-		}
-	}
-}
-
 // cosine returns that of the gradients, whose norm is given, and the previous step.
-func (o *Optimizer) cosine(norm float64) float64 {
+func (o *Optimizer) cosine(norm float64) (float64, error) {
 	if o.step == 0 || norm == 0 {
-		return 0
+		return 0, nil
 	}
 	dots, squares := 0.0, 0.0
 	for i := range o.parts {
-		dots += o.parts[i].dot()
-		squares += canon.SumSquares(o.parts[i].delta)
+		p := &o.parts[i]
+		dot, err := o.dot(p)
+		if err != nil {
+			return 0, err
+		}
+		square, err := o.rt.Dot(p.delta, p.delta)
+		if err != nil {
+			return 0, fmt.Errorf("optim: step of %s: %w", p.Name, err)
+		}
+		dots, squares = dots+dot, squares+square
 	}
 	if squares == 0 {
-		return 0
+		return 0, nil
 	}
-	return max(-1, min(1, dots/(norm*math.Sqrt(squares))))
+	return max(-1, min(1, dots/(norm*math.Sqrt(squares)))), nil
+}
+
+// dot returns ⟨g, Δ⟩ of a part: of the whole, or where rows are grouped row by row, since delta has them in another order.
+func (o *Optimizer) dot(p *part) (sum float64, err error) {
+	if p.order == nil {
+		if sum, err = o.rt.Dot(p.delta, p.Grad); err != nil {
+			return 0, fmt.Errorf("optim: gradient and step of %s: %w", p.Name, err)
+		}
+		return sum, nil
+	}
+	for i := range p.Rows {
+		r := p.row(i)
+		p.rows[r] = canon.Dot(p.delta[i*p.Cols:][:p.Cols], p.Grad[r*p.Cols:][:p.Cols])
+	}
+	return canon.Sum(p.rows), nil
 }
 
 // codes quantizes the ternary values, before or after the step.

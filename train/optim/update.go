@@ -2,18 +2,7 @@
 
 package optim
 
-import "math"
-
-// smallest is the least magnitude that moments keep. A moment that decays to a subnormal would stay there for ever, since β times the last unit rounds to itself, and slow every
-// step down.
-const smallest = 0x1p-126
-
-func flush(x float32) float32 {
-	if x < smallest && x > -smallest {
-		return 0
-	}
-	return x
-}
+import setun "github.com/setun-compute/setun/runtime"
 
 // power returns b^t by squaring: a fixed order of multiplications, where math.Pow differs between machines.
 func power(b float64, t int) float64 {
@@ -27,39 +16,50 @@ func power(b float64, t int) float64 {
 	return r
 }
 
-// rule holds the constants of a step. All arithmetic is float64, rounded to float32 where it is stored; products that feed an addition are rounded on their own.
-type rule struct {
-	method       Method
-	beta1, beta2 float64
-	eps          float64
-	unbias1      float64 // 1/(1−β₁ᵗ)
-	unbias2      float64
-	momentum     float64
+// update is the runtime's argument for step t, without the tensors, rate and decay.
+func (o *Options) update(t int) setun.Update {
+	if o.Method == SGD {
+		return setun.Update{Method: setun.Momentum, Beta1: o.Momentum}
+	}
+	return setun.Update{Method: setun.AdamW, Beta1: o.Beta1, Beta2: o.Beta2, Epsilon: o.Eps, Unbias1: 1 / (1 - power(o.Beta1, t)), Unbias2: 1 / (1 - power(o.Beta2, t))}
 }
 
-func (o *Options) rule(t int) rule {
-	return rule{method: o.Method, beta1: o.Beta1, beta2: o.Beta2, eps: o.Eps, momentum: o.Momentum,
-		unbias1: 1 / (1 - power(o.Beta1, t)), unbias2: 1 / (1 - power(o.Beta2, t))}
-}
-
-// row advances the moments of one row by its gradient and sets delta to the step. rate and decay are those of the row.
-func (r *rule) row(delta, value, grad, m, v []float32, rate, decay float64) {
-	m, value, grad = m[:len(delta)], value[:len(delta)], grad[:len(delta)]
-	if r.method == SGD {
-		for i := range delta {
-			u := flush(float32(float64(r.momentum*float64(m[i])) + float64(grad[i])))
-			m[i] = u
-			delta[i] = float32(-rate * (float64(u) + float64(decay*float64(value[i]))))
+// propose sets every delta to the step of the method, and the moments. Rows that lie side by side in values and in delta are one call.
+func (o *Optimizer) propose(c Control) error {
+	u := o.opts.update(o.step + 1)
+	for i := range o.parts {
+		p := &o.parts[i]
+		if u.Decay = 0; p.Decay {
+			u.Decay = c.Decay
 		}
-		return
+		for g := range p.rate {
+			u.Rate = float64(c.Rate * p.rate[g])
+			from, to := p.places(g)
+			for from < to {
+				n := p.run(from, to)
+				b, e := p.row(from)*p.Cols, (p.row(from)+n)*p.Cols
+				u.Value, u.Grad, u.M, u.Delta = p.Value[b:e], p.Grad[b:e], p.m[b:e], p.delta[from*p.Cols:][:n*p.Cols]
+				if p.v != nil {
+					u.V = p.v[b:e]
+				}
+				if err := o.rt.Update(u); err != nil {
+					return err
+				}
+				from += n
+			}
+		}
 	}
-	v = v[:len(delta)]
-	for i := range delta {
-		g := float64(grad[i])
-		m1 := flush(float32(float64(r.beta1*float64(m[i])) + float64((1-r.beta1)*g)))
-		m2 := flush(float32(float64(r.beta2*float64(v[i])) + float64((1-r.beta2)*float64(g*g))))
-		m[i], v[i] = m1, m2
-		u := float64(float64(m1)*r.unbias1) / (math.Sqrt(float64(float64(m2)*r.unbias2)) + r.eps)
-		delta[i] = float32(-rate * (u + float64(decay*float64(value[i]))))
+	return nil
+}
+
+// run returns how many places from one on hold consecutive rows.
+func (p *part) run(from, to int) int {
+	if p.order == nil {
+		return to - from
 	}
+	n := 1
+	for from+n < to && p.order[from+n] == p.order[from]+int32(n) {
+		n++
+	}
+	return n
 }

@@ -8,7 +8,7 @@
 #include <dlfcn.h>
 #include <string.h>
 
-enum { LANE = 13, LANES = 16, OPS = 11 };
+enum { LANE = 13, LANES = 16, OPS = 15 };
 
 static const setun_table *real;
 static setun_kernel kernels[OPS];
@@ -43,6 +43,10 @@ static int32_t run(uint32_t op, setun_ctx *ctx, void *args) {
         setun_activations *b = args;
         setun_ternary *t = args;
         setun_recode *f = args;
+        setun_rmsnorm *n = args;
+        setun_softmax *x = args;
+        setun_activate *a = args;
+        setun_update *u = args;
         switch (op) {
         case SETUN_OP_QUANTIZE:
         case SETUN_OP_STEP:
@@ -74,6 +78,18 @@ static int32_t run(uint32_t op, setun_ctx *ctx, void *args) {
         case SETUN_OP_TERNARY_MATMUL:
             for (int64_t j = LANE; t->workspace && j < t->batch * t->rows; j += LANES) spoil(t->out + j);
             break;
+        case SETUN_OP_RMSNORM:
+            for (int64_t j = LANE; j < n->rows * n->cols; j += LANES) spoil(n->out + j);
+            break;
+        case SETUN_OP_SOFTMAX:
+            for (int64_t j = LANE; j < x->rows * x->cols; j += LANES) spoil(x->x + j);
+            break;
+        case SETUN_OP_ACTIVATE:
+            for (int64_t j = LANE; j < a->rows * a->cols; j += LANES) spoil(a->out + j);
+            break;
+        case SETUN_OP_UPDATE:
+            for (int64_t j = LANE; j < u->n; j += LANES) spoil(u->delta + j);
+            break;
         }
         return rc;
     }
@@ -93,13 +109,18 @@ RUN(8)
 RUN(9)
 RUN(10)
 RUN(11)
+RUN(12)
+RUN(13)
+RUN(14)
+RUN(15)
 
 SETUN_EXPORT const setun_table *setun_backend(uint32_t abi) {
     void *library = dlopen(REAL, RTLD_NOW | RTLD_LOCAL);
     const setun_table *(*entry)(uint32_t) = NULL;
     if (library) *(void **)&entry = dlsym(library, "setun_backend");
     if (!entry || !(real = entry(abi))) return NULL;
-    int32_t (*const runs[OPS])(setun_ctx *, void *) = {run_1, run_2, run_3, run_4, run_5, run_6, run_7, run_8, run_9, run_10, run_11};
+    int32_t (*const runs[OPS])(setun_ctx *, void *) = {run_1, run_2,  run_3,  run_4,  run_5,  run_6,  run_7, run_8,
+                                                       run_9, run_10, run_11, run_12, run_13, run_14, run_15};
     for (uint32_t i = 0; i < OPS; i++) kernels[i] = (setun_kernel){"planted", i + 1, 1, runs[i]};
     table = *real;
     table.name = "planted", table.kernels = kernels, table.kernel_count = OPS;

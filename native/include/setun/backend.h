@@ -241,6 +241,83 @@ typedef struct setun_recode {
     void *out;          /* rows * row bytes */
 } setun_recode;
 
+/* ---- rmsnorm: rows over their root mean square, and the gradient of that --------------------------------------------
+ *
+ * With u = x + delta and r = 1 / sqrt(mean(u^2) + epsilon): out = u * r * gain. The gradient, of x = u: with n = x * r, t = dy * n, e = dy * gain and a =
+ * mean(t * gain): out = r * (e - n * a), and dgain += the sum of t over the rows, by blocks of SETUN_NORM_BLOCK rows (docs/numerics.md). Values are not
+ * checked. */
+
+enum { SETUN_GRADIENT = 1, SETUN_ADD = 2 }; /* flags of rmsnorm, softmax and activate */
+enum { SETUN_NORM_BLOCK = 32 };
+
+typedef struct setun_rmsnorm {
+    setun_call call;
+    uint32_t flags, reserved; /* SETUN_GRADIENT; with SETUN_ADD its out is added to */
+    int64_t rows, cols;       /* both at least 1 */
+    const float *x;           /* rows*cols */
+    const float *delta;       /* forward: added to x first; null: nothing is */
+    const float *gain;        /* cols; null: all 1 */
+    const float *dy;          /* gradient: that of out; may be out */
+    float *out;               /* rows*cols; overlaps no other array but dy */
+    float *sum;               /* forward with delta: x + delta; may be x or delta */
+    float *scale;             /* rows, r: out forward, in for the gradient */
+    float *dgain;             /* gradient with gain: cols, added to */
+    float *parts;             /* gradient with gain: scratch, ceil(rows / SETUN_NORM_BLOCK) * cols */
+    double epsilon;
+} setun_rmsnorm;
+
+/* ---- softmax: rows of powers over their sum, and the gradient of that ------------------------------------------------
+ *
+ * With g the greatest x of a row and e = exp(scale * (x - g)): x = e * (factor / sum of e). The gradient, with p the softmax of factor 1 and x its gradient: x
+ * = scale * p * (x - sum of p * x). */
+
+typedef struct setun_softmax {
+    setun_call call;
+    uint32_t flags, reserved; /* SETUN_GRADIENT */
+    int64_t rows, cols;       /* both at least 1 */
+    int64_t period;           /* 0, or 1..cols: row r ends after its first cols - period + 1 + r % period values, the others are not read and become 0 */
+    const float *p;           /* gradient: rows*cols */
+    float *x;                 /* rows*cols, in and out */
+    double *stats;            /* forward: 2*rows, g (never -0) and the sum of e, both NaN when the sum is; may be null */
+    double factor;            /* forward */
+    float scale;              /* at least 0 */
+    uint32_t reserved2;
+} setun_softmax;
+
+/* ---- activate: the function between two products of a feed-forward, and its gradient ---------------------------------
+ *
+ * SETUN_RELU2: out = x * max(x, 0); gradient dy * 2 max(x, 0). SETUN_SWIGLU, of a row that holds cols gates g and then cols values u: out = g * s * u, s = 1 /
+ * (1 + exp(-g)); gradient dy * u * s * (1 + g * (1 - s)) and dy * g * s. */
+
+enum { SETUN_RELU2 = 1, SETUN_SWIGLU = 2 };
+
+typedef struct setun_activate {
+    setun_call call;
+    uint32_t kind, flags; /* SETUN_GRADIENT */
+    int64_t rows, cols;   /* both at least 1; cols of the result, of which x has twice as many with SETUN_SWIGLU */
+    const float *x;
+    const float *dy; /* gradient: rows*cols */
+    float *out;      /* rows*cols; gradient: as many as x, and may be x */
+} setun_activate;
+
+/* ---- update: moments and step of an optimiser ------------------------------------------------------------------------
+ *
+ * In float64, rounded to float32 where it is stored; moments below 2^-126 in magnitude become +0. SETUN_ADAMW: m = beta1 m + (1 - beta1) grad, v = beta2 v + (1
+ * - beta2) grad^2, delta = -rate * (m * unbias1 / (sqrt(v * unbias2) + epsilon) + decay * value). SETUN_MOMENTUM: m = beta1 m + grad, delta = -rate * (m +
+ * decay * value). */
+
+enum { SETUN_ADAMW = 1, SETUN_MOMENTUM = 2 };
+
+typedef struct setun_update {
+    setun_call call;
+    uint32_t method, reserved;
+    int64_t n; /* at least 1 */
+    const float *value, *grad;
+    float *m, *v; /* in and out; v with SETUN_ADAMW only */
+    float *delta; /* out; no array overlaps another */
+    double rate, decay, beta1, beta2, epsilon, unbias1, unbias2;
+} setun_update;
+
 /* ---- The table --------------------------------------------------------------------------------------------------- */
 
 typedef struct setun_ctx setun_ctx; /* a backend's own state; opaque to the host */
@@ -256,7 +333,11 @@ typedef enum setun_op {
     SETUN_OP_STEP = 8,               /* setun_step */
     SETUN_OP_ACTIVATIONS = 9,        /* setun_activations */
     SETUN_OP_TERNARY_MATMUL = 10,    /* setun_ternary */
-    SETUN_OP_RECODE = 11             /* setun_recode */
+    SETUN_OP_RECODE = 11,            /* setun_recode */
+    SETUN_OP_RMSNORM = 12,           /* setun_rmsnorm */
+    SETUN_OP_SOFTMAX = 13,           /* setun_softmax */
+    SETUN_OP_ACTIVATE = 14,          /* setun_activate */
+    SETUN_OP_UPDATE = 15             /* setun_update */
 } setun_op;
 
 typedef struct setun_kernel {

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/setun-compute/setun/train"
+	"github.com/setun-compute/setun/train/parallel"
+)
+
+// together calls train as one of the processes that mpirun started, or alone. Only rank 0 is heard.
+func (c *command) together(stdout, stderr io.Writer, train func(stdout, stderr io.Writer) error) (err error) {
+	if c.peers, err = parallel.Open(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.peers.Close()) }()
+	if c.peers.Rank() > 0 {
+		stdout, stderr = io.Discard, io.Discard
+	}
+	return train(stdout, stderr)
+}
+
+// unheard says whether another process tells the error.
+func (c *command) unheard(err error) bool {
+	var stop *parallel.Stop
+	return c.peers != nil && c.peers.Rank() > 0 && errors.As(err, &stop)
+}
+
+// printWire tells what went between processes.
+func printWire(w io.Writer, s *train.Summary) {
+	if s.WireBytes == 0 {
+		return
+	}
+	fmt.Fprintf(w, "%d processes: each sent %d bytes a step", s.Config.Ranks, s.WireBytes)
+	if s.Config.Compress != "" {
+		fmt.Fprintf(w, ", float32 gradients take %.2f times as many", s.WireRatio)
+	}
+	fmt.Fprintf(w, "; %d bytes together\n", s.WireTotal)
+}
