@@ -91,6 +91,9 @@ func (a *RMSNorm) Check() error {
 	if err := checkRows(OpRMSNorm, n, a.Cols, used...); err != nil {
 		return err
 	}
+	if a.Add && a.DY == nil {
+		return Fail(ErrArgument, OpRMSNorm, fmt.Sprint(n), "add is for gradients, and there is no dy")
+	}
 	if !(a.Epsilon >= 0) {
 		return Fail(ErrArgument, OpRMSNorm, fmt.Sprint(n), "epsilon = %v is negative or not a number", a.Epsilon)
 	}

@@ -27,7 +27,11 @@ func rowJobs(op backends.Op, n int, all bool) (jobs []job) {
 				add(dispatch.Activate(backends.SwiGLU, rows, cols, gradient))
 			}
 		case backends.OpUpdate:
-			add(dispatch.Update(backends.Method(1+len(jobs)), n))
+			method := backends.AdamW
+			if gradient { // the other one
+				method = backends.Momentum
+			}
+			add(dispatch.Update(method, n))
 		default:
 			return nil
 		}
@@ -51,10 +55,13 @@ func (d *data) rowCall(rt *runtime.Runtime, j job) func() (parts int, err error)
 		return func() (int, error) { return 1, rt.RMSNorm(a) }
 	case backends.OpSoftmax:
 		a := runtime.Softmax{X: d.dst[:n], Cols: cols, Scale: 1, Factor: 1}
-		if gradient {
-			a.P = d.x[:n]
-		}
 		copy(a.X, d.y)
+		if gradient { // of equal probabilities and scaled by their number: x less its mean
+			a.P, a.Scale = make([]float32, n), float32(cols)
+			for i := range a.P {
+				a.P[i] = 1 / a.Scale
+			}
+		}
 		return func() (int, error) { return 1, rt.Softmax(a) }
 	case backends.OpActivate:
 		a := runtime.Activate{Function: runtime.ReLU2, Cols: cols, X: d.x[:n], Out: d.dst[:n]}

@@ -100,6 +100,7 @@ func TestRowsRefuse(t *testing.T) {
 		{rt.RMSNorm(RMSNorm{X: x, Cols: 4, Out: x, Scale: s}), ErrAlias, "out overlaps x"},
 		{rt.RMSNorm(RMSNorm{X: x, Cols: 4, Out: y, Scale: s, Delta: y}), ErrShape, "sum has 0 values, not 12"},
 		{rt.RMSNorm(RMSNorm{X: x, Cols: 4, Out: y, Scale: s, Epsilon: math.NaN()}), ErrArgument, "epsilon"},
+		{rt.RMSNorm(RMSNorm{X: x, Cols: 4, Out: y, Scale: s, Add: true}), ErrArgument, "there is no dy"},
 		{rt.RMSNorm(RMSNorm{X: x, Cols: 4, Out: y, Scale: s, DY: x[:8]}), ErrShape, "dy has 8 values, not 12"},
 		{rt.RMSNorm(RMSNorm{X: x, Cols: 4, Out: y, Scale: s, DY: y, Gain: few}), ErrShape, "gain has 2 values, not 4"},
 		{rt.Softmax(Softmax{X: y, Cols: 4, Period: 5, Factor: 1}), ErrArgument, "period of 5"},

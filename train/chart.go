@@ -44,7 +44,7 @@ func (c *chart) svg() template.HTML {
 	if !(highX > lowX) {
 		highX = lowX + 1
 	}
-	if !(highY > lowY) {
+	if !(highY-lowY > 1e-6*max(math.Abs(lowY), math.Abs(highY))) { // one value, but for rounding
 		highY = lowY + max(1, math.Abs(lowY)/10)
 	}
 	if math.IsInf(lowX, 0) {
@@ -92,7 +92,7 @@ func (c *chart) svg() template.HTML {
 	return template.HTML(b.String())
 }
 
-// marks are some round numbers that cover low to high.
+// marks are some round numbers that cover low to high, which are a millionth of their magnitude apart at least.
 func marks(low, high float64, about int) (list []float64) {
 	step := math.Abs(high-low) / float64(about)
 	unit := 1.0

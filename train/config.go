@@ -54,6 +54,7 @@ type Config struct {
 	Int8        bool    `json:"int8"`        // activations of ternary layers; costs 4 % of the loss at the size of the presets (docs/training.md)
 	Rule        string  `json:"rule"`        // "absmean" or "least-squares"
 	Granularity string  `json:"granularity"` // scales a "tensor" or a "row"
+	Deviation   float64 `json:"deviation"`   // standard deviation of the first weights of linear layers; 0: 0.02, and 0.06 of ternary ones
 	Start       float64 `json:"start"`       // share of the steps after which weights begin to be ternary
 	Ramp        float64 `json:"ramp"`        // share of the steps over which they become so
 
@@ -152,7 +153,7 @@ func (c *Config) Check() error {
 		{"batch", float64(c.Batch), 1, 1 << 16}, {"accumulate", float64(c.Accumulate), 1, 1 << 16}, {"steps", float64(c.Steps), 1, 1 << 30},
 		{"learning_rate", c.LearningRate, 1e-12, 100}, {"min_rate", c.MinRate, 0, 100}, {"warmup", float64(c.Warmup), 0, 1 << 30}, {"weight_decay", c.WeightDecay, 0, 100},
 		{"beta1", c.Beta1, 0, 0.999999}, {"beta2", c.Beta2, 0, 0.999999}, {"clip", c.Clip, 0, math.MaxFloat32}, {"start", c.Start, 0, 1}, {"ramp", c.Ramp, 0, 1},
-		{"radius", c.Radius, 0, math.MaxFloat32}, {"clusters", float64(c.Clusters), -1, 1 << 16}, {"data_clusters", float64(c.DataClusters), -1, 1 << 16}, {"aux_every", float64(c.AuxEvery), 1, 1 << 30}, {"ranks", float64(c.Ranks), 0, 1 << 16},
+		{"radius", c.Radius, 0, math.MaxFloat32}, {"deviation", c.Deviation, 0, 1000}, {"clusters", float64(c.Clusters), -1, 1 << 16}, {"data_clusters", float64(c.DataClusters), -1, 1 << 16}, {"aux_every", float64(c.AuxEvery), 1, 1 << 30}, {"ranks", float64(c.Ranks), 0, 1 << 16},
 		{"eval_every", float64(c.EvalEvery), 1, 1 << 30}, {"eval_batches", float64(c.EvalBatches), 1, 1 << 20}, {"checkpoint_every", float64(c.CheckpointEvery), 0, 1 << 30},
 	} {
 		if !(f.value >= f.low && f.value <= f.top) { // also NaN

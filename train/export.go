@@ -35,7 +35,7 @@ type ModelFile struct {
 
 // shape is the model of the configuration for a vocabulary of so many pieces.
 func (c *Config) shape(vocabulary int) model.Config {
-	s := model.Config{Vocab: vocabulary, Context: c.Context, Layers: c.Layers, Heads: c.Heads, Width: c.Width, Hidden: c.Hidden, Activation: c.Activation, Ternary: c.Ternary, QuantizeActivations: c.Ternary && c.Int8, TieEmbeddings: c.Tied}
+	s := model.Config{Vocab: vocabulary, Context: c.Context, Layers: c.Layers, Heads: c.Heads, Width: c.Width, Hidden: c.Hidden, Activation: c.Activation, Ternary: c.Ternary, QuantizeActivations: c.Ternary && c.Int8, TieEmbeddings: c.Tied, Deviation: c.Deviation}
 	if s.Hidden == 0 {
 		s.Hidden = 4 * c.Width
 	}

@@ -4,6 +4,7 @@ package train
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,6 +35,9 @@ func (t *trainer) openMetrics() (io.WriteCloser, error) {
 	if err := os.MkdirAll(t.opts.Folder, 0o755); err != nil {
 		return nil, err
 	}
+	if err := os.Remove(filepath.Join(t.opts.Folder, modelFile)); err != nil && !errors.Is(err, fs.ErrNotExist) { // it would be taken for this run's
+		return nil, err
+	}
 	path := filepath.Join(t.opts.Folder, metricsFile)
 	if t.step == 0 {
 		return os.Create(path)
@@ -42,17 +46,16 @@ func (t *trainer) openMetrics() (io.WriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Create(path)
-	if err != nil {
-		return nil, err
-	}
+	var lines bytes.Buffer
 	for i := range old {
-		if err := (metrics{f}).add(&old[i]); err != nil {
-			f.Close()
+		if err := (metrics{&lines}).add(&old[i]); err != nil {
 			return nil, err
 		}
 	}
-	return f, nil
+	if err := durable.WriteFile(path, lines.Bytes(), 0o644); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 }
 
 // nowhere takes records of a run without a folder.
@@ -84,14 +87,15 @@ func readRecords(path string, last int) ([]Record, error) {
 	}
 	defer f.Close()
 	var list []Record
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
 		var r Record
 		if json.Unmarshal(lines.Bytes(), &r) != nil || r.Step > last {
 			break
 		}
 		list = append(list, r)
 	}
-	return list, nil
+	return list, lines.Err()
 }
 
 // Names of what a checkpoint holds.

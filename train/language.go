@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strconv"
 
 	"github.com/setun-compute/setun/quant/stn"
@@ -128,7 +129,7 @@ func (l *Language) checkpoint(rt *runtime.Runtime, f *stn.File, metadata map[str
 	l.Model = c.shape(l.words.Size())
 	all, _ := l.Model.Parameters()
 	for _, t := range f.Tensors() {
-		if len(t.Name) > len(parameterPrefix) && t.Name[:len(parameterPrefix)] == parameterPrefix {
+		if t.Kind != stn.Quantized && len(t.Name) > len(parameterPrefix) && t.Name[:len(parameterPrefix)] == parameterPrefix { // whose values take bytes
 			all -= t.Values()
 		}
 	}
@@ -151,6 +152,9 @@ func (l *Language) checkpoint(rt *runtime.Runtime, f *stn.File, metadata map[str
 		if _, err = f.Floats(name, p.Value); err != nil {
 			return err
 		}
+		if i := slices.IndexFunc(p.Value, func(v float32) bool { return v-v != 0 }); i >= 0 {
+			return fmt.Errorf("%s[%d] = %v", name, i, p.Value[i])
+		}
 	}
 	var run running
 	if err := json.Unmarshal([]byte(metadata[keyState+stateRun]), &run); err != nil {
@@ -162,7 +166,7 @@ func (l *Language) checkpoint(rt *runtime.Runtime, f *stn.File, metadata map[str
 	}
 	l.mean = c.mix(l.Step)
 	c.mixes(lambdas, l.mean, run.Layers)
-	l.net = m
+	l.Model, l.net = m.Config(), m
 	return errors.Join(m.SetMixes(lambdas), m.Refresh())
 }
 

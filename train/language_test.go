@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/setun-compute/setun/quant"
 	"github.com/setun-compute/setun/quant/stn"
 	"github.com/setun-compute/setun/runtime"
 	"github.com/setun-compute/setun/train/data"
@@ -299,6 +301,40 @@ func TestFilesRefused(t *testing.T) {
 		} else {
 			refused(path, bad.says)
 		}
+	}
+}
+
+// TestForgedSize: codes that take next to no bytes do not pass for the parameters of a large model, which would be allocated.
+func TestForgedSize(t *testing.T) {
+	c, rt, folder := plain(text(t)), open(t), t.TempDir()
+	if _, _, err := Run(t.Context(), rt, c, Options{Folder: folder, Stop: 1}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := stn.Open(filepath.Join(folder, checkpointFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	metadata := f.Metadata()
+	f.Close()
+	metadata[keyConfig] = strings.Replace(metadata[keyConfig], `"width":32`, `"width":512`, 1)
+	large := c
+	large.Width = 512
+	l, err := OpenModel(rt, filepath.Join(folder, checkpointFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	count, _ := large.shape(l.Model.Vocab).Parameters()
+	path := filepath.Join(folder, "forged.stn")
+	w, err := stn.Create(path, metadata)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := &quant.Tensor{Rows: 1, Cols: int(count), Levels: quant.Ternary, Format: quant.Int8, Codes: make([]int8, count), Scales: []float32{1}}
+	if err := errors.Join(w.Add(parameterPrefix+"x", nil, q, stn.RANS), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := OpenModel(rt, path); l != nil || !errors.Is(err, ErrModel) || !strings.Contains(err.Error(), fmt.Sprint(count, " are missing")) {
+		t.Errorf("%v", err)
 	}
 }
 

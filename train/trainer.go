@@ -74,8 +74,8 @@ func Run(ctx context.Context, rt *runtime.Runtime, c Config, o Options) (Summary
 	if err := t.forum.Agree(err); err != nil {
 		return Summary{Config: c}, nil, err
 	}
-	defer log.Close()
 	records, err := t.run(ctx, metrics{log})
+	t.warn(log.Close())
 	s := t.summary(records)
 	if err == nil {
 		s.Model, err = t.export()
@@ -182,9 +182,7 @@ func (t *trainer) one(ctx context.Context) (Record, error) {
 	if err := t.forum.Mean(err, &loss); err != nil {
 		return Record{}, err
 	}
-	if t.several() {
-		ctx = t.steady // from here on ranks go on together, or a step would be taken by some of them
-	}
+	ctx = t.steady // from here on the step is taken whole, and by all ranks
 	if err := t.add(); err != nil {
 		return Record{}, err
 	}
@@ -199,6 +197,7 @@ func (t *trainer) one(ctx context.Context) (Record, error) {
 		control.Radius *= f.Radius
 	}
 	report, err := t.optim.Step(ctx, control)
+	between := err == nil || errors.Is(err, optim.ErrUnfinished) || t.Compress != "" // whether what is in memory is no longer the step before
 	if errors.Is(err, runtime.ErrNonFinite) {
 		err = fmt.Errorf("%w: step %d: %w", ErrDiverged, t.step+1, err)
 	}
@@ -208,7 +207,8 @@ func (t *trainer) one(ctx context.Context) (Record, error) {
 		}
 	}
 	if err := t.forum.Same("the norm of the parameters", math.Float64bits(report.ValueNorm), err); err != nil {
-		t.spoiled = t.spoiled || errors.Is(err, parallel.ErrDiffer)
+		any, failed := t.forum.Any(between)
+		t.spoiled = t.spoiled || any || failed != nil
 		return Record{}, err
 	}
 	t.step++
@@ -309,6 +309,9 @@ func (t *trainer) evaluate(ctx context.Context) (float64, error) {
 // sample goes on from a line's end.
 func (t *trainer) sample(ctx context.Context, n int) (string, error) {
 	var out []int32
+	if _, err := t.setMix(ctx, t.step); err != nil {
+		return "", err
+	}
 	err := t.model.Generate(ctx, []int32{t.text.start()}, n, 0.8, 40, t.Seed, func(token int32) error { out = append(out, token); return nil })
 	if err != nil {
 		return "", err

@@ -7,15 +7,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 	gort "runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/setun-compute/setun/runtime"
 	"github.com/setun-compute/setun/train/data"
+	"github.com/setun-compute/setun/train/optim"
 )
 
 // text writes a corpus of a few kinds of lines and returns its path.
@@ -197,6 +200,34 @@ func TestDivergence(t *testing.T) {
 	}
 }
 
+// TestHalfAStepIsNotSaved: when moments and values have changed and the step is not complete, the checkpoint on disk stays.
+func TestHalfAStepIsNotSaved(t *testing.T) {
+	c := small(text(t))
+	c.Radius, c.Clusters, c.Aux = 0, 0, false
+	folder := t.TempDir()
+	tr, err := newTrainer(t.Context(), open(t), c, Options{Folder: folder})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tr.one(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.join(nil); err != nil { // it has a folder
+		t.Fatal(err)
+	}
+	if err := tr.save(); err != nil {
+		t.Fatal(err)
+	}
+	before := weights(t, folder)
+	tr.plan.Peak, tr.plan.Final, tr.plan.Warmup = 1e300, 1e300, 0
+	if _, err := tr.run(t.Context(), metrics{}); !errors.Is(err, ErrDiverged) || !errors.Is(err, optim.ErrUnfinished) {
+		t.Fatalf("%v", err)
+	}
+	if !bytes.Equal(before, weights(t, folder)) {
+		t.Error("half a step was saved")
+	}
+}
+
 // TestSavingMayFail: a full disk, or a folder that is gone, is a warning while training goes on.
 func TestSavingMayFail(t *testing.T) {
 	c := small(text(t))
@@ -216,9 +247,55 @@ func TestSavingMayFail(t *testing.T) {
 	}
 }
 
+// impatient is a context that ends when it has been looked at so many times.
+type impatient struct {
+	context.Context
+	looks atomic.Int64
+}
+
+func (i *impatient) Err() error {
+	if i.looks.Add(-1) < 0 {
+		return context.Canceled
+	}
+	return i.Context.Err()
+}
+
+// TestInterruptedAnywhere: wherever in a step a run is interrupted, one that goes on from its checkpoint ends in the same file.
+func TestInterruptedAnywhere(t *testing.T) {
+	c := small(text(t))
+	c.Steps, c.Compress, c.EvalEvery = 9, compressTernary, 3
+	straight, rt := t.TempDir(), open(t)
+	all := &impatient{Context: context.Background()}
+	all.looks.Store(1 << 40)
+	if _, _, err := Run(all, rt, c, Options{Folder: straight}); err != nil {
+		t.Fatal(err)
+	}
+	looks := 1<<40 - all.looks.Load()
+	if looks < 100 {
+		t.Fatalf("the run looked at its context %d times: the test shows nothing", looks)
+	}
+	for at := looks / 20; at < looks; at += looks / 10 {
+		folder, ctx := t.TempDir(), &impatient{Context: context.Background()}
+		ctx.looks.Store(at)
+		if _, _, err := Run(ctx, rt, c, Options{Folder: folder}); !errors.Is(err, context.Canceled) {
+			t.Fatalf("interrupted at look %d: %v", at, err)
+		}
+		if _, _, err := Run(t.Context(), rt, c, Options{Folder: folder, Resume: true}); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(weights(t, straight), weights(t, folder)) {
+			t.Errorf("interrupted at look %d of %d: another checkpoint", at, looks)
+		}
+	}
+}
+
 func TestInterruption(t *testing.T) {
 	c := small(text(t))
 	folder := t.TempDir()
+	earlier := filepath.Join(folder, modelFile)
+	if err := os.WriteFile(earlier, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	_, records, err := Run(ctx, open(t), c, Options{Folder: folder, Progress: func(r Record) {
 		if r.Step == 3 {
@@ -230,5 +307,25 @@ func TestInterruption(t *testing.T) {
 	}
 	if k, err := load(filepath.Join(folder, checkpointFile)); err != nil || k.step != 3 {
 		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(earlier); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the model of an earlier run is still there: %v", err)
+	}
+}
+
+// TestChartsOfFewSteps: runs that end early have a report too, and one value twice is no range.
+func TestChartsOfFewSteps(t *testing.T) {
+	for n := range 3 {
+		records := make([]Record, n)
+		for i := range records {
+			records[i] = Record{Step: i + 1, Loss: 3.8106684538995097, Rate: 1e-3, TokensPerSecond: 1e5, Norm: 1e-30, Moved: math.Nextafter(1e20, float64(i))}
+		}
+		var page bytes.Buffer
+		if err := WriteReport(&page, Summary{}, records); err != nil || page.Len() > 1<<16 {
+			t.Errorf("%d steps: a page of %d bytes, %v", n, page.Len(), err)
+		}
+		if n > 0 && !strings.Contains(page.String(), "<svg") {
+			t.Errorf("%d steps: no picture", n)
+		}
 	}
 }

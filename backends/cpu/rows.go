@@ -79,7 +79,7 @@ func normGradient(a *backends.RMSNorm) {
 		x, part := a.X[r*c:][:len(g)], a.Parts[r/backends.NormBlock*c:][:len(g)]
 		dy, out, scale := a.DY[r*c:][:len(g)], a.Out[r*c:][:len(g)], a.Scale[r]
 		for i, v := range x {
-			t[i] = dy[i] * float32(v*scale)
+			t[i] = float32(dy[i] * float32(v*scale)) // rounded before it is added: some machines would fuse the two
 			part[i] += t[i]
 		}
 		mean := float32(canon.Dot(t, g) / float64(c))

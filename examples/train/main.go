@@ -89,7 +89,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err == nil:
 		var config train.Config
 		if config, err = c.configuration(); err == nil {
-			err = c.together(stdout, stderr, func(stdout, stderr io.Writer) error { return c.train(ctx, config, stdout, stderr) })
+			err = c.together(stdout, stderr, func(rt *runtime.Runtime, stdout, stderr io.Writer) error { return c.train(ctx, rt, config, stdout, stderr) })
 		}
 	}
 	if c.unheard(err) {
@@ -141,12 +141,7 @@ func (c *command) configuration() (train.Config, error) {
 	return config, config.Check()
 }
 
-func (c *command) train(ctx context.Context, config train.Config, stdout, stderr io.Writer) error {
-	rt, err := runtime.Open()
-	if err != nil {
-		return err
-	}
-	defer rt.Close()
+func (c *command) train(ctx context.Context, rt *runtime.Runtime, config train.Config, stdout, stderr io.Writer) error {
 	if c.compare {
 		return c.compareAll(ctx, rt, config, stdout, stderr)
 	}

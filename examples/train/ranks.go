@@ -7,12 +7,18 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/setun-compute/setun/runtime"
 	"github.com/setun-compute/setun/train"
 	"github.com/setun-compute/setun/train/parallel"
 )
 
-// together calls train as one of the processes that mpirun started, or alone. Only rank 0 is heard.
-func (c *command) together(stdout, stderr io.Writer, train func(stdout, stderr io.Writer) error) (err error) {
+// together calls train as one of the processes that mpirun started, or alone. Only rank 0 is heard. The runtime is opened first: a process that cannot ends before the others have met it, and mpirun ends them.
+func (c *command) together(stdout, stderr io.Writer, train func(rt *runtime.Runtime, stdout, stderr io.Writer) error) (err error) {
+	rt, err := runtime.Open()
+	if err != nil {
+		return err
+	}
+	defer rt.Close()
 	if c.peers, err = parallel.Open(); err != nil {
 		return err
 	}
@@ -20,7 +26,7 @@ func (c *command) together(stdout, stderr io.Writer, train func(stdout, stderr i
 	if c.peers.Rank() > 0 {
 		stdout, stderr = io.Discard, io.Discard
 	}
-	return train(stdout, stderr)
+	return train(rt, stdout, stderr)
 }
 
 // unheard says whether another process tells the error.

@@ -6,8 +6,10 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/setun-compute/setun/internal/canon"
+	"github.com/setun-compute/setun/runtime"
 )
 
 // Generate continues a prompt by n tokens and gives each to emit as it is drawn. temperature 0 takes the most likely one, of equal ones the lowest; otherwise a token is drawn from softmax(logits/temperature) over the topK most
@@ -16,7 +18,7 @@ import (
 // Keys and values of earlier tokens are kept, so a token costs one pass of one token, whose logits are those that Forward has, bit for bit. A model with ternary weights and int8 activations multiplies packed codes. Positions end at
 // Context: of a longer prompt only the last Context tokens count, and when a text has grown to Context it is read again from the last half of it.
 //
-// Errors: ErrShape for an empty prompt, a *TokenError, ErrArgument; emit's, which ends the text; as Forward.
+// Errors: ErrShape for an empty prompt, a *TokenError, ErrArgument; emit's, which ends the text; as Forward, and runtime.ErrNonFinite for a logit that is a NaN or +Inf.
 func (m *Model) Generate(ctx context.Context, prompt []int32, n int, temperature float64, topK int, seed uint64, emit func(int32) error) error {
 	switch {
 	case len(prompt) == 0:
@@ -43,6 +45,9 @@ func (m *Model) Generate(ctx context.Context, prompt []int32, n int, temperature
 		logits, err := g.read(ctx, window)
 		if err != nil {
 			return err
+		}
+		if i := slices.IndexFunc(logits, func(v float32) bool { return v-v != 0 && !(v < 0) }); i >= 0 {
+			return fmt.Errorf("model: after %d tokens the logit of token %d is %v: %w", t, i, logits[i], runtime.ErrNonFinite)
 		}
 		next := g.draw(logits, temperature, topK, seed, uint64(t))
 		if err := emit(next); err != nil {
@@ -106,7 +111,7 @@ func (g *generator) draw(logits []float32, temperature float64, topK int, seed, 
 		}
 		left -= p
 	}
-	return int32(best) // what rounding left over, or logits that are no numbers
+	return int32(best) // what rounding left over, or logits that are all −∞
 }
 
 // kth returns the k-th greatest of x, by a heap of the k greatest so far with the least of them on top.

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/setun-compute/setun/quant"
+	"github.com/setun-compute/setun/runtime"
 )
 
 // TestCacheIsForward reads a text one token after another, and in pieces, and compares every logit with Forward's of the whole.
@@ -186,5 +188,10 @@ func TestGenerateRefuses(t *testing.T) {
 	calls = 0
 	if err := made(t, opened(t), one, 1).Generate(background, []int32{1, 2}, 5, 1, 2, 1, func(int32) error { calls++; return nil }); err != nil || calls != 5 {
 		t.Errorf("a context of 1: %d tokens: %v", calls, err)
+	}
+	ill := made(t, opened(t), one, 1)
+	ill.head.Value[0] = float32(math.NaN())
+	if err := ill.Generate(background, []int32{1, 2}, 5, 1, 2, 1, func(int32) error { return nil }); !errors.Is(err, runtime.ErrNonFinite) || !strings.Contains(err.Error(), "token 0 is NaN") {
+		t.Errorf("a head with a NaN: %v", err)
 	}
 }

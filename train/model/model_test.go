@@ -20,7 +20,28 @@ var background = context.Background()
 func TestParametersAndFirstWeights(t *testing.T) {
 	rt := opened(t)
 	c := Config{Vocab: 65, Context: 32, Layers: 2, Heads: 4, Width: 64, Hidden: 256}
-	m := made(t, rt, c, 1)
+	for ternary, linear := range map[bool]float64{false: initialDeviation, true: ternaryDeviation} {
+		c := c
+		c.Ternary = ternary
+		firstWeights(t, made(t, rt, c, 1), linear)
+	}
+	c.Deviation = 0.3
+	firstWeights(t, made(t, rt, c, 1), 0.3)
+	m, again, other := made(t, rt, c, 1), made(t, rt, c, 1), made(t, rt, c, 2)
+	for i, p := range m.Params() {
+		same(t, p.Name, again.Params()[i].Value, p.Value)
+		if p.Decay && slices.Equal(other.Params()[i].Value, p.Value) {
+			t.Errorf("%s does not depend on the seed", p.Name)
+		}
+	}
+	if got, want := m.token.Value[0], float32(-10668151*0x1p-29); got != want { // the same on every machine
+		t.Errorf("first value of seed 1: %b, want %b", got, want)
+	}
+}
+
+// firstWeights holds each parameter of a new model against its shape and its distribution; linear is the deviation of linear layers' weights.
+func firstWeights(t *testing.T, m *Model, linear float64) {
+	t.Helper()
 	var names []string
 	count := 0
 	for _, p := range m.Params() {
@@ -30,6 +51,9 @@ func TestParametersAndFirstWeights(t *testing.T) {
 		}
 		count += len(p.Value)
 		want := initialDeviation
+		if p.Ternary {
+			want = linear
+		}
 		switch {
 		case strings.HasSuffix(p.Name, "norm.weight"):
 			if p.Decay || p.Ternary || slices.ContainsFunc(p.Value, func(v float32) bool { return v != 1 }) {
@@ -54,16 +78,6 @@ func TestParametersAndFirstWeights(t *testing.T) {
 	}
 	if want := 65*64*2 + 32*64 + 64 + 2*(2*64+4*64*64+2*64*256); count != want {
 		t.Errorf("%d parameters, want %d: %v", count, want, names)
-	}
-	again, other := made(t, rt, c, 1), made(t, rt, c, 2)
-	for i, p := range m.Params() {
-		same(t, p.Name, again.Params()[i].Value, p.Value)
-		if p.Decay && slices.Equal(other.Params()[i].Value, p.Value) {
-			t.Errorf("%s does not depend on the seed", p.Name)
-		}
-	}
-	if got, want := m.token.Value[0], float32(-10668151*0x1p-29); got != want { // the same on every machine
-		t.Errorf("first value of seed 1: %b, want %b", got, want)
 	}
 }
 

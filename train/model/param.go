@@ -18,8 +18,11 @@ type Param struct {
 	Decay       bool      // takes part in weight decay: all but the gains of norms, as in nanoGPT
 }
 
-// standard deviation of the first weights: GPT-2's and nanoGPT's.
-const initialDeviation = 0.02
+// Standard deviations of the first weights.
+const (
+	initialDeviation = 0.02 // GPT-2's and nanoGPT's
+	ternaryDeviation = 0.06 // of ternary linear layers: of 0.008, 0.02, 0.06, 0.12 and 0.2 the best (docs/training.md)
+)
 
 // initialKey keeps the draws of first weights apart from those that others make with the same seed.
 const initialKey = 0x6d6f64656c5f7631
@@ -56,6 +59,9 @@ func initialise(c *Config, params []*Param, seed uint64) {
 	index := uint64(0)
 	for i, p := range params {
 		deviation := initialDeviation
+		if p.Ternary {
+			deviation = c.Deviation
+		}
 		if at := (i - 2) % parametersOfLayer; i >= 2 && i < 2+c.Layers*parametersOfLayer && (at == 2 || at == 5) {
 			deviation /= math.Sqrt(2 * float64(c.Layers))
 		}

@@ -78,7 +78,7 @@ func (o *Optimizer) due() bool {
 // Step takes one step by the gradients in Grad, which it clips in place. It allocates nothing, except in steps that make clusters.
 //
 // Errors: ErrArgument for c, ErrNonFinite naming tensor and index, ctx's error. When a gradient is not finite, or clustering fails, values and moments are untouched (the gradients
-// may have been clipped). Later errors mean that Δ or the new values overflowed, or that the runtime failed: moments, then perhaps values, have changed, and the run must go on
+// may have been clipped). Later errors wrap ErrUnfinished: Δ or the new values overflowed, or the runtime failed; moments, then perhaps values, have changed, and the run must go on
 // from a state that was saved.
 func (o *Optimizer) Step(ctx context.Context, c Control) (Report, error) {
 	var r Report
@@ -111,29 +111,39 @@ func (o *Optimizer) Step(ctx context.Context, c Control) (Report, error) {
 	if err := o.codes(false); err != nil {
 		return r, err
 	}
+	if err := o.take(c, &r, shrunk); err != nil {
+		return r, fmt.Errorf("%w: %w", ErrUnfinished, err)
+	}
+	return r, nil
+}
+
+// take is the part of a step that changes moments and values. shrunk is what clipping left of the gradient.
+func (o *Optimizer) take(c Control, r *Report, shrunk float64) error {
 	if err := o.propose(c); err != nil {
-		return r, err
+		return err
 	}
 	if err := o.measure(); err != nil {
-		return r, err
+		return err
 	}
 	r.Update = o.norm()
 	o.setRadii(c)
-	if err := o.project(&r); err != nil {
-		return r, err
+	if err := o.project(r); err != nil {
+		return err
 	}
 	if r.Norm = r.Update; r.Projected > 0 {
+		var err error
 		if r.Norm, err = o.taken(); err != nil {
-			return r, err
+			return err
 		}
 	}
 	for i := range o.parts {
+		var err error
 		if o.norms[i], err = o.dot(&o.parts[i]); err != nil {
-			return r, err
+			return err
 		}
 	}
 	r.Predicted = -canon.Sum(o.norms) / shrunk
-	return r, o.finish(&r)
+	return o.finish(r)
 }
 
 // cosine returns that of the gradients, whose norm is given, and the previous step.

@@ -9,6 +9,9 @@ import (
 	setun "github.com/setun-compute/setun/runtime"
 )
 
+// ErrUnfinished is wrapped by errors after which moments and values are neither those before a step nor those after it.
+var ErrUnfinished = errors.New("optim: the step is half taken")
+
 // ErrState is returned for a state that does not fit what it is loaded into.
 var ErrState = errors.New("state does not fit")
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -149,6 +150,16 @@ func (f *Forum) Same(what string, number uint64, err error) error {
 		}
 	}
 	return nil
+}
+
+// Any says whether is was true on some rank.
+func (f *Forum) Any(is bool) (bool, error) {
+	number := uint64(0)
+	if is {
+		number = 1
+	}
+	words, err := f.meet(nil, number)
+	return slices.Contains(words, 1), err
 }
 
 // All returns the values of all ranks, as many of each, in rank order; they are valid until the next meeting.

@@ -245,7 +245,9 @@ typedef struct setun_recode {
  *
  * With u = x + delta and r = 1 / sqrt(mean(u^2) + epsilon): out = u * r * gain. The gradient, of x = u: with n = x * r, t = dy * n, e = dy * gain and a =
  * mean(t * gain): out = r * (e - n * a), and dgain += the sum of t over the rows, by blocks of SETUN_NORM_BLOCK rows (docs/numerics.md). Values are not
- * checked. */
+ * checked.
+ *
+ * This op and the three that follow work in place. On any failure but that of cancel they have written nothing, since the host may try the next kernel. */
 
 enum { SETUN_GRADIENT = 1, SETUN_ADD = 2 }; /* flags of rmsnorm, softmax and activate */
 enum { SETUN_NORM_BLOCK = 32 };
