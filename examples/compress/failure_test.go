@@ -322,14 +322,15 @@ func TestUsage(t *testing.T) {
 		"a.npy b.stn -levels sparse -rule absmean": "does not find the scale of sparse codes",
 		"a.npy b.stn -levels quinary -coding 2bit": "does not hold quinary codes",
 		"a.npy b.stn -coding four5":                "four5 holds sparse codes only",
-		"a.npy b.gguf -levels quinary":             ".gguf has ternary codes only",
-		"a.npy b.gguf -group 128":                  "a scale for each 256 values",
-		"a.npy b.gguf -coding rans":                "-coding rans: .gguf has",
-		"a.npy b.stn -demo cauchy":                 "-demo makes",
-		"a.gguf b.stn -demo gaussian":              "-demo makes",
-		"-decompress a.npy b.stn":                  "a.npy: .stn files are decompressed",
-		"-decompress a.stn b.gguf":                 "b.gguf: .safetensors and .npy files are written",
-		"-decompress a.stn b.npy -verify":          "-verify has no meaning with -decompress",
+		"a.npy b.stn -levels sparse -rule least-squares -coding classes": "classes holds ternary codes only",
+		"a.npy b.gguf -levels quinary":                                   ".gguf has ternary codes only",
+		"a.npy b.gguf -group 128":                                        "a scale for each 256 values",
+		"a.npy b.gguf -coding rans":                                      "-coding rans: .gguf has",
+		"a.npy b.stn -demo cauchy":                                       "-demo makes",
+		"a.gguf b.stn -demo gaussian":                                    "-demo makes",
+		"-decompress a.npy b.stn":                                        "a.npy: .stn files are decompressed",
+		"-decompress a.stn b.gguf":                                       "b.gguf: .safetensors and .npy files are written",
+		"-decompress a.stn b.npy -verify":                                "-verify has no meaning with -decompress",
 	} {
 		code, stdout, stderr := start(strings.Fields(args)...)
 		if code != exitUsage || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, says) {

@@ -76,7 +76,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.StringVar(&levels, "levels", "", "ternary, quinary or sparse; default ternary, under a budget all")
 	fs.StringVar(&rule, "rule", "least-squares", "absmean, least-squares, absmax or magnitude: how scales are found")
 	fs.StringVar(&group, "group", "", "values that share a scale: a number, row or tensor; default row, under a budget 32, 128 and row; 256 in .gguf")
-	fs.StringVar(&coding, "coding", "auto", "auto, planes, rans, 2bit, base3 or four5; in .gguf base3 is TQ1_0 and 2bit is TQ2_0")
+	fs.StringVar(&coding, "coding", "auto", "auto, planes, rans, classes, 2bit, base3 or four5; in .gguf base3 is TQ1_0 and 2bit is TQ2_0")
 	fs.StringVar(&budget, "budget", "", "the largest size of the file: 120MB, 1.5GiB, or 20.25x for float32's bytes over 20.25; the least error within it is sought")
 	fs.Float64Var(&o.maxError, "max-error", 0, "the largest ‖x − q‖²/‖x‖² of all matrices that are not kept; the fewest bytes within it are sought")
 	fs.Var(&o.keep, "keep", "names of tensors that stay floating-point, beside norms, embeddings and heads; a pattern with * and ?, may be given again")
@@ -120,7 +120,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	if o.rule, err = named(rule, "-rule", rules); err != nil {
 		return nil, err
 	}
-	codings := map[string]stn.Coding{"auto": 0, "planes": stn.Planes, "rans": stn.RANS, "2bit": stn.Bits2, "base3": stn.Base3, "four5": stn.Four5}
+	codings := map[string]stn.Coding{"auto": 0, "planes": stn.Planes, "rans": stn.RANS, "classes": stn.Classes, "2bit": stn.Bits2, "base3": stn.Base3, "four5": stn.Four5}
 	if o.coding, err = named(coding, "-coding", codings); err != nil {
 		return nil, err
 	}
@@ -192,6 +192,8 @@ func (o *options) check() error {
 		return fmt.Errorf("-rule %v does not find the scale of sparse codes; least-squares and magnitude do", o.rule)
 	case o.levels == quant.Quinary && o.coding != 0 && o.coding != stn.RANS:
 		return fmt.Errorf("-coding %v does not hold quinary codes; rans does", o.coding)
+	case o.coding == stn.Classes && (sparse || o.levels == quant.Quinary):
+		return fmt.Errorf("-coding %v holds ternary codes only", o.coding)
 	case o.coding == stn.Four5 && !sparse:
 		return errors.New("-coding four5 holds sparse codes only")
 	case out == ".gguf" && o.levels != 0 && o.levels != quant.Ternary:

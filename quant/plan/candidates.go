@@ -61,8 +61,7 @@ func SampleRows(rows, cols, sample int) []int {
 // Candidates measures ways to store a tensor of rows×cols values: it quantizes by rt and counts error, zeros, entropy and bytes. values are all of them, row-major, or those of the rows that SampleRows returns, for a tensor
 // that is not in memory. The result says how many rows it is based on; with fewer than all, bytes and errors are those of the sample times rows/sampled (those of a scale of the whole tensor are the sample's too).
 //
-// Bytes are what package stn writes for codes, index and scales, without padding to 64 bytes and the header: exact for a tensor that was looked at whole, except for Int8Rows, which stn does not have, and for RANS that was
-// asked for where another coding is smaller, as in tiny tensors. Stochastic codes have the
+// Bytes are what package stn writes for codes, index and scales, without padding to 64 bytes and the header: exact for a tensor that was looked at whole, except for Int8Rows, which stn does not have. Stochastic codes have the
 // seed 0. F16 is left out when a value is beyond its range. Errors: ErrArgument; those of Runtime.Quantize, ErrNonFinite among them; ctx's error. Deterministic.
 func Candidates(ctx context.Context, rt *runtime.Runtime, name string, values []float32, rows, cols int, o Options) (*Tensor, error) {
 	o = o.withDefaults()
@@ -168,11 +167,11 @@ func codesBytes(t *quant.Tensor, c stn.Coding) (stn.Coding, int64, error) {
 	case c == stn.Planes && ternary:
 		return c, planesBytes(t), nil
 	}
-	smallest, bytes, err := stn.Smallest(t)
-	if err != nil || c != stn.RANS || smallest == c {
-		return smallest, bytes, err
+	if c == stn.RANS || c == stn.Classes && t.Levels == quant.Ternary {
+		bytes, err := stn.EncodedSize(t, c)
+		return c, bytes, err
 	}
-	return c, bytes + bytes/200 + 64, nil // it is not the smallest here, but near: the entropy is below the others, and its tables are not
+	return stn.Smallest(t)
 }
 
 // planesBytes counts what the planes of stn take: blocks of ⌈65536/cols⌉ rows, a bit a code, a bit for each that is not 0, four bytes of index.

@@ -10,10 +10,11 @@ import (
 
 // blocks is a tensor's index, read: where each block lies, and the models of segments.
 type blocks struct {
-	known  bool
-	err    *Error
-	begins []int64 // in the file, of each block, and where the last one ends
-	models []model
+	known   bool
+	err     *Error
+	begins  []int64 // in the file, of each block, and where the last one ends
+	models  []model
+	classes []classModel // of segments of Classes
 }
 
 // workspace is what one call needs to decode; it is used again.
@@ -25,6 +26,7 @@ type workspace struct {
 	block   int    // which one; −1: none
 	row     []byte // symbols of a packed row
 	codes   []int8
+	classes classWorkspace
 }
 
 func (f *File) workspace() *workspace {
@@ -77,6 +79,16 @@ func (f *File) readIndex(b *blocks, t *Info) *Error {
 			}
 			data = rest
 			b.models = append(b.models, m)
+		}
+	}
+	if t.Coding == Classes {
+		for s := range t.classSegments() {
+			m, rest, wrong := parseClasses(data, t.Cols)
+			if wrong != "" {
+				return fail(ErrFormat, t.Index.end()-int64(len(data)), "segment %d: %s", s, wrong)
+			}
+			data = rest
+			b.classes = append(b.classes, m)
 		}
 	}
 	if len(data) > 0 {

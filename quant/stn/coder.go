@@ -21,6 +21,8 @@ func newCoder(i *Info, w io.Writer) coder {
 		return &planesCoder{info: i, out: w}
 	case RANS:
 		return &ransCoder{info: i, out: w}
+	case Classes:
+		return &classCoder{info: i, out: w}
 	}
 	return &plainCoder{info: i, out: w}
 }

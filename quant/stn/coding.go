@@ -15,13 +15,16 @@ const (
 	Four5  Coding = 4 // four codes in five bits, of Sparse levels only: 1.25 bits a code
 	Planes Coding = 5 // a bit a code that says whether it is 0, and one for the sign of each that is not: 2 − p0 bits; rows are found by counting bits
 	RANS   Coding = 6 // range asymmetric numeral systems (Duda 2013, arXiv 1311.2540), interleaved (Giesen 2014, arXiv 1402.3392): the entropy of the codes, nearly
+
+	// Classes is RANS, of Ternary levels only, with a frequency of codes for each pair of a class of rows and a class of columns: smaller where rows or columns differ.
+	Classes Coding = 7
 )
 
-var codingNames = [...]string{Int8: "int8", Bits2: "2bit", Base3: "base3", Four5: "four5", Planes: "planes", RANS: "rans"}
+var codingNames = [...]string{Int8: "int8", Bits2: "2bit", Base3: "base3", Four5: "four5", Planes: "planes", RANS: "rans", Classes: "classes"}
 
-// String returns "int8", "2bit", "base3", "four5", "planes" or "rans".
+// String returns "int8", "2bit", "base3", "four5", "planes", "rans" or "classes".
 func (c Coding) String() string {
-	if c < Int8 || c > RANS {
+	if c < Int8 || c > Classes {
 		return "unknown coding"
 	}
 	return codingNames[c]
@@ -31,7 +34,7 @@ func (c Coding) String() string {
 func (c Coding) fits(l quant.Levels) bool {
 	switch l {
 	case quant.Ternary:
-		return c >= Int8 && c <= RANS && c != Four5
+		return c >= Int8 && c <= Classes && c != Four5
 	case quant.Quinary:
 		return c == Int8 || c == RANS
 	case quant.Sparse:
@@ -43,7 +46,7 @@ func (c Coding) fits(l quant.Levels) bool {
 // format returns the format in memory that codes of a coding are read as.
 func (c Coding) format(l quant.Levels) quant.Format {
 	switch {
-	case c != RANS:
+	case c < RANS:
 		return quant.Format(c) // the first five are numbered alike
 	case l == quant.Quinary:
 		return quant.Int8
@@ -107,7 +110,7 @@ type Info struct {
 	ScaleKind  Kind // F32, or F16 where that loses nothing
 
 	Codes  Section // codes, or the values of a tensor that is not quantized
-	Index  Section // of Planes and RANS: the lengths of blocks, and models; else empty
+	Index  Section // of Planes, RANS and Classes: the lengths of blocks, and models; else empty
 	Scales Section
 }
 

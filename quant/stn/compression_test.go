@@ -3,6 +3,7 @@
 package stn
 
 import (
+	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -104,7 +105,7 @@ func TestShortRows(t *testing.T) {
 		}
 		blocks := math.Ceil(all / planesCodes)
 		for c, most := range map[Coding]float64{RANS: 1.005*h + 8*40/all, Planes: 2 - zeros/all + 46*blocks/all} {
-			n, err := encodedSize(q, c)
+			n, err := EncodedSize(q, c)
 			if bits := 8 * float64(n) / all; err != nil || bits > most {
 				t.Errorf("%v as %v: %.4f bits a code; at most %.4f are expected, and the entropy is %.4f", s, c, bits, most, h)
 			}
@@ -151,7 +152,7 @@ func benchmark(b *testing.B, coding Coding, codes int, f func(q *quant.Tensor, f
 
 // BenchmarkTensor reads a whole tensor, checksums included the first time.
 func BenchmarkTensor(b *testing.B) {
-	for _, c := range []Coding{Base3, Planes, RANS} {
+	for _, c := range []Coding{Base3, Planes, RANS, Classes} {
 		var dst quant.Tensor
 		b.Run(c.String(), func(b *testing.B) {
 			benchmark(b, c, 4096*4096, func(_ *quant.Tensor, file *File) error { _, err := file.Tensor("w", &dst); return err })
@@ -184,5 +185,66 @@ func BenchmarkCoder(b *testing.B) {
 				return err
 			})
 		})
+	}
+}
+
+// structured is a matrix by absmean with one scale, of normal values whose rows and columns differ in magnitude, by factors of 2^(±spread).
+func structured(rows, cols int, spread float64) *quant.Tensor {
+	r := rand.New(rand.NewPCG(14, 1))
+	scale := func(n int) []float64 {
+		list := make([]float64, n)
+		for i := range list {
+			list[i] = math.Exp2(spread * r.NormFloat64())
+		}
+		return list
+	}
+	high, wide := scale(rows), scale(cols)
+	values, sum := make([]float64, rows*cols), 0.0
+	for i := range values {
+		values[i] = r.NormFloat64() * high[i/cols] * wide[i%cols]
+		sum += math.Abs(values[i])
+	}
+	mean := sum / float64(len(values))
+	q := new(quant.Tensor)
+	q.Resize(rows, quant.Options{Levels: quant.Ternary, Format: quant.Int8, Cols: cols})
+	q.Scales[0] = float32(mean)
+	for i, v := range values {
+		q.Codes[i] = int8(max(-1, min(1, math.RoundToEven(v/mean))))
+	}
+	return q
+}
+
+// BenchmarkClasses reads whole tensors of rows and columns that differ, as the other coding and as this one.
+func BenchmarkClasses(b *testing.B) {
+	for _, s := range [][2]int{{4096, 4096}, {512, 128}, {128, 512}} {
+		q := structured(s[0], s[1], 0.5)
+		n := float64(s[0] * s[1])
+		for _, c := range []Coding{RANS, Classes} {
+			path := filepath.Join(b.TempDir(), "x.stn")
+			w, err := Create(path, nil)
+			if err == nil {
+				if err = w.Add("w", nil, q, c); err == nil {
+					err = w.Close()
+				}
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Run(fmt.Sprintf("%dx%d/%v", s[0], s[1], c), func(b *testing.B) {
+				file, err := Open(path)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer file.Close()
+				var dst quant.Tensor
+				for b.Loop() {
+					if _, err := file.Tensor("w", &dst); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(n*float64(b.N)/b.Elapsed().Seconds()/1e9, "Gcodes/s")
+				b.ReportMetric(4*n/float64(file.tensors[0].Bytes()), "x")
+			})
+		}
 	}
 }

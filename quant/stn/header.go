@@ -71,7 +71,7 @@ func (i *Info) sections() []*Section {
 	switch {
 	case i.Kind != Quantized:
 		return []*Section{&i.Codes}
-	case i.Coding == Planes || i.Coding == RANS:
+	case i.Coding >= Planes:
 		return []*Section{&i.Codes, &i.Index, &i.Scales}
 	}
 	return []*Section{&i.Codes, &i.Scales}

@@ -52,6 +52,8 @@ func (i *Info) blocks() int64 {
 		return ceil(int64(i.Rows), int64(i.blockRows()))
 	case RANS:
 		return ceil(i.symbols(i.Rows), blockSymbols)
+	case Classes:
+		return ceil(int64(i.Rows), int64(i.classRows()))
 	}
 	return 0
 }
@@ -65,6 +67,9 @@ func (i *Info) memory(rows int) int64 {
 	n := int64(rows)*i.rowBytes() + 4*i.scaleCount(rows)
 	if i.Coding == RANS {
 		n += 2 * int64(i.Pack) * int64(i.Cols)
+	}
+	if i.Coding == Classes { // symbols of a block, and what is made of columns
+		n += int64(i.classRows())*int64(i.Cols)/groupRows + 6*int64(i.Cols)
 	}
 	if i.Coding == Planes {
 		n += int64(rows)*ceil(int64(i.Cols), 8) + 8*(int64(rows)+1) + int64(quant.SignPadding(i.Cols))
@@ -110,6 +115,11 @@ func (i *Info) checkSizes() *Error {
 		segments := ceil(blocks, segmentBlocks)
 		least, most = blocks*lanes*4, blocks*lanes*4+2*i.symbols(i.Rows)
 		indexLeast, indexMost = 4*blocks+segments, 4*blocks+maxModel*segments
+	case Classes:
+		segments := i.classSegments()
+		least = blocks * stateBytes
+		most = blocks*(stateBytes+ceil(int64(i.classRows())*classBits, 8)) + 2*ceil(int64(i.Rows), groupRows)*int64(i.Cols)
+		indexLeast, indexMost = 4*blocks+3*segments, 4*blocks+segments*(1+ceil(int64(i.Cols)*classBits, 8)+2<<pairBits)
 	default:
 		most = least
 	}

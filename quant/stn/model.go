@@ -67,27 +67,11 @@ func digitModel(l quant.Levels, weights []uint32) model {
 		}
 		return p
 	}
-	possible := 0
-	for v := range m.freq {
-		if product(v) > 0 {
-			possible++
-		}
+	products := make([]uint64, len(m.freq))
+	for v := range products {
+		products[v] = product(v)
 	}
-	// Each possible symbol gets 1, the rest is shared out by where the sum of the products has come to.
-	var sum uint64
-	last := uint32(0)
-	for v := range m.freq {
-		p := product(v)
-		if p == 0 {
-			continue
-		}
-		sum += p
-		hi, lo := bits.Mul64(sum, uint64(total-possible))
-		shift := weightBits * places
-		upTo := uint32(hi<<(64-shift) | lo>>shift)
-		m.freq[v] = 1 + upTo - last
-		last = upTo
-	}
+	m.share(products, uint(weightBits*places))
 	return m
 }
 

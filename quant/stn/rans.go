@@ -41,24 +41,47 @@ func (e *encoder) set(m model) {
 	}
 }
 
-// block appends the coded symbols to dst. scratch has stateBytes + 2·len(symbols) bytes at least. The last symbol is taken up first, so that the first one comes out first.
+// block appends the coded symbols to dst. scratch has stateBytes + 2·len(symbols) bytes at least.
 func (e *encoder) block(dst, symbols, scratch []byte) []byte {
+	return encodeRuns(dst, []encoderRun{{e, symbols}}, scratch)
+}
+
+// encoderRun is a part of a block whose symbols have one model.
+type encoderRun struct {
+	encoder *encoder
+	symbols []byte
+}
+
+// encodeRuns appends a block of runs to dst. scratch has stateBytes and 2 bytes a symbol at least. The last symbol is taken up first, so that the first one comes out first.
+func encodeRuns(dst []byte, runs []encoderRun, scratch []byte) []byte {
 	x := [lanes]uint32{lower, lower, lower, lower}
-	i := len(symbols)
+	left := 0 // symbols, of all runs
+	for i := range runs {
+		left += len(runs[i].symbols)
+	}
 	at := len(scratch)
-	for ; i%lanes != 0; i-- {
-		lane := (i - 1) % lanes
-		x[lane], at = e.step(x[lane], symbols[i-1], scratch, at)
+	for r := len(runs) - 1; r >= 0; r-- {
+		e, symbols := runs[r].encoder, runs[r].symbols
+		i := len(symbols)
+		for ; i > 0 && left%lanes != 0; i, left = i-1, left-1 {
+			lane := (left - 1) % lanes
+			x[lane], at = e.step(x[lane], symbols[i-1], scratch, at)
+		}
+		x0, x1, x2, x3 := x[0], x[1], x[2], x[3]
+		for ; i >= lanes; i, left = i-lanes, left-lanes {
+			s := (*[lanes]byte)(symbols[i-lanes : i])
+			x3, at = e.step(x3, s[3], scratch, at)
+			x2, at = e.step(x2, s[2], scratch, at)
+			x1, at = e.step(x1, s[1], scratch, at)
+			x0, at = e.step(x0, s[0], scratch, at)
+		}
+		x = [lanes]uint32{x0, x1, x2, x3}
+		for ; i > 0; i, left = i-1, left-1 {
+			lane := (left - 1) % lanes
+			x[lane], at = e.step(x[lane], symbols[i-1], scratch, at)
+		}
 	}
-	x0, x1, x2, x3 := x[0], x[1], x[2], x[3]
-	for ; i > 0; i -= lanes {
-		s := (*[lanes]byte)(symbols[i-lanes : i])
-		x3, at = e.step(x3, s[3], scratch, at)
-		x2, at = e.step(x2, s[2], scratch, at)
-		x1, at = e.step(x1, s[1], scratch, at)
-		x0, at = e.step(x0, s[0], scratch, at)
-	}
-	for _, v := range [lanes]uint32{x0, x1, x2, x3} {
+	for _, v := range x {
 		dst = binary.LittleEndian.AppendUint32(dst, v)
 	}
 	return append(dst, scratch[at:]...)
@@ -77,36 +100,63 @@ func (e *encoder) step(x uint32, symbol byte, scratch []byte, at int) (uint32, i
 
 // decoder holds what comes out of each state, as symbol bytes.
 type decoder struct {
-	slots   [total]byte
-	symbols [256]uint64 // frequency << 32 | sum of the frequencies of smaller symbols
+	slots   [total + 8]byte // eight more, so that they can be filled by eights
+	symbols [256]uint64     // frequency << 32 | sum of the frequencies of smaller symbols
 }
 
 func (d *decoder) set(m model) {
 	start := 0
 	for v, f := range m.freq {
-		b := symbolByte(m.levels, v)
-		slots := d.slots[start:][:f]
-		for i := range slots {
-			slots[i] = b
+		if f == 0 {
+			continue
 		}
+		b := symbolByte(m.levels, v)
 		d.symbols[b] = uint64(f)<<32 | uint64(start)
-		start += int(f)
+		eight, end := uint64(b)*0x0101010101010101, start+int(f)
+		for ; start < end; start += 8 {
+			binary.LittleEndian.PutUint64(d.slots[start:], eight)
+		}
+		start = end // what went beyond belongs to the next symbol
 	}
 }
 
 // block fills dst with the symbols of a block, which must use up data and end where its encoder began. What is wrong comes as a text, with the byte of data at fault.
 func (d *decoder) block(dst, data []byte) (wrong string, at int) {
+	var s states
+	if wrong, at = s.begin(data); wrong != "" {
+		return wrong, at
+	}
+	if wrong = s.run(d, dst); wrong != "" {
+		return wrong, len(data)
+	}
+	wrong, left := s.end()
+	return wrong, len(data) - left
+}
+
+// states are those of a block that is being decoded: x[0] has the next symbol.
+type states struct {
+	x     [lanes]uint32
+	words []byte
+}
+
+// begin reads the states that a block begins with. What is wrong comes as a text, with the byte of data at fault.
+func (st *states) begin(data []byte) (wrong string, at int) {
 	if len(data) < stateBytes || len(data)%2 != 0 {
 		return "a block that is too short, or of odd length", 0
 	}
-	var x [lanes]uint32
-	for i := range x {
-		if x[i] = binary.LittleEndian.Uint32(data[4*i:]); x[i] < lower {
+	for i := range st.x {
+		if st.x[i] = binary.LittleEndian.Uint32(data[4*i:]); st.x[i] < lower {
 			return "a state below 65536", 4 * i
 		}
 	}
-	words := data[stateBytes:]
-	x0, x1, x2, x3 := x[0], x[1], x[2], x[3]
+	st.words = data[stateBytes:]
+	return "", 0
+}
+
+// run fills dst with the next symbols of the block, all of one model. What is wrong comes as a text, and then is at the end of the block.
+func (st *states) run(d *decoder, dst []byte) (wrong string) {
+	words := st.words
+	x0, x1, x2, x3 := st.x[0], st.x[1], st.x[2], st.x[3]
 	for len(dst) >= lanes && len(words) >= 16 {
 		w, s := (*[16]byte)(words), (*[lanes]byte)(dst)
 		var used uint64 // bytes; the mask tells the compiler that it stays below 8
@@ -116,26 +166,72 @@ func (d *decoder) block(dst, data []byte) (wrong string, at int) {
 		x3, used, s[3] = d.step(x3, used, w)
 		words, dst = words[used:], dst[lanes:]
 	}
-	x = [lanes]uint32{x0, x1, x2, x3}
+	st.x, st.words = [lanes]uint32{x0, x1, x2, x3}, words
 	for i := range dst { // the last ones, or all of a block with next to no words
-		v := &x[i%lanes]
-		slot := *v & (total - 1)
-		dst[i] = d.slots[slot]
-		e := d.symbols[dst[i]]
-		*v = uint32(e>>32)*(*v>>scaleBits) + slot - uint32(e)
-		if *v < lower {
-			if len(words) == 0 {
-				return "the words of a block end early", len(data)
-			}
-			*v = *v<<16 | uint32(binary.LittleEndian.Uint16(words))
-			words = words[2:]
+		if dst[i], wrong = st.next(d, i%lanes); wrong != "" {
+			return wrong
 		}
 	}
+	st.turn(len(dst))
+	return ""
+}
+
+// scatter is run with a place in dst for each symbol.
+func (st *states) scatter(d *decoder, dst []byte, places []uint32) (wrong string) {
+	words := st.words
+	x0, x1, x2, x3 := st.x[0], st.x[1], st.x[2], st.x[3]
+	for len(places) >= lanes && len(words) >= 16 {
+		w, p := (*[16]byte)(words), (*[lanes]uint32)(places)
+		var used uint64 // as in run
+		x0, used, dst[p[0]] = d.step(x0, used, w)
+		x1, used, dst[p[1]] = d.step(x1, used, w)
+		x2, used, dst[p[2]] = d.step(x2, used, w)
+		x3, used, dst[p[3]] = d.step(x3, used, w)
+		words, places = words[used:], places[lanes:]
+	}
+	st.x, st.words = [lanes]uint32{x0, x1, x2, x3}, words
+	for i, place := range places {
+		if dst[place], wrong = st.next(d, i%lanes); wrong != "" {
+			return wrong
+		}
+	}
+	st.turn(len(places))
+	return ""
+}
+
+// next takes one symbol out of a lane, and a word from the block only where it is needed.
+func (st *states) next(d *decoder, lane int) (symbol byte, wrong string) {
+	v := st.x[lane]
+	slot := v & (total - 1)
+	symbol = d.slots[slot]
+	e := d.symbols[symbol]
+	v = uint32(e>>32)*(v>>scaleBits) + slot - uint32(e)
+	if v < lower {
+		if len(st.words) < 2 {
+			return 0, "the words of a block end early"
+		}
+		v = v<<16 | uint32(binary.LittleEndian.Uint16(st.words))
+		st.words = st.words[2:]
+	}
+	st.x[lane] = v
+	return symbol, ""
+}
+
+// turn makes the lane after n symbols the first one.
+func (st *states) turn(n int) {
+	x := st.x
+	for i := range x {
+		st.x[i] = x[(i+n)%lanes]
+	}
+}
+
+// end checks that all is used up. What is wrong comes as a text, with how many bytes of the block are left.
+func (st *states) end() (wrong string, left int) {
 	switch {
-	case len(words) > 0:
-		return "a block with words left over", len(data) - len(words)
-	case x != [lanes]uint32{lower, lower, lower, lower}:
-		return "a block that does not end in its first state", len(data)
+	case len(st.words) > 0:
+		return "a block with words left over", len(st.words)
+	case st.x != [lanes]uint32{lower, lower, lower, lower}:
+		return "a block that does not end in its first state", 0
 	}
 	return "", 0
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Tensor reads a quantized tensor. Codes come in the format nearest to their coding: Int8, Bits2, Base3, Four5 and Planes as they are; RANS as Base3 (ternary), Int8 (quinary) or
-// Four5 (sparse).
+// Four5 (sparse); Classes as Base3.
 // dst is used again where it is large enough, allocated when nil. Errors wrap ErrNotFound or ErrArgument, or are *Error; dst is unspecified then.
 func (f *File) Tensor(name string, dst *quant.Tensor) (*quant.Tensor, error) {
 	n, t, err := f.find(name, true)
@@ -55,6 +55,8 @@ func (f *File) rows(n int, t *Info, first, rows int, dst *quant.Tensor) (*quant.
 			e = f.planes(n, t, first, dst)
 		case RANS:
 			e = f.rans(n, t, first, dst)
+		case Classes:
+			e = f.classes(n, t, first, dst)
 		default:
 			e = f.plain(t, first, dst)
 		}

@@ -2,9 +2,10 @@
 
 // Package stn reads and writes .stn files: containers of ternary, quinary and sparse tensors with their scales, and of plain floating-point values, by name.
 //
-// The codes of a tensor are stored in one of six codings. Int8, Bits2, Base3 and Four5 are what package quant has in memory, and can be used where they lie in the file
+// The codes of a tensor are stored in one of seven codings. Int8, Bits2, Base3 and Four5 are what package quant has in memory, and can be used where they lie in the file
 // ([File.Mapped]). Planes is a bit a code
-// that says whether it is 0 and one for the sign of each that is not; RANS is entropy-coded and the smallest. Both can be read by rows.
+// that says whether it is 0 and one for the sign of each that is not; RANS is entropy-coded and the smallest but for Classes, which is
+// RANS by classes of rows and columns. All three can be read by rows.
 //
 // A file is written front to back, each tensor in one go or by chunks of rows, and appears under its name when it is whole. Every byte of a file that is read counts as hostile:
 // sizes, and relations

@@ -122,7 +122,7 @@ func write(t *testing.T, metadata map[string]string, add func(w *Writer) error) 
 	return f
 }
 
-var allCodings = []Coding{Int8, Bits2, Base3, Four5, Planes, RANS}
+var allCodings = []Coding{Int8, Bits2, Base3, Four5, Planes, RANS, Classes}
 
 // Shapes around the edges of words, blocks, packed rows and segments.
 var shapes = [][2]int{

@@ -104,7 +104,7 @@ func TestWriterRefuses(t *testing.T) {
 		"empty shape":    {w.Add("x", []int64{0, 10}, good, RANS), ErrArgument},
 		"dimensions":     {w.Add("x", slices.Repeat([]int64{1}, 17), good, RANS), ErrLimit},
 		"huge shape":     {w.Add("x", []int64{1 << 40, 1 << 40}, good, RANS), ErrLimit},
-		"coding":         {w.Add("x", nil, good, 7), ErrArgument},
+		"coding":         {w.Add("x", nil, good, 8), ErrArgument},
 		"four5":          {w.Add("x", nil, good, Four5), ErrArgument},
 		"code":           {w.Add("x", nil, spoiled(func(q *quant.Tensor) { q.Codes[7] = 2 }), 0), ErrArgument},
 		"code -128":      {w.Add("x", nil, spoiled(func(q *quant.Tensor) { q.Codes[7] = -128 }), Planes), ErrArgument},
