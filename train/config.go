@@ -91,9 +91,10 @@ func Default() Config {
 }
 
 // Presets are the names that Preset knows.
-func Presets() []string { return []string{"tiny", "shakespeare", "small"} }
+func Presets() []string { return []string{"tiny", "shakespeare", "hybrid", "small"} }
 
-// Preset returns a named configuration: "tiny" learns visibly within a minute on two cores; "shakespeare" is nanoGPT's CPU configuration with a character vocabulary, for that text; "small" takes an hour.
+// Preset returns a named configuration: "tiny" learns visibly within a minute on two cores; "shakespeare" is nanoGPT's CPU configuration with a character vocabulary, for that text; "hybrid" is the same with batches composed of
+// clusters, a trust region for each cluster of rows, and the auxiliary network; "small" takes an hour.
 func Preset(name string) (Config, error) {
 	c := Default()
 	switch name {
@@ -101,6 +102,8 @@ func Preset(name string) (Config, error) {
 		c.Layers, c.Width, c.Steps, c.Warmup, c.EvalEvery, c.CheckpointEvery = 2, 64, 600, 50, 100, 0
 	case "shakespeare":
 		c.Vocabulary = "char"
+	case "hybrid":
+		c.Vocabulary, c.DataClusters, c.Clusters, c.Radius, c.Aux = "char", 8, 8, 1.2, true
 	case "small":
 		c.Layers, c.Heads, c.Width, c.Context, c.Batch, c.Steps = 6, 6, 384, 256, 16, 3000
 	default:

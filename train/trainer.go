@@ -3,10 +3,12 @@
 package train
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/setun-compute/setun/quant"
@@ -351,6 +353,7 @@ func (t *trainer) summary(records []Record) Summary {
 	for _, m := range t.rt.Metrics() {
 		s.Kernels = append(s.Kernels, KernelUse{m.Op, m.Kernel, m.Calls, m.Time.Seconds()})
 	}
+	slices.SortStableFunc(s.Kernels, func(a, b KernelUse) int { return cmp.Compare(b.Seconds, a.Seconds) })
 	return s
 }
 

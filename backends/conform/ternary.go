@@ -152,6 +152,9 @@ func (s *suite) randomTernary(d *draws) {
 	rows = max(1, min(rows, 100_000/cols))
 	all := forms()
 	shape := ternaryShape{rows: rows, cols: cols, batch: 1 + d.upTo(3)}
+	if d.upTo(2) == 0 { // as kernels do that unpack panels of the matrix
+		shape.batch = 4 + d.upTo(46)
+	}
 	switch d.upTo(2) {
 	case 0:
 		shape.group = cols

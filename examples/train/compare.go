@@ -23,8 +23,9 @@ type control struct {
 func controls(c train.Config) (list []control) {
 	list = append(list, control{"as configured", func(*train.Config) {}})
 	for _, x := range []control{
-		{"float32", func(c *train.Config) { c.Ternary = false }},
-		{"float32 at half the rate", func(c *train.Config) { c.LearningRate, c.Ternary = halved(c), false }}, // its best is about half of ternary weights'
+		{"fixed schedule", plain},
+		{"float32, fixed schedule", func(c *train.Config) { plain(c); c.Ternary = false }},
+		{"float32, fixed schedule, half the rate", func(c *train.Config) { plain(c); c.LearningRate, c.Ternary = halved(c), false }}, // its best is about half of ternary weights'
 		{"float32 activations", func(c *train.Config) { c.Int8 = c.Int8 && !c.Ternary }},
 		{"int8 activations", func(c *train.Config) { c.Int8 = c.Ternary }},
 		{"ternary from the start", func(c *train.Config) { c.Start, c.Ramp, c.Precision = 0, 0, "" }},
@@ -45,6 +46,11 @@ func controls(c train.Config) (list []control) {
 		}
 	}
 	return list
+}
+
+// plain leaves out the parts that steer a run.
+func plain(c *train.Config) {
+	c.Radius, c.Clusters, c.DataClusters, c.Curriculum, c.Aux = 0, 0, 0, false, false
 }
 
 // halved is half the rate of a ternary model, and the rate of one that is not.

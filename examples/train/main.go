@@ -89,7 +89,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err == nil:
 		var config train.Config
 		if config, err = c.configuration(); err == nil {
-			err = c.together(stdout, stderr, func(rt *runtime.Runtime, stdout, stderr io.Writer) error { return c.train(ctx, rt, config, stdout, stderr) })
+			err = c.together(stdout, stderr, func(rt *runtime.Runtime, stdout, stderr io.Writer) error {
+				return c.train(ctx, rt, config, stdout, stderr)
+			})
 		}
 	}
 	if c.unheard(err) {

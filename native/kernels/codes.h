@@ -37,6 +37,7 @@ typedef struct setun_codes {
     int32_t (*dot1)(const uint8_t *mask, const uint8_t *signs, size_t *at, const int8_t *a, size_t words);
     /* The sum of code * a over n <= SETUN_DOT_CODES codes of a byte. */
     int32_t (*dot8)(const int8_t *codes, const int8_t *a, size_t n);
+    const struct setun_tile *tile; /* for many rows of activations; may be null */
 } setun_codes;
 
 extern const setun_codes setun_codes_ref;
@@ -58,6 +59,14 @@ static inline int setun_digit5(int number, int p) {
     if (p == zero) return 1;
     return n > 0 && number >> (2 - n) & 1 ? 0 : 2;
 }
+
+/* That of all numbers, position by position: computed by each call it takes as long as several blocks. */
+#define SETUN_AFTER5(n, p) ((p) - ((p) > (n) >> 2))
+#define SETUN_DIGIT5(n, p) ((p) == (n) >> 2 ? 1 : SETUN_AFTER5(n, p) > 0 && (n) >> ((2 - SETUN_AFTER5(n, p)) & 3) & 1 ? 0 : 2)
+#define SETUN_FOUR(n, p) SETUN_DIGIT5(n, p), SETUN_DIGIT5(n + 1, p), SETUN_DIGIT5(n + 2, p), SETUN_DIGIT5(n + 3, p)
+#define SETUN_SIXTEEN(p)                                                                                                                                       \
+    { SETUN_FOUR(0, p), SETUN_FOUR(4, p), SETUN_FOUR(8, p), SETUN_FOUR(12, p) }
+static const uint8_t setun_digits5[4][16] = {SETUN_SIXTEEN(0), SETUN_SIXTEEN(1), SETUN_SIXTEEN(2), SETUN_SIXTEEN(3)};
 
 static inline uint64_t setun_load64(const uint8_t *p) { /* little-endian machines only, as all that have a level beside the reference */
     uint64_t v;

@@ -3,6 +3,7 @@
  * codes_avx2.c: packed ternary codes with AVX2, which multiplies unsigned by signed bytes and adds them up in twos of 16 bits: a pair is at most
  * 2*2*128 in magnitude, four times that where codes stay in the upper half of their nibble; sums go on to 32 bits before they can overflow. */
 #include "codes.h"
+#include "tile.h"
 
 #include <immintrin.h>
 
@@ -56,11 +57,7 @@ INLINE __m256i spread(uint32_t bits) {
 
 /* Code + 1 at position p of each number, when the first sign is plus. */
 INLINE void tables(__m256i plus[4]) {
-    for (int p = 0; p < 4; p++) {
-        uint8_t t[16];
-        for (int n = 0; n < 16; n++) t[n] = (uint8_t)setun_digit5(n, p);
-        plus[p] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)t));
-    }
+    for (int p = 0; p < 4; p++) plus[p] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)setun_digits5[p]));
 }
 
 /* Numbers and signs of the places 32h .. 32h+31 of a block. */
@@ -207,4 +204,4 @@ static int32_t dot8(const int8_t *codes, const int8_t *a, size_t n) {
     return sum;
 }
 
-const setun_codes setun_codes_avx2 = {unpack2, unpack3, unpack5, unpack1, dot2, dot3, dot5, dot1, dot8};
+const setun_codes setun_codes_avx2 = {unpack2, unpack3, unpack5, unpack1, dot2, dot3, dot5, dot1, dot8, &setun_tile_avx2};

@@ -3,6 +3,7 @@
  * codes_neon.c: packed ternary codes with NEON. As every AArch64 has it, products of bytes are of 16 bits and go on to 32 bits in twos; with the dot
  * product of ARMv8.2 four of them are added up at once. */
 #include "codes.h"
+#include "tile.h"
 
 #include <arm_neon.h>
 
@@ -38,11 +39,7 @@ INLINE uint8x16_t spread(const uint8_t *bits) { /* 16 bits to bytes of 0 or -1 *
 }
 
 INLINE void tables(uint8x16_t plus[4]) {
-    for (int p = 0; p < 4; p++) {
-        uint8_t t[16];
-        for (int n = 0; n < 16; n++) t[n] = (uint8_t)setun_digit5(n, p);
-        plus[p] = vld1q_u8(t);
-    }
+    for (int p = 0; p < 4; p++) plus[p] = vld1q_u8(setun_digits5[p]);
 }
 
 /* Code + 1 at position p of 16 places from b on. */
@@ -140,5 +137,5 @@ DOTS(plain, , in_twos)
 DOTPROD INLINE int32x4_t in_fours(int32x4_t acc, int8x16_t w, int8x16_t x) { return vdotq_s32(acc, w, x); }
 DOTS(fours, DOTPROD, in_fours)
 
-const setun_codes setun_codes_neon = {unpack2, unpack3, unpack5, unpack1, dot2_plain, dot3_plain, dot5_plain, dot1_plain, dot8_plain};
-const setun_codes setun_codes_neondot = {unpack2, unpack3, unpack5, unpack1, dot2_fours, dot3_fours, dot5_fours, dot1_fours, dot8_fours};
+const setun_codes setun_codes_neon = {unpack2, unpack3, unpack5, unpack1, dot2_plain, dot3_plain, dot5_plain, dot1_plain, dot8_plain, &setun_tile_neon};
+const setun_codes setun_codes_neondot = {unpack2, unpack3, unpack5, unpack1, dot2_fours, dot3_fours, dot5_fours, dot1_fours, dot8_fours, &setun_tile_neondot};

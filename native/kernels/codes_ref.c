@@ -74,4 +74,4 @@ static int32_t dot8(const int8_t *codes, const int8_t *a, size_t n) {
     return sum;
 }
 
-const setun_codes setun_codes_ref = {unpack2, unpack3, unpack5, unpack1, dot2, dot3, dot5, dot1, dot8};
+const setun_codes setun_codes_ref = {unpack2, unpack3, unpack5, unpack1, dot2, dot3, dot5, dot1, dot8, 0};

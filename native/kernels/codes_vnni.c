@@ -11,6 +11,7 @@
  * four5: a table of the 16 numbers for either sign, looked up by a shuffle of bytes; or with AVX-512 VBMI one of all 32 patterns. planes: the signs are spread
  * to their places by PDEP. */
 #include "codes.h"
+#include "tile.h"
 
 #include <immintrin.h>
 
@@ -53,9 +54,7 @@ static void unpack3(int8_t *codes, const uint8_t *in, size_t blocks) {
 /* Code + 1 at position p of each number, for either first sign. */
 INLINE void tables(__m512i plus[4], __m512i minus[4]) {
     for (int p = 0; p < 4; p++) {
-        uint8_t t[16];
-        for (int n = 0; n < 16; n++) t[n] = (uint8_t)setun_digit5(n, p);
-        plus[p] = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)t));
+        plus[p] = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)setun_digits5[p]));
         minus[p] = _mm512_sub_epi8(_mm512_set1_epi8(2), plus[p]);
     }
 }
@@ -149,20 +148,38 @@ INLINE void dot5_rows(int32_t *sums, const uint8_t *w, size_t stride, const size
 
 #define VBMI __attribute__((target("avx512vbmi")))
 
+/* Code + 1 at position p of each of 32 patterns, the second 16 those of the other first sign. */
+VBMI INLINE void all_tables(__m512i table[4]) {
+    for (int p = 0; p < 4; p++) {
+        __m512i plus = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)setun_digits5[p]));
+        table[p] = _mm512_mask_sub_epi8(plus, 0xffff0000ffff0000u, _mm512_set1_epi8(2), plus);
+    }
+}
+
+/* The patterns of a block's 64 places. */
+VBMI INLINE __m512i patterns(const uint8_t *block) {
+    __m512i number = halves(block);
+    return _mm512_mask_add_epi8(number, (__mmask64)setun_load64(block + 32), number, _mm512_set1_epi8(16));
+}
+
+VBMI static void unpack5_vbmi(int8_t *codes, const uint8_t *in, size_t blocks) {
+    __m512i table[4];
+    all_tables(table);
+    for (; blocks > 0; blocks--, in += 40, codes += 256) {
+        __m512i which = patterns(in);
+        for (int p = 0; p < 4; p++) _mm512_storeu_si512(codes + 64 * p, codes_of(_mm512_permutexvar_epi8(which, table[p])));
+    }
+}
+
 VBMI INLINE void dot5_vbmi_rows(int32_t *sums, const uint8_t *w, size_t stride, const size_t rows, const int8_t *a, size_t blocks) {
     __m512i table[4], acc[2][SETUN_DOT_ROWS]; /* two chains of additions a row */
-    for (int p = 0; p < 4; p++) {
-        uint8_t t[64];
-        for (int n = 0; n < 64; n++) t[n] = (uint8_t)(n & 16 ? 2 - setun_digit5(n & 15, p) : setun_digit5(n & 15, p));
-        table[p] = load(t);
-    }
+    all_tables(table);
     EACH(r) acc[0][r] = acc[1][r] = _mm512_setzero_si512();
     for (; blocks > 0; blocks--, w += 40, a += 256) {
         __m512i number[SETUN_DOT_ROWS];
         EACH(r) {
             _mm_prefetch((const char *)w + (r + rows) * stride, _MM_HINT_T0);
-            number[r] = halves(w + r * stride);
-            number[r] = _mm512_mask_add_epi8(number[r], (__mmask64)setun_load64(w + r * stride + 32), number[r], _mm512_set1_epi8(16));
+            number[r] = patterns(w + r * stride);
         }
         for (int p = 0; p < 4; p++) {
             __m512i x = load(a + 64 * p);
@@ -213,5 +230,5 @@ static int32_t dot8(const int8_t *codes, const int8_t *a, size_t n) {
     return _mm512_reduce_add_epi32(_mm512_sub_epi32(acc, sum));
 }
 
-const setun_codes setun_codes_vnni = {unpack2, unpack3, unpack5, unpack1, dot2, dot3, dot5, dot1, dot8};
-const setun_codes setun_codes_vbmi = {unpack2, unpack3, unpack5, unpack1, dot2, dot3, dot5_vbmi, dot1, dot8};
+const setun_codes setun_codes_vnni = {unpack2, unpack3, unpack5, unpack1, dot2, dot3, dot5, dot1, dot8, &setun_tile_vnni};
+const setun_codes setun_codes_vbmi = {unpack2, unpack3, unpack5_vbmi, unpack1, dot2, dot3, dot5_vbmi, dot1, dot8, &setun_tile_vnni};

@@ -50,6 +50,10 @@ enum {
 #define SETUN_DECLARE(name, number, type, ...) int32_t setun_op_##name(const setun_isa *isa, const setun_team *team, type *a);
 SETUN_FUSED_OPS(SETUN_DECLARE, )
 
+/* Whether a level takes packed codes by panels for so many rows of activations, and the op then (many.c); its arguments have been checked. */
+int setun_has_many(const setun_isa *isa, const setun_ternary *a);
+int32_t setun_ternary_many(const setun_isa *isa, const setun_team *team, setun_ternary *a);
+
 /* Writes a message and returns SETUN_EINVAL. */
 int32_t setun_invalid(const setun_call *call, const char *message);
 /* Whether the caller wants the kernel to stop. */

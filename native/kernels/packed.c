@@ -50,13 +50,19 @@ void setun_pad_values(const setun_packed *p, int8_t *block, const int8_t *rest) 
         for (int64_t i = place(p, lane), n = 0; i >= 0 && i < p->tail; i += p->tail_places, n++) block[64 * n + lane] = rest[i];
 }
 
+/* The codes of a row's rest, plane after plane: four5 has those of each in two parts. */
 static void unpad(const setun_packed *p, int8_t *rest, const int8_t *block) {
-    if (p->format != SETUN_FOUR5) { /* planes of as many places */
-        for (int64_t i = 0, n = 0; i < p->tail; i += p->tail_places, n++) memcpy(rest + i, block + 64 * n, (size_t)setun_least(p->tail_places, p->tail - i));
-        return;
+    int64_t half = p->format == SETUN_FOUR5 ? (p->tail_places + 1) / 2 : p->tail_places;
+    for (int64_t i = 0, n = 0; i < p->tail; i += p->tail_places, n++) {
+        if (p->rows > 0) { /* copies of a length that the compiler knows; the next one overwrites what was too much */
+            memcpy(rest + i, block + 64 * n, 64);
+            if (half < p->tail_places) memcpy(rest + i + half, block + 64 * n + 32, 32);
+            continue;
+        }
+        memcpy(rest + i, block + 64 * n, (size_t)setun_least(half, p->tail - i));
+        if (p->tail - i > half && half < p->tail_places)
+            memcpy(rest + i + half, block + 64 * n + 32, (size_t)setun_least(p->tail_places - half, p->tail - i - half));
     }
-    for (int64_t lane = 0; lane < 64; lane++)
-        for (int64_t i = place(p, lane), n = 0; i >= 0 && i < p->tail; i += p->tail_places, n++) rest[i] = block[64 * n + lane];
 }
 
 int64_t setun_unpack(const setun_packed *p, int64_t row, int64_t from, size_t *sign, int8_t *codes) {
@@ -68,8 +74,12 @@ int64_t setun_unpack(const setun_packed *p, int64_t row, int64_t from, size_t *s
         size_t count = part ? 1 : (size_t)blocks;
         if (part) {
             if (n == blocks * p->block) break;
-            setun_pad_codes(p, pad, in + blocks * p->bytes);
-            in = pad;
+            in += blocks * p->bytes;
+            int there = p->bytes == 64 && p->codes + p->rows * p->row_bytes - in >= 64; /* as many bytes, of the rows behind */
+            if (!there) {
+                setun_pad_codes(p, pad, in);
+                in = pad;
+            }
         }
         switch (p->format) {
         case SETUN_INT8:

@@ -19,6 +19,7 @@ typedef struct setun_packed {
     int64_t cols;
     int64_t block, bytes, row_bytes;             /* codes and bytes of a full block, bytes of a row */
     int64_t full, tail, tail_places, tail_bytes; /* full blocks of a row; codes, places and bytes of the rest */
+    int64_t rows; /* 0, or how many there are: then setun_unpack may write 64 bytes behind the codes, which makes short rows three times as fast */
 } setun_packed;
 
 /* Fills in the sizes; format and cols have been checked. */

@@ -4,7 +4,7 @@
  *
  * The inner sums are of integers, so blocks, rows and threads may be taken in any order; codes are 0, 1, 2 while they are summed, and the sum of the
  * activations comes off afterwards. A row's end that is no full block is copied into a block whose other places meet activations of 0. Where the groups of
- * scales begin and end between blocks, codes are unpacked. */
+ * scales begin and end between blocks, codes are unpacked. That is for few rows of activations, where reading the weight limits; many.c has the rest. */
 #include "ops.h"
 #include "packed.h"
 
@@ -190,6 +190,7 @@ static int32_t check(const setun_ternary *a) {
 int32_t setun_op_ternary(const setun_isa *isa, const setun_team *team, setun_ternary *a) {
     int32_t rc = check(a);
     if (rc != SETUN_OK) return rc;
+    if (setun_has_many(isa, a)) return setun_ternary_many(isa, team, a);
     job j = {.isa = isa->codes, .a = a, .group = a->group ? a->group : a->cols};
     j.w = (setun_packed){.isa = isa->codes, .format = a->format, .codes = a->codes, .signs = a->signs, .index = a->index, .cols = a->cols};
     setun_packed_sizes(&j.w);

@@ -173,6 +173,49 @@ static void products(const setun_table *t, const char *filter, size_t n) {
     release(a), release(b), release(c);
 }
 
+/* Rows of int8 activations times packed codes, beside the product of float32 numbers of the same sizes: Y = X W', W of rows by cols. */
+static void codes_products(const setun_table *t, const char *filter, size_t rows, size_t cols, size_t batch) {
+    static const char *const names[] = {0, "ternary int8", "ternary 2bit", "ternary base3", "ternary four5", "ternary planes"};
+    size_t n = rows * cols;
+    float *x = vector(PLAIN, batch * cols, 0), *w = vector(PLAIN, n, 0), *y = vector(PLAIN, batch * rows, 0), *scales = vector(PLAIN, batch, 0);
+    int8_t *bytes = guarded(batch * cols, 0);
+    uint8_t *codes = guarded(n + 64, 0), *signs = guarded(n + rows * (cols / 8 + 17), 0);
+    int64_t *index = guarded((rows + 1) * sizeof *index, 0);
+    for (size_t i = 0; i < batch * cols; i++) bytes[i] = (int8_t)next();
+    for (size_t i = 0; i < rows * (cols / 8 + 17); i++) signs[i] = (uint8_t)next();
+    for (size_t i = 0; i <= rows; i++) index[i] = (int64_t)(i * (cols / 8 + 1));
+    char shape[48];
+    snprintf(shape, sizeof shape, "%zux%zu by %zu", rows, cols, batch);
+    for (uint32_t i = 0; i < t->kernel_count; i++) {
+        const setun_kernel *k = &t->kernels[i];
+        double work = 2.0 * (double)n * (double)batch;
+        if (k->name[0] == 's') continue; /* the reference takes long */
+        for (uint32_t f = SETUN_INT8; f <= SETUN_PLANES && k->op == SETUN_OP_TERNARY_MATMUL; f++) {
+            if (!wanted(names[f], k, filter)) continue;
+            for (size_t c = 0; c < n + 64; c++) codes[c] = (uint8_t)(f == SETUN_INT8 ? next() % 3 - 1 : next());
+            for (size_t c = 0; c < n && f == SETUN_2BIT; c++) codes[c] &= (uint8_t) ~(codes[c] >> 1 & 0x55); /* no 3 */
+            setun_ternary a = {
+                .call = {.size = sizeof a}, .levels = f == SETUN_FOUR5 ? SETUN_SPARSE : SETUN_TERNARY, .format = f, .codes = codes, .signs = signs};
+            a.index = index, a.scales = scales, a.rows = (int64_t)rows, a.cols = (int64_t)cols;
+            a.x = bytes, a.x_scales = scales, a.batch = (int64_t)batch, a.out = y;
+            k->run(context, &a);
+            a.workspace = guarded((size_t)a.workspace_size, 0);
+            line(names[f], k, shape, seconds(&(trial){k, &a, NULL}), work, "GOP/s");
+            release(a.workspace);
+        }
+        if (k->op == SETUN_OP_MATMUL && wanted("ternary matmul", k, filter)) {
+            setun_matmul m = {
+                .call = {.size = sizeof m}, .flags = SETUN_MATMUL_TRANS_B, .m = (int64_t)batch, .n = (int64_t)rows, .k = (int64_t)cols, .batch = 1};
+            m.a = x, m.b = w, m.c = y, m.lda = m.ldb = m.k, m.ldc = m.n;
+            k->run(context, &m);
+            m.workspace = guarded((size_t)m.workspace_size, 0);
+            line("ternary matmul", k, shape, seconds(&(trial){k, &m, NULL}), work, "GOP/s");
+            release(m.workspace);
+        }
+    }
+    release(x), release(w), release(y), release(scales), release(bytes), release(codes), release(signs), release(index);
+}
+
 /* The ops between products, in the shapes of a small transformer: rmsnorm, softmax of heads with and without a period, activations. */
 static void rows(const setun_table *t, const char *filter, size_t rows, size_t cols) {
     size_t n = rows * cols;
@@ -245,6 +288,10 @@ int bench(const setun_table *t, const char *filter) {
     clusters(t, filter, 1000000, 128, 1024, 1);
     const size_t sides[] = {16, 64, 256, 1024, 2048};
     for (size_t s = 0; s < sizeof sides / sizeof *sides; s++) products(t, filter, sides[s]);
+    const size_t weights[][3] = {{384, 128, 768}, {512, 128, 768}, {128, 512, 768}, {768, 768, 768}, {2048, 2048, 64}, {2048, 2048, 512}};
+    for (size_t s = 0; s < sizeof weights / sizeof *weights; s++) codes_products(t, filter, weights[s][0], weights[s][1], weights[s][2]);
+    for (size_t b = 1; b <= 16; b += b < 6 ? 1 : 2)
+        for (size_t s = 1; s < sizeof weights / sizeof *weights - 1; s += 3) codes_products(t, filter, weights[s][0], weights[s][1], b);
     const size_t layers[][2] = {{768, 128}, {3072, 64}, {768, 512}, {100, 4096}, {16, 50000}};
     for (size_t s = 0; s < sizeof layers / sizeof *layers; s++) rows(t, filter, layers[s][0], layers[s][1]);
     updates(t, filter, 4096);

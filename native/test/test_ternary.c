@@ -153,11 +153,20 @@ static void run_recode(const setun_kernel *k, int side, void *state) {
     release(a.out);
 }
 
+/* What codes and activations are: any; the greatest codes by -128 or 127, the least by -128; any bytes as codes, which are none but have products. */
+enum { ANY, GREATEST, BOTH, LEAST, BYTES };
+
 static void product(uint32_t levels, uint32_t format, int64_t rows, int64_t cols, int64_t group, int64_t batch, int extreme) {
     size_t n = (size_t)(rows * cols), each_row = group ? (size_t)((cols - 1) / group + 1) : 1, scales = group ? (size_t)rows * each_row : 1;
     int8_t *codes = malloc(n), *x = guarded((size_t)(batch * cols), 1);
     int most = levels == SETUN_QUINARY ? 2 : 1;
-    for (size_t i = 0; i < n; i++) codes[i] = (int8_t)(extreme ? most : (int)(next() % (uint32_t)(2 * most + 1)) - most);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t draw = next();
+        codes[i] = (int8_t)(extreme == LEAST   ? -most
+                            : extreme == BYTES ? (int)(draw % 256) - 128
+                            : extreme          ? most
+                                               : (int)(draw % (uint32_t)(2 * most + 1)) - most);
+    }
     if (levels == SETUN_SPARSE) /* a place has one 0 at most: those of short places too */
         for (size_t r = 0; r < (size_t)rows; r++)
             for (size_t at = 0; at < (size_t)cols; at += 256) {
@@ -168,7 +177,8 @@ static void product(uint32_t levels, uint32_t format, int64_t rows, int64_t cols
                     if (b + 3 * m < some) c[next() % 4 * m] = 0;
                 }
             }
-    for (size_t i = 0; i < (size_t)(batch * cols); i++) x[i] = (int8_t)(extreme ? -128 : (int)(next() % 256) - 128);
+    for (size_t i = 0; i < (size_t)(batch * cols); i++)
+        x[i] = (int8_t)(extreme == BOTH ? 127 : extreme == GREATEST || extreme == LEAST ? -128 : (int)(next() % 256) - 128);
     float *s = vector(PLAIN, scales, 4), *xs = vector(PLAIN, (size_t)batch, 4), *want = malloc((size_t)(batch * rows) * sizeof *want);
     uint8_t *row = malloc(2 * (size_t)cols + 64), *signs = calloc(n / 8 + (size_t)rows + (size_t)cols / 8 + 17, 1), *end = signs;
     int64_t *index = malloc((size_t)(rows + 1) * sizeof *index);
@@ -207,7 +217,7 @@ static void product(uint32_t levels, uint32_t format, int64_t rows, int64_t cols
                              .x_scales = xs,
                              .batch = batch};
     each(SETUN_OP_TERNARY_MATMUL, run_product, &j);
-    for (uint32_t to = SETUN_INT8; to <= (levels == SETUN_QUINARY ? SETUN_INT8 : SETUN_BASE3); to++) {
+    for (uint32_t to = SETUN_INT8; to <= (levels == SETUN_QUINARY ? SETUN_INT8 : SETUN_BASE3) && extreme <= GREATEST && batch <= 5; to++) {
         uint8_t *all = malloc(n + (size_t)rows);
         size_t length = 0;
         for (int64_t r = 0; r < rows; r++) length += pack(to, all + length, codes + r * cols, (size_t)cols, 0);
@@ -227,18 +237,42 @@ static void product(uint32_t levels, uint32_t format, int64_t rows, int64_t cols
     free(index);
 }
 
+static void all_forms(int64_t rows, int64_t cols, int64_t group, int64_t batch, int extremes) {
+    for (uint32_t levels = SETUN_TERNARY; levels <= SETUN_QUINARY; levels++)
+        for (uint32_t format = SETUN_INT8; format <= SETUN_PLANES; format++) {
+            if ((levels == SETUN_QUINARY && format != SETUN_INT8) || (levels != SETUN_SPARSE && format == SETUN_FOUR5)) continue;
+            for (int extreme = ANY; extreme <= extremes && (extreme < BYTES || (format == SETUN_INT8 && levels != SETUN_SPARSE)); extreme++)
+                product(levels, format, rows, cols, group, batch, extreme);
+        }
+}
+
+/* Many rows of activations: around the rows of a panel and of a call of the products, steps of columns, blocks and pieces of codes, groups that fill their
+ * steps or not, sums of a group that take several calls. */
+static void many_rows(void) {
+    static const int64_t shapes[][4] = {/* rows, columns, group, batch */
+                                        {16, 16, 0, 5},      {17, 17, 17, 8},    {31, 63, 16, 9},    {32, 64, 0, 16},    {33, 65, 32, 33},
+                                        {15, 100, 50, 12},   {64, 127, 17, 13},  {65, 128, 0, 100},  {40, 129, 64, 24},  {23, 255, 0, 25},
+                                        {48, 256, 18, 11},   {20, 257, 256, 36}, {34, 300, 100, 37}, {16, 1279, 160, 7}, {35, 1280, 33, 10},
+                                        {32, 1283, 1280, 6}, {18, 2563, 0, 14},  {16, 16384, 0, 5},  {17, 16387, 0, 6},  {16, 33000, 16500, 5},
+                                        {8, 500, 20, 768},   {40, 33, 0, 768},   {16, 18, 16, 768}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) all_forms(shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3], BYTES);
+    static const int64_t batches[] = {5, 8, 9, 16, 33, 100};
+    for (int64_t cols = 1; cols <= 300; cols++) {
+        uint32_t draw = next();
+        int64_t rows = 14 + draw % 23, group = draw >> 8 & 1 ? 0 : 1 + (draw >> 9) % (uint32_t)cols;
+        uint32_t format = SETUN_INT8 + (uint32_t)cols % 5, levels = format == SETUN_FOUR5 ? SETUN_SPARSE : format == SETUN_INT8 ? SETUN_QUINARY : SETUN_TERNARY;
+        product(levels, format, rows, cols, group, batches[cols % 6], cols % 7 < 5 ? ANY : 1 + (int)(draw >> 16) % 3);
+    }
+}
+
 void test_ternary(void) {
+    many_rows();
     static const int64_t shapes[][4] = {/* rows, columns, group, batch */
                                         {1, 1, 0, 1},     {2, 4, 0, 2},      {3, 5, 2, 1},     {5, 64, 64, 3},    {6, 65, 0, 1},
                                         {7, 127, 100, 2}, {8, 256, 256, 1},  {9, 257, 128, 2}, {5, 320, 64, 1},   {4, 321, 320, 2},
                                         {3, 511, 0, 1},   {4, 512, 512, 4},  {2, 640, 320, 1}, {13, 777, 0, 5},   {4, 1281, 640, 1},
                                         {3, 2561, 7, 2},  {66, 300, 300, 1}, {300, 3, 1, 2},   {2, 131073, 0, 1}, {1, 200003, 65536, 1}};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        for (uint32_t levels = SETUN_TERNARY; levels <= SETUN_QUINARY; levels++)
-            for (uint32_t format = SETUN_INT8; format <= SETUN_PLANES; format++) {
-                if ((levels == SETUN_QUINARY && format != SETUN_INT8) || (levels != SETUN_SPARSE && format == SETUN_FOUR5)) continue;
-                for (int extreme = 0; extreme < 2; extreme++) product(levels, format, shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3], extreme);
-            }
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) all_forms(shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3], GREATEST);
     static const int64_t sizes[][2] = {{1, 1}, {3, 5}, {2, 16}, {7, 17}, {1, 33}, {40, 100}, {1, 4097}, {9, 8192}, {3, 70001}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int kind = 0; kind < KINDS; kind++) {

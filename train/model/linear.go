@@ -25,7 +25,6 @@ type linear struct {
 	mixed   []float32     // storage of that
 	codes   *quant.Tensor // of the latent weight at the latest Refresh; nil in a float32 model
 	before  *quant.Tensor // of the Refresh before
-	units   []float32     // codes as numbers; in a pass of integers only
 	packed  *quant.Tensor // codes, two bits each, for TernaryMatMul
 	unready bool          // packed is not of codes yet
 
@@ -53,9 +52,6 @@ func (l *linear) blend(m *Model, count bool) int {
 	if l.weight, l.stale = l.w.Value, false; l.mix > 0 {
 		l.weight = grow(&l.mixed, len(l.w.Value))
 		k.out = l.weight
-	}
-	if l.integers(m) {
-		k.units = grow(&l.units, len(l.w.Value))
 	}
 	if count {
 		k.before = l.before
@@ -98,35 +94,16 @@ func (l *linear) forward(ctx context.Context, m *Model, y, x []float32, rows int
 	return m.matmul(ctx, y, hat, l.weight, rows, l.out, l.in, runtime.MatMulOptions{TransB: true})
 }
 
-// manyRows is from how many rows on codes are multiplied as float32 numbers. TernaryMatMul is made for few rows, where reading the weight is what takes time: for 768 rows MatMul is eight times as fast on AVX-512.
-const manyRows = 8
-
-// multiplyCodes computes y out of m.int8s and the weight's codes, by TernaryMatMul or, of many rows, by MatMul: sums of integers below 2^24 are exact in float32, and what is left is to scale them, so both give the same bits.
-// With keep hat becomes what the int8 codes stand for.
+// multiplyCodes computes y out of m.int8s and the weight's codes. With keep hat becomes what the int8 codes stand for.
 func (l *linear) multiplyCodes(ctx context.Context, m *Model, y, hat []float32, rows int, keep bool) error {
-	k := &m.kernels.int8s
-	*k = mixActivations{cols: l.in, codes: &m.int8s, x: hat, mix: 1}
-	oneSum := l.codes.Group == 0 || l.codes.Group == l.in                 // of a row: no groups to be scaled before they are added
-	if rows < manyRows || !oneSum || l.in > 1<<24/127 || l.units == nil { // a packed model has no codes as numbers
-		if err := l.pack(m); err != nil {
-			return err
-		}
-		if err := m.ternary(ctx, y, l.packed); err != nil || !keep {
-			return err
-		}
-		m.workers.run(k, rows, rowGrain, l.in)
-		return nil
-	}
-	k.unscaled = true
-	m.workers.run(k, rows, rowGrain, l.in)
-	if err := m.matmul(ctx, y, hat, l.units, rows, l.out, l.in, runtime.MatMulOptions{TransB: true}); err != nil {
+	if err := l.pack(m); err != nil {
 		return err
 	}
-	m.kernels.scale = scaleSums{cols: l.out, y: y, x: m.int8s.Scales, w: l.codes.Scales}
-	if keep {
-		m.kernels.scale.in, m.kernels.scale.hat = l.in, hat
+	if err := m.ternary(ctx, y, l.packed); err != nil || !keep {
+		return err
 	}
-	m.workers.run(&m.kernels.scale, rows, rowGrain, l.in+l.out)
+	m.kernels.int8s = mixActivations{cols: l.in, codes: &m.int8s, x: hat, mix: 1}
+	m.workers.run(&m.kernels.int8s, rows, rowGrain, l.in)
 	return nil
 }
 
@@ -169,7 +146,6 @@ type mixWeights struct {
 	q, before *quant.Tensor // before may be nil: nothing is counted
 	mix       float32
 	out       []float32 // nil: nothing is computed
-	units     []float32 // the codes as numbers; nil: they are not wanted
 	flips     []int     // by chunk
 }
 
@@ -203,15 +179,7 @@ func (k *mixWeights) rows(lo, hi int) {
 			from, to := r*k.cols+at, r*k.cols+min(at+group, k.cols)
 			codes := k.q.Codes[from:to]
 			out := k.out[from:to][:len(codes)]
-			switch {
-			case k.units != nil:
-				units := k.units[from:to][:len(codes)]
-				for i, c := range codes {
-					v := float32(c)
-					units[i], out[i] = v, s*v
-				}
-				continue
-			case k.mix == 1:
+			if k.mix == 1 {
 				for i, c := range codes {
 					out[i] = s * float32(c)
 				}
@@ -230,16 +198,11 @@ type mixActivations struct {
 	codes *quant.Activations
 	x     []float32
 	mix   float32
-
-	unscaled bool // x becomes the codes themselves
 }
 
 func (k *mixActivations) rows(lo, hi int) {
 	for r := lo; r < hi; r++ {
 		x, s := k.x[r*k.cols:][:k.cols], k.codes.Scales[r]
-		if k.unscaled {
-			s = 1
-		}
 		codes := k.codes.Codes[r*k.cols:][:len(x)]
 		if k.mix == 1 {
 			for i, c := range codes {
@@ -249,38 +212,6 @@ func (k *mixActivations) rows(lo, hi int) {
 		}
 		for i, c := range codes {
 			x[i] += float32(k.mix * (float32(s*float32(c)) - x[i]))
-		}
-	}
-}
-
-// scaleSums turns sums of codes y into the values that TernaryMatMul has, sum·w·x in float64 rounded once, and codes in hat into what they stand for.
-type scaleSums struct {
-	cols int
-	y    []float32
-	x, w []float32 // scales of the rows, and of the weight: one, or cols
-	in   int
-	hat  []float32 // nil: none
-}
-
-func (k *scaleSums) rows(lo, hi int) {
-	for r := lo; r < hi; r++ {
-		s := k.x[r]
-		y, v := k.y[r*k.cols:][:k.cols], float64(s)
-		if len(k.w) == 1 {
-			w := float64(k.w[0])
-			for i, sum := range y {
-				y[i] = float32(float64(sum) * w * v)
-			}
-		} else {
-			for i, w := range k.w[:len(y)] {
-				y[i] = float32(float64(y[i]) * float64(w) * v)
-			}
-		}
-		if k.hat != nil {
-			hat := k.hat[r*k.in:][:k.in]
-			for i, c := range hat {
-				hat[i] = c * s
-			}
 		}
 	}
 }

@@ -49,7 +49,6 @@ type kernels struct {
 	embedBack embedBackward
 	mix       mixWeights
 	int8s     mixActivations
-	scale     scaleSums
 }
 
 // buffers are what all layers share. They grow to what the largest call needs, and stay.

@@ -145,7 +145,7 @@ func TestPackedIsSmall(t *testing.T) {
 			t.Errorf("%d bytes in memory, want at most %d", k.Bytes(), most)
 		}
 		for _, l := range k.m.linears {
-			if l.w.Value != nil || l.w.Grad != nil || l.weight != nil || l.units != nil || l.codes.Format != quant.Bits2 {
+			if l.w.Value != nil || l.w.Grad != nil || l.weight != nil || l.codes.Format != quant.Bits2 {
 				t.Errorf("%s has more than its codes", l.w.Name)
 			}
 		}
