@@ -26,7 +26,7 @@ type Summary struct {
 	Seconds    float64     `json:"seconds"`
 	Tokens     int64       `json:"tokens"`
 	Runtime    float64     `json:"runtime_share"` // of the time, in ops of the runtime
-	Kernels    []KernelUse `json:"kernels"` // those that took longest first
+	Kernels    []KernelUse `json:"kernels"`       // those that took longest first
 	Sample     string      `json:"sample,omitempty"`
 
 	WireBytes int64   `json:"wire_bytes,omitempty"`       // that each process sent in a step, on average, evaluations included
