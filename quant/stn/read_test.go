@@ -53,6 +53,9 @@ func TestReadersTogether(t *testing.T) {
 
 // TestRowsAllocateNothing, once dst and the workspace are there.
 func TestRowsAllocateNothing(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates")
+	}
 	f := must(parse(sample(t), Options{}))(t)
 	for _, i := range f.Tensors() {
 		if i.Kind != Quantized {
