@@ -95,7 +95,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 	}
 	if c.unheard(err) {
-		stderr = io.Discard
+		return 0 // rank 0 tells the error and ends with its code: mpirun, at the first code other than 0, cuts short what others have to say
 	}
 	switch {
 	case err == nil:
