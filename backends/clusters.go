@@ -10,6 +10,8 @@ import (
 // Clusters is the argument of the op constrain-clusters. Either Offsets or Labels is set.
 type Clusters struct {
 	X, Dst  []float32 // equal lengths; the same memory, or memory that does not overlap
+	XAt     Address   // where on the device; 0: in the slice
+	DstAt   Address
 	Offsets []int64   // K+1, from 0 to len(X), never falling: cluster c is X[Offsets[c]:Offsets[c+1]]
 	Labels  []int32   // the cluster of each row of len(X)/len(Labels) values; −1: none
 	Radii   []float64 // K, at least 0, may be infinite

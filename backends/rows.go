@@ -21,8 +21,10 @@ type RMSNorm struct {
 	Out     []float32 // as many as X; of the gradient it may be DY
 	Add     bool      // the gradient is added to what Out holds
 	DGain   []float32 // Cols, with DY and Gain: added to
-	Parts   []float32 // room for ⌈rows/NormBlock⌉·Cols values, with DGain
+	Parts   []float32 // room for ⌈rows/NormBlock⌉·Cols values, with DGain; a device has its own
 	Epsilon float64   // at least 0
+
+	XAt, DeltaAt, SumAt, GainAt, ScaleAt, DYAt, OutAt, DGainAt Address // where on the device; 0: in the slice
 }
 
 // Rows is the number of rows, after Check.
@@ -111,6 +113,8 @@ type Softmax struct {
 	Scale  float32   // at least 0
 	Factor float64   // forward
 	Stats  []float64 // forward: g and Σe of each row; nil: not kept. Both are NaN when the sum is
+
+	XAt, PAt Address // where on the device; 0: in the slice
 }
 
 // Rows is the number of rows, after Check.
@@ -157,6 +161,8 @@ type Activate struct {
 	Cols     int       // of the function's result
 	DY       []float32 // rows of Cols values, the gradient of that; nil: forward
 	Out      []float32 // rows of Cols values; with DY as many as X, and it may be X
+
+	XAt, DYAt, OutAt Address // where on the device; 0: in the slice
 }
 
 // Rows is the number of rows, after Check.

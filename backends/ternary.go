@@ -14,6 +14,7 @@ import (
 // Activations is the argument of the op activations: Dst has been resized for X.
 type Activations struct {
 	X      []float32 // Dst.Rows*Dst.Cols values, row-major
+	XAt    Address   // where on the device; 0: in the slice
 	Dst    *quant.Activations
 	Cancel *atomic.Int32
 }
@@ -42,6 +43,7 @@ type Ternary struct {
 	W      *quant.Tensor
 	X      *quant.Activations
 	Out    []float32 // X.Rows*W.Rows
+	OutAt  Address   // where on the device; 0: in the slice
 	Cancel *atomic.Int32
 }
 

@@ -29,6 +29,8 @@ type Update struct {
 	Beta1, Beta2     float64
 	Epsilon          float64
 	Unbias1, Unbias2 float64 // 1/(1 − βᵗ) in step t
+
+	ValueAt, GradAt, MAt, VAt, DeltaAt Address // where on the device; 0: in the slice
 }
 
 // Check validates the method, lengths, overlap and that constants are finite.

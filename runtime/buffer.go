@@ -27,6 +27,7 @@ type Buffer struct {
 	host   []float32 // n values, up to date when where says so
 	at     [dispatch.NumMemories]backends.Address
 	where  dispatch.Residence
+	mapped bool // host is the program's
 	closed bool
 }
 
@@ -93,13 +94,17 @@ func (b *Buffer) with(what string, n int, do func() error) error {
 	return do()
 }
 
-// Close gives back the memory on devices; the rest is the garbage collector's. It may be called more than once; calls with the buffer afterwards return an error. The runtime's Close ends what is on devices too.
+// Close gives back the memory on devices; the rest is the garbage collector's. It brings a mapped slice home first. It may be called more than once; calls with the buffer afterwards return an error. The runtime's Close ends what is on devices too.
 func (b *Buffer) Close() error {
 	b.rt.traffic.enter()
 	defer b.rt.traffic.leave()
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	var err error
+	if b.mapped && !b.closed && !b.rt.closed.Load() {
+		err = b.bringHome()
+		b.rt.unmap(b)
+	}
 	for m, at := range b.at {
 		if at != 0 && !b.rt.closed.Load() && b.rt.memories[m].lost.Load() == nil {
 			if e := b.rt.memories[m].memory.Free(at); e != nil {

@@ -13,138 +13,16 @@ import (
 	"testing"
 
 	"github.com/setun-compute/setun/backends"
-	"github.com/setun-compute/setun/backends/cpu"
 	"github.com/setun-compute/setun/backends/cuda"
 	"github.com/setun-compute/setun/dispatch"
+	"github.com/setun-compute/setun/internal/gputest"
 	"github.com/setun-compute/setun/quant"
 )
 
-// gpu is pure Go on memory that is nobody else's.
-type gpu struct {
-	cpu.Backend
-	mutex    sync.Mutex
-	memory   map[backends.Address][]float32
-	next     backends.Address
-	up, down int   // values
-	calls    int   // of kernels
-	fails    error // of all that is asked
-	limit    int   // buffers
-}
-
-func (g *gpu) Name() string { return "gpu" }
-
-func (g *gpu) Kernels() []backends.Kernel {
-	var list []backends.Kernel
-	for _, op := range backends.Ops() {
-		list = append(list, backends.Kernel{Op: op, Name: "k", Threads: 1, Memory: 1})
-	}
-	return list
-}
-
-func (g *gpu) Device() backends.Device { return g }
-
-func (g *gpu) Info() (backends.DeviceInfo, error) { return backends.DeviceInfo{Name: "gpu"}, g.fails }
-
-func (g *gpu) Alloc(bytes int64) (backends.Address, error) {
-	g.mutex.Lock()
-	defer g.mutex.Unlock()
-	if g.limit > 0 && len(g.memory) >= g.limit {
-		return 0, fmt.Errorf("alloc: %w", backends.ErrMemory)
-	}
-	g.next += 1 << 20
-	x := make([]float32, bytes/4)
-	for i := range x {
-		x[i] = float32(math.NaN())
-	}
-	g.memory[g.next] = x
-	return g.next, g.fails
-}
-
-func (g *gpu) Free(at backends.Address) error {
-	g.mutex.Lock()
-	defer g.mutex.Unlock()
-	if g.memory[at] == nil {
-		return fmt.Errorf("free of %x: %w", at, backends.ErrBackend)
-	}
-	delete(g.memory, at)
-	return nil
-}
-
-func (g *gpu) Upload(to backends.Address, from []byte) error {
-	g.up += len(from) / 4
-	copy(backends.Bytes(g.memory[to]), from)
-	return g.fails
-}
-
-func (g *gpu) Download(to []byte, from backends.Address) error {
-	g.down += len(to) / 4
-	copy(to, backends.Bytes(g.memory[from]))
-	return g.fails
-}
-
-func (g *gpu) Copy(to, from backends.Address, bytes int64) error { return backends.ErrUnsupported }
-func (g *gpu) Limit(int64) error                                 { return nil }
-func (g *gpu) Pin(n int) ([]byte, error)                         { return make([]byte, n), nil }
-func (g *gpu) Unpin([]byte) error                                { return nil }
-func (g *gpu) Close() error                                      { return nil }
-
-// on puts the device's values in the place of a slice.
-func (g *gpu) on(x *[]float32, at backends.Address) {
-	if at != 0 {
-		*x = g.memory[at][:len(*x)]
-	}
-}
-
-func (g *gpu) begin() error {
-	g.calls++
-	return g.fails
-}
-
-func (g *gpu) Reduce(k backends.Kernel, a *backends.Reduce) error {
-	b := *a
-	g.on(&b.X, a.XAt)
-	g.on(&b.Y, a.YAt)
-	err := errors.Join(g.begin(), g.Backend.Reduce(k, &b))
-	a.Result = b.Result
-	return err
-}
-
-func (g *gpu) Constrain(k backends.Kernel, a *backends.Constrain) error {
-	b := *a
-	g.on(&b.X, a.XAt)
-	g.on(&b.Dst, a.DstAt)
-	err := errors.Join(g.begin(), g.Backend.Constrain(k, &b))
-	a.Norm = b.Norm
-	return err
-}
-
-func (g *gpu) Quantize(k backends.Kernel, a *backends.Quantize) error {
-	b := *a
-	g.on(&b.X, a.XAt)
-	return errors.Join(g.begin(), g.Backend.Quantize(k, &b))
-}
-
-func (g *gpu) Step(k backends.Kernel, a *backends.Step) error {
-	b := *a
-	g.on(&b.Params, a.ParamsAt)
-	g.on(&b.Delta, a.DeltaAt)
-	err := errors.Join(g.begin(), g.Backend.Step(k, &b))
-	a.Norm = b.Norm
-	return err
-}
-
-func (g *gpu) MatMul(k backends.Kernel, a *backends.MatMul) error {
-	b := *a
-	g.on(&b.A, a.AAt)
-	g.on(&b.B, a.BAt)
-	g.on(&b.C, a.CAt)
-	return errors.Join(g.begin(), g.Backend.MatMul(k, &b))
-}
-
 // onGPU is a runtime with such a device, on which everything is faster by the factor, and to which moving a value takes a nanosecond.
-func onGPU(t *testing.T, factor float64) (*Runtime, *gpu) {
+func onGPU(t testing.TB, factor float64) (*Runtime, *gputest.GPU) {
 	t.Helper()
-	g := &gpu{memory: map[backends.Address][]float32{}}
+	g := gputest.New()
 	rt := open(t, WithoutNative(), WithoutLearning(), WithBackend(g))
 	p := &dispatch.Profile{Links: []dispatch.Link{{Memory: 1, Up: 0.25, Down: 0.25}}}
 	arms := map[backends.Op][]dispatch.Arm{}
@@ -246,11 +124,11 @@ func TestBuffers(t *testing.T) {
 	for _, factor := range []float64{0.1, 1.0005, 100} {
 		rt, g := onGPU(t, factor)
 		chain(t, rt)
-		if len(g.memory) != 0 {
-			t.Errorf("%d pieces of memory are left on the device", len(g.memory))
+		if g.Buffers() != 0 {
+			t.Errorf("%d pieces of memory are left on the device", g.Buffers())
 		}
-		if (g.calls > 0) != (factor > 1) {
-			t.Errorf("factor %v: %d calls on the device", factor, g.calls)
+		if (g.Calls > 0) != (factor > 1) {
+			t.Errorf("factor %v: %d calls on the device", factor, g.Calls)
 		}
 	}
 }
@@ -276,8 +154,8 @@ func TestBuffersStay(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if g.up != 1800 || g.down != 0 || g.calls != 20 {
-		t.Errorf("%d values went up and %d down in %d calls, 1800 up would do", g.up, g.down, g.calls)
+	if g.Up != 1800 || g.Down != 0 || g.Calls != 20 {
+		t.Errorf("%d values went up and %d down in %d calls, 1800 up would do", g.Up, g.Down, g.Calls)
 	}
 }
 
@@ -291,7 +169,7 @@ func TestBuffersOfALostDevice(t *testing.T) {
 	if _, err := b.Norm2(); err != nil {
 		t.Fatal(err)
 	}
-	g.fails = backends.ErrLost
+	g.Fails = backends.ErrLost
 	if n, err := b.Norm2(); err != nil || n == 0 {
 		t.Errorf("%v, %v", n, err)
 	}
@@ -317,13 +195,13 @@ func TestBuffersOfALostDevice(t *testing.T) {
 
 func TestBuffersWithoutMemory(t *testing.T) {
 	rt, g := onGPU(t, 100)
-	g.limit = 1
+	g.Most = 1
 	a, b := filled(t, rt, ramp(900)), filled(t, rt, ramp(900))
-	if _, err := a.Norm2(); err != nil || g.calls != 1 {
+	if _, err := a.Norm2(); err != nil || g.Calls != 1 {
 		t.Fatal(err)
 	}
-	if _, err := a.Dot(b); err != nil || g.calls != 1 {
-		t.Errorf("%d calls on the device: %v", g.calls, err)
+	if _, err := a.Dot(b); err != nil || g.Calls != 1 {
+		t.Errorf("%d calls on the device: %v", g.Calls, err)
 	}
 }
 
@@ -338,8 +216,8 @@ func TestAccumulatingAndFailing(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		g.fails = nil
-		broken := func() { g.fails = backends.ErrBackend }
+		g.Fails = nil
+		broken := func() { g.Fails = backends.ErrBackend }
 		if _, err := a.Norm2(); err != nil { // it is there when the device fails
 			t.Fatal(err)
 		}

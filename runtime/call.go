@@ -38,6 +38,12 @@ func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do f
 
 // runPlaced is runWithout for a call on buffers; p is nil when there are none.
 func runPlaced[A any](rt *Runtime, without uint64, p *placed, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A, dispatch.Variant) (int, dispatch.Variant)) error {
+	if p != nil {
+		defer p.release()
+		if len(p.uses) == 0 && p.err == nil { // slices that lie in no buffer
+			return runPlaced(rt, without, nil, s, a, do, parts)
+		}
+	}
 	entered := rt.traffic.enter()
 	defer rt.traffic.leave()
 	if !alone(entered) {

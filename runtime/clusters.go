@@ -52,7 +52,8 @@ func (rt *Runtime) ConstrainClustersContext(ctx context.Context, dst, x []float3
 		flag, stop := watch(ctx)
 		a.Cancel = flag
 		s := dispatch.Clusters(len(x), len(c.Radii))
-		err = finished(ctx, run(rt, &s, a, doClusters, once))
+		p := rt.placing().with(slice(x), &a.XAt, true, false).with(slice(dst), &a.DstAt, false, true)
+		err = finished(ctx, runPlaced(rt, 0, p, &s, a, doClusters, once))
 		stop()
 	}
 	*a = backends.Clusters{}

@@ -67,6 +67,9 @@ func (rt *Runtime) KMeans(ctx context.Context, dst *Clustering, points []float32
 
 // kmeans clusters without the arms of a bit mask, and leaves points out when it may.
 func (rt *Runtime) kmeans(ctx context.Context, without uint64, dst *Clustering, points []float32, dim int, o KMeansOptions) (*Clustering, error) {
+	if err := rt.Home(points, o.Weights, o.Centroids); err != nil {
+		return dst, err
+	}
 	dst, err := rt.kmeansAll(ctx, without, dst, points, dim, o)
 	if !o.SkipNonFinite || !errors.Is(err, ErrNonFinite) {
 		return dst, err

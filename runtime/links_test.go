@@ -7,7 +7,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/internal/gputest"
 )
 
 func TestLinksAreThoseOfTheDevices(t *testing.T) {
@@ -15,13 +15,13 @@ func TestLinksAreThoseOfTheDevices(t *testing.T) {
 	if links, err := open(t, WithoutNative()).Links(ctx); err != nil || links != nil {
 		t.Errorf("without a device: %v, %v", links, err)
 	}
-	g := &gpu{memory: map[backends.Address][]float32{}}
+	g := gputest.New()
 	rt := open(t, WithoutNative(), WithBackend(g))
 	links, err := rt.Links(ctx)
 	if err != nil || len(links) != 1 || links[0].Memory != 1 || !(links[0].Launch > 0 && links[0].Up >= 0 && links[0].Down >= 0) {
 		t.Errorf("%+v, %v", links, err)
 	}
-	if len(g.memory) != 0 {
+	if g.Buffers() != 0 {
 		t.Error("memory of the device was kept")
 	}
 	cancel()

@@ -64,7 +64,7 @@ func (rt *Runtime) matmul(ctx context.Context, c, a, b vector, m, n, k int, o Ma
 		s := dispatch.MatMul(m, n, k, x.Batch)
 		s.Fast = o.Fast
 		whole := len(dst) == m*n*x.Batch // else some values of dst stay
-		p := (*placed)(nil).with(a, &x.AAt, true, false).with(b, &x.BAt, true, false).with(c, &x.CAt, o.Accumulate || !whole, true)
+		p := rt.placing().with(a, &x.AAt, true, false).with(b, &x.BAt, true, false).with(c, &x.CAt, o.Accumulate || !whole, true)
 		err = finished(ctx, runPlaced(rt, 0, p, &s, x, doMatMul, once))
 		stop()
 	}

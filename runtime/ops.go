@@ -63,7 +63,7 @@ func (rt *Runtime) quantize(ctx context.Context, without uint64, dst *quant.Tens
 	a := quantizeArgs.Get().(*backends.Quantize)
 	*a = backends.Quantize{X: x, Rule: o.Rule, Seed: o.Seed, Dst: dst, Cancel: flag}
 	s := dispatch.Quantize(len(x), o)
-	p := (*placed)(nil).with(v, &a.XAt, true, false).output(codeBytes(dst))
+	p := rt.placing().with(v, &a.XAt, true, false).output(codeBytes(dst))
 	err = runPlaced(rt, without|rt.only(o, backends.OpQuantize), p, &s, a, doQuantize, once)
 	stop()
 	*a = backends.Quantize{}
@@ -117,7 +117,7 @@ func (rt *Runtime) constrain(ctx context.Context, without uint64, to, from vecto
 		if &x[0] == &dst[0] && rt.inside.Load() { // nobody knows before; what was the last time is likely
 			s.Variant = dispatch.Inside
 		}
-		p := (*placed)(nil).with(from, &a.XAt, true, false).with(to, &a.DstAt, false, true)
+		p := rt.placing().with(from, &a.XAt, true, false).with(to, &a.DstAt, false, true)
 		err = finished(ctx, runPlaced(rt, without, p, &s, a, doConstrain, wasInside))
 		if norm = a.Norm; err == nil && norm <= radius != rt.inside.Load() {
 			rt.inside.Store(norm <= radius)
@@ -146,7 +146,7 @@ func (rt *Runtime) reduce(op backends.Op, x, y vector) (float64, error) {
 	err := a.Check(op)
 	if err == nil {
 		s := dispatch.Vector(op, len(a.X))
-		err = runPlaced(rt, 0, (*placed)(nil).with(x, &a.XAt, true, false).with(y, &a.YAt, true, false), &s, a, doReduce, once)
+		err = runPlaced(rt, 0, rt.placing().with(x, &a.XAt, true, false).with(y, &a.YAt, true, false), &s, a, doReduce, once)
 	}
 	r := a.Result
 	*a = backends.Reduce{}

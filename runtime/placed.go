@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"slices"
+	"sync"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/dispatch"
@@ -19,51 +20,115 @@ type vector struct {
 
 func slice(x []float32) vector { return vector{values: x} }
 
-// placed are the buffers of a call. It is nil for calls on slices alone, which kernels of a device copy themselves.
+// placed are the operands of a call that has buffers among them. It is nil for calls on slices alone, which kernels of a device copy themselves.
 type placed struct {
+	mapped   *mapped // the program's slices that are buffers; nil: none
 	uses     []use
-	operands []dispatch.Operand // of the uses, then what the call writes for the program
-	gone     bool               // the content of a buffer cannot be had: no other kernel can help
-	foreign  bool               // and that is not the chosen arm's fault
+	places   []place
+	operands []dispatch.Operand // what the dispatcher is asked with
+	own      [12]dispatch.Residence
+	owned    int
+	err      error // an operand that no call can have
+	gone     bool  // the content of a buffer cannot be had: no other kernel can help
+	foreign  bool  // and that is not the chosen arm's fault
 }
 
 // use is what a call does to a buffer.
 type use struct {
 	buffer        *Buffer
-	at            []*backends.Address // in the op's argument
 	read, written bool
 	brought       dispatch.Spaces // memories in which its content is now, and was not before the call
 }
 
-// with adds an operand, whose address belongs into the argument at the given place. Where a call has buffers all its vectors are buffers.
-func (p *placed) with(v vector, at *backends.Address, read, written bool) *placed {
-	if v.buffer == nil {
-		return p
+// place is where in the op's argument the address of an operand belongs, so many bytes into a buffer.
+type place struct {
+	at     *backends.Address
+	buffer *Buffer
+	offset backends.Address
+}
+
+var placements = sync.Pool{New: func() any { return new(placed) }}
+
+// placing begins the operands of a call: nil while no slice of the program is a buffer.
+func (rt *Runtime) placing() *placed {
+	m := rt.mapped.Load()
+	if m == nil {
+		return nil
 	}
-	if p == nil {
-		p = new(placed)
-	}
-	i := slices.IndexFunc(p.uses, func(u use) bool { return u.buffer == v.buffer })
-	if i < 0 {
-		i = len(p.uses)
-		p.uses = append(p.uses, use{buffer: v.buffer})
-	}
-	u := &p.uses[i]
-	u.at, u.read, u.written = append(u.at, at), u.read || read, u.written || written
+	p := placements.Get().(*placed)
+	p.mapped = m
 	return p
 }
 
-// output adds bytes that the call writes for the program.
-func (p *placed) output(bytes float64) *placed {
-	if p != nil {
-		p.operands = append(p.operands, dispatch.Operand{Residence: &dispatch.Residence{Bytes: bytes, In: 1 << dispatch.Host, Pin: true}, Written: true})
+// release ends with the call.
+func (p *placed) release() {
+	clear(p.uses)
+	clear(p.places)
+	clear(p.operands)
+	*p = placed{uses: p.uses[:0], places: p.places[:0], operands: p.operands[:0]}
+	placements.Put(p)
+}
+
+// with adds an operand, whose address belongs into the argument at the given place: a buffer, or a slice, which may lie in one.
+func (p *placed) with(v vector, at *backends.Address, read, written bool) *placed {
+	if p == nil && v.buffer == nil || len(v.values) == 0 && v.buffer == nil {
+		return p
 	}
+	if p == nil {
+		p = placements.Get().(*placed)
+	}
+	b, offset := v.buffer, 0
+	if b == nil {
+		var err error
+		if b, offset, err = p.mapped.find(v.values); err != nil {
+			p.err = err
+			return p
+		}
+	}
+	if b == nil {
+		return p.program(4*float64(len(v.values)), read, written)
+	}
+	if written && len(v.values) < b.n {
+		read = true // the rest stays
+	}
+	p.places = append(p.places, place{at, b, backends.Address(4 * offset)})
+	i := slices.IndexFunc(p.uses, func(u use) bool { return u.buffer == b })
+	if i < 0 {
+		i = len(p.uses)
+		p.uses = append(p.uses, use{buffer: b})
+	}
+	u := &p.uses[i]
+	u.read, u.written = u.read || read, u.written || written
+	return p
+}
+
+// output adds bytes that the call writes for the program, and input those that it reads.
+func (p *placed) output(bytes float64) *placed { return p.program(bytes, false, true) }
+func (p *placed) input(bytes float64) *placed  { return p.program(bytes, true, false) }
+
+// program adds an operand that is the program's own.
+func (p *placed) program(bytes float64, read, written bool) *placed {
+	if p == nil {
+		return nil
+	}
+	var r *dispatch.Residence
+	if p.owned < len(p.own) {
+		r = &p.own[p.owned]
+		p.owned++
+	} else {
+		r = new(dispatch.Residence)
+	}
+	*r = dispatch.Residence{Bytes: bytes, In: 1 << dispatch.Host, Pin: true}
+	p.operands = append(p.operands, dispatch.Operand{Residence: r, Read: read, Written: written})
 	return p
 }
 
 // lock takes the buffers for a call.
 func (p *placed) lock(rt *Runtime, s *dispatch.Shape) error {
 	slices.SortFunc(p.uses, func(a, b use) int { return cmp.Compare(a.buffer.order, b.buffer.order) })
+	if p.err != nil {
+		return backends.Fail(ErrArgument, s.Op, s.String(), "%v", p.err)
+	}
 	for i, u := range p.uses {
 		if u.buffer.rt != rt {
 			p.unlock(i)
@@ -73,7 +138,7 @@ func (p *placed) lock(rt *Runtime, s *dispatch.Shape) error {
 			p.unlock(i + 1)
 			return backends.Fail(ErrClosed, s.Op, s.String(), "a buffer was closed")
 		}
-		p.operands = slices.Insert(p.operands, i, dispatch.Operand{Residence: &u.buffer.where, Read: u.read, Written: u.written})
+		p.operands = append(p.operands, dispatch.Operand{Residence: &u.buffer.where, Read: u.read, Written: u.written})
 	}
 	return nil
 }
@@ -92,8 +157,10 @@ func (p *placed) bring(rt *Runtime, m *arm) error {
 		if err := p.bringOne(rt, u, to); err != nil {
 			return err
 		}
-		for _, at := range u.at {
-			*at = u.buffer.at[to] // 0 for the host
+	}
+	for _, x := range p.places {
+		if *x.at = 0; to != dispatch.Host {
+			*x.at = x.buffer.at[to] + x.offset
 		}
 	}
 	return nil

@@ -52,7 +52,14 @@ func (rt *Runtime) RMSNorm(c RMSNorm) error {
 	err := a.Check()
 	if err == nil {
 		s := dispatch.RMSNorm(a.Rows(), a.Cols, a.DY != nil)
-		err = run(rt, &s, a, doNorm, once)
+		grad := a.DY != nil
+		p := rt.placing().with(slice(a.X), &a.XAt, true, false).with(slice(a.Gain), &a.GainAt, true, false).with(slice(a.Scale), &a.ScaleAt, grad, !grad).with(slice(a.Out), &a.OutAt, a.Add, true)
+		if grad {
+			p = p.with(slice(a.DY), &a.DYAt, true, false).with(slice(a.DGain), &a.DGainAt, true, true)
+		} else {
+			p = p.with(slice(a.Delta), &a.DeltaAt, true, false).with(slice(a.Sum), &a.SumAt, false, true)
+		}
+		err = runPlaced(rt, 0, p, &s, a, doNorm, once)
 	}
 	*a = RMSNorm{}
 	normArgs.Put(a)
@@ -68,7 +75,8 @@ func (rt *Runtime) Softmax(c Softmax) error {
 	err := a.Check()
 	if err == nil {
 		s := dispatch.Softmax(a.Rows(), a.Cols, a.Period, a.P != nil)
-		err = run(rt, &s, a, doSoftmax, once)
+		p := rt.placing().with(slice(a.X), &a.XAt, true, true).with(slice(a.P), &a.PAt, true, false).output(8 * float64(len(a.Stats)))
+		err = runPlaced(rt, 0, p, &s, a, doSoftmax, once)
 	}
 	*a = Softmax{}
 	softmaxArgs.Put(a)
@@ -84,7 +92,8 @@ func (rt *Runtime) Activate(c Activate) error {
 	err := a.Check()
 	if err == nil {
 		s := dispatch.Activate(a.Function, a.Rows(), a.Cols, a.DY != nil)
-		err = run(rt, &s, a, doActivate, once)
+		p := rt.placing().with(slice(a.X), &a.XAt, true, false).with(slice(a.DY), &a.DYAt, true, false).with(slice(a.Out), &a.OutAt, false, true)
+		err = runPlaced(rt, 0, p, &s, a, doActivate, once)
 	}
 	*a = Activate{}
 	activateArgs.Put(a)
@@ -100,7 +109,8 @@ func (rt *Runtime) Update(c Update) error {
 	err := a.Check()
 	if err == nil {
 		s := dispatch.Update(a.Method, len(a.Value))
-		err = run(rt, &s, a, doUpdate, once)
+		p := rt.placing().with(slice(a.Value), &a.ValueAt, true, false).with(slice(a.Grad), &a.GradAt, true, false).with(slice(a.M), &a.MAt, true, true).with(slice(a.V), &a.VAt, true, true).with(slice(a.Delta), &a.DeltaAt, false, true)
+		err = runPlaced(rt, 0, p, &s, a, doUpdate, once)
 	}
 	*a = Update{}
 	updateArgs.Put(a)

@@ -43,6 +43,8 @@ type Runtime struct {
 	devices  []*device
 	memories [dispatch.NumMemories]*device // by the number of its memory; nil for the host
 	unplaced [16]uint64                    // by op, a bit mask of the arms of devices in whose memory there can be no buffers
+	mapping  sync.Mutex                    // of who changes mapped
+	mapped   atomic.Pointer[mapped]        // slices of the program that are buffers; nil: none
 	report   Report
 	strict   bool
 	observer func(Event)

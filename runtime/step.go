@@ -51,7 +51,7 @@ func (rt *Runtime) step(ctx context.Context, dst *quant.Tensor, p, d vector, rad
 		flag, stop := watch(ctx)
 		a.Rule, a.Seed, a.Dst, a.Cancel = o.Rule, o.Seed, dst, flag
 		s := dispatch.Step(len(params), o)
-		on := (*placed)(nil).with(p, &a.ParamsAt, true, true).with(d, &a.DeltaAt, true, false).output(codeBytes(dst))
+		on := rt.placing().with(p, &a.ParamsAt, true, true).with(d, &a.DeltaAt, true, false).output(codeBytes(dst))
 		err = finished(ctx, runPlaced(rt, rt.only(o, backends.OpStep), on, &s, a, doStep, once))
 		norm = a.Norm
 		stop()

@@ -135,6 +135,9 @@ func (rt *Runtime) SuggestPrecision(ctx context.Context, points []float32, dim i
 
 // checkPoints returns how many rows of dim values points are.
 func (rt *Runtime) checkPoints(op string, points []float32, dim int) (int, error) {
+	if err := rt.Home(points); err != nil {
+		return 0, err
+	}
 	switch {
 	case rt.closed.Load():
 		return 0, failSuggest(op, 0, dim, ErrClosed, "Close was called")

@@ -41,7 +41,8 @@ func (rt *Runtime) QuantizeActivations(dst *quant.Activations, x []float32, cols
 	a := activationsArgs.Get().(*backends.Activations)
 	*a = backends.Activations{X: x, Dst: dst}
 	s := dispatch.Activations(len(x), rows)
-	err = run(rt, &s, a, doActivations, once)
+	p := rt.placing().with(slice(x), &a.XAt, true, false).output(float64(len(dst.Codes) + 4*len(dst.Scales)))
+	err = runPlaced(rt, 0, p, &s, a, doActivations, once)
 	*a = backends.Activations{}
 	activationsArgs.Put(a)
 	return dst, err
@@ -101,7 +102,8 @@ func (rt *Runtime) TernaryMatMulContext(ctx context.Context, dst []float32, x *q
 		flag, stop := watch(ctx)
 		a.Cancel = flag
 		s := dispatch.Ternary(w, x.Rows)
-		err = finished(ctx, run(rt, &s, a, doTernary, once))
+		p := rt.placing().with(slice(dst), &a.OutAt, false, true).input(float64(len(x.Codes)+4*len(x.Scales)) + codeBytes(w))
+		err = finished(ctx, runPlaced(rt, 0, p, &s, a, doTernary, once))
 		stop()
 	}
 	*a = backends.Ternary{}

@@ -28,7 +28,7 @@ func (b *Backend) ConstrainClusters(k backends.Kernel, a *backends.Clusters) (er
 	common := x.args.call
 	common.cancel = flag(a.Cancel)
 	x.args = clustersArgs{
-		call: common, x: unsafe.SliceData(a.X), dst: unsafe.SliceData(a.Dst), n: int64(len(a.X)), k: int64(len(a.Radii)),
+		call: common, x: operand(a.X, a.XAt), dst: operand(a.Dst, a.DstAt), n: int64(len(a.X)), k: int64(len(a.Radii)),
 		offsets: unsafe.SliceData(a.Offsets), labels: unsafe.SliceData(a.Labels), rows: int64(len(a.Labels)),
 		radii: unsafe.SliceData(a.Radii), norms: unsafe.SliceData(a.Norms),
 	}
@@ -36,6 +36,7 @@ func (b *Backend) ConstrainClusters(k backends.Kernel, a *backends.Clusters) (er
 		x.args.scratch = x.scratch(2*len(a.Labels) + len(a.Radii))
 	}
 	if rc := x.invoke(b, k); rc != statusOK {
+		b.fetch(rc, x.args.badIndex, a.X, nil, a.XAt, 0)
 		err = b.failure(k, rc, &x.args.call, a.X, nil)
 	}
 	common.cancel = nil

@@ -67,8 +67,8 @@ func (b *Backend) RMSNorm(k backends.Kernel, a *backends.RMSNorm) (err error) {
 	p := &x.args
 	common := p.call
 	*p = normArgs{
-		call: common, rows: int64(a.Rows()), cols: int64(a.Cols), x: unsafe.SliceData(a.X), delta: unsafe.SliceData(a.Delta), gain: unsafe.SliceData(a.Gain), dy: unsafe.SliceData(a.DY),
-		out: unsafe.SliceData(a.Out), sum: unsafe.SliceData(a.Sum), scale: unsafe.SliceData(a.Scale), dgain: unsafe.SliceData(a.DGain), parts: unsafe.SliceData(a.Parts), epsilon: a.Epsilon,
+		call: common, rows: int64(a.Rows()), cols: int64(a.Cols), x: operand(a.X, a.XAt), delta: operand(a.Delta, a.DeltaAt), gain: operand(a.Gain, a.GainAt), dy: operand(a.DY, a.DYAt),
+		out: operand(a.Out, a.OutAt), sum: operand(a.Sum, a.SumAt), scale: operand(a.Scale, a.ScaleAt), dgain: operand(a.DGain, a.DGainAt), parts: unsafe.SliceData(a.Parts), epsilon: a.Epsilon,
 	}
 	if a.DY != nil {
 		p.flags = flagGradient
@@ -90,7 +90,7 @@ func (b *Backend) Softmax(k backends.Kernel, a *backends.Softmax) (err error) {
 	p := &x.args
 	common := p.call
 	*p = softmaxArgs{
-		call: common, rows: int64(a.Rows()), cols: int64(a.Cols), period: int64(a.Period), p: unsafe.SliceData(a.P), x: unsafe.SliceData(a.X), stats: unsafe.SliceData(a.Stats),
+		call: common, rows: int64(a.Rows()), cols: int64(a.Cols), period: int64(a.Period), p: operand(a.P, a.PAt), x: operand(a.X, a.XAt), stats: unsafe.SliceData(a.Stats),
 		factor: a.Factor, scale: a.Scale,
 	}
 	if a.P != nil {
@@ -109,7 +109,7 @@ func (b *Backend) Activate(k backends.Kernel, a *backends.Activate) (err error) 
 	x := activateBlocks.Get().(*block[activateArgs])
 	p := &x.args
 	common := p.call
-	*p = activateArgs{call: common, kind: uint32(a.Function), rows: int64(a.Rows()), cols: int64(a.Cols), x: unsafe.SliceData(a.X), dy: unsafe.SliceData(a.DY), out: unsafe.SliceData(a.Out)}
+	*p = activateArgs{call: common, kind: uint32(a.Function), rows: int64(a.Rows()), cols: int64(a.Cols), x: operand(a.X, a.XAt), dy: operand(a.DY, a.DYAt), out: operand(a.Out, a.OutAt)}
 	if a.DY != nil {
 		p.flags = flagGradient
 	}
@@ -127,8 +127,8 @@ func (b *Backend) Update(k backends.Kernel, a *backends.Update) (err error) {
 	p := &x.args
 	common := p.call
 	*p = updateArgs{
-		call: common, method: uint32(a.Method), n: int64(len(a.Value)), value: unsafe.SliceData(a.Value), grad: unsafe.SliceData(a.Grad), m: unsafe.SliceData(a.M), v: unsafe.SliceData(a.V),
-		delta: unsafe.SliceData(a.Delta), rate: a.Rate, decay: a.Decay, beta1: a.Beta1, beta2: a.Beta2, epsilon: a.Epsilon, unbias1: a.Unbias1, unbias2: a.Unbias2,
+		call: common, method: uint32(a.Method), n: int64(len(a.Value)), value: operand(a.Value, a.ValueAt), grad: operand(a.Grad, a.GradAt), m: operand(a.M, a.MAt), v: operand(a.V, a.VAt),
+		delta: operand(a.Delta, a.DeltaAt), rate: a.Rate, decay: a.Decay, beta1: a.Beta1, beta2: a.Beta2, epsilon: a.Epsilon, unbias1: a.Unbias1, unbias2: a.Unbias2,
 	}
 	if rc := x.invoke(b, k); rc != statusOK {
 		err = b.failure(k, rc, &p.call, a.Value, nil)

@@ -67,8 +67,9 @@ func (b *Backend) Activations(k backends.Kernel, a *backends.Activations) (err e
 	d, x := a.Dst, activationsBlocks.Get().(*block[activationsArgs])
 	p := &x.args
 	p.cancel = flag(a.Cancel)
-	p.x, p.rows, p.cols, p.out, p.scales = unsafe.SliceData(a.X), int64(d.Rows), int64(d.Cols), unsafe.SliceData(d.Codes), unsafe.SliceData(d.Scales)
+	p.x, p.rows, p.cols, p.out, p.scales = operand(a.X, a.XAt), int64(d.Rows), int64(d.Cols), unsafe.SliceData(d.Codes), unsafe.SliceData(d.Scales)
 	if rc := x.invoke(b, k); rc != statusOK {
+		b.fetch(rc, p.badIndex, a.X, nil, a.XAt, 0)
 		err = b.failure(k, rc, &p.call, a.X, nil)
 	}
 	p.cancel, p.x, p.out, p.scales = nil, nil, nil, nil
@@ -108,7 +109,7 @@ func (b *Backend) Ternary(k backends.Kernel, a *backends.Ternary) (err error) {
 	p.codes = codesOf(w)
 	p.signs, p.index, p.scales = unsafe.SliceData(w.Signs), unsafe.SliceData(w.Index), unsafe.SliceData(w.Scales)
 	p.rows, p.cols, p.group = int64(w.Rows), int64(w.Cols), int64(w.Group)
-	p.x, p.xScales, p.batch, p.out = unsafe.SliceData(a.X.Codes), unsafe.SliceData(a.X.Scales), int64(a.X.Rows), unsafe.SliceData(a.Out)
+	p.x, p.xScales, p.batch, p.out = unsafe.SliceData(a.X.Codes), unsafe.SliceData(a.X.Scales), int64(a.X.Rows), operand(a.Out, a.OutAt)
 	p.workspace, p.workspaceSize = nil, 0
 	rc := x.invoke(b, k) // asks for the size of the workspace
 	if rc == statusOK {

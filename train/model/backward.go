@@ -3,6 +3,7 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -39,8 +40,7 @@ func (m *Model) backward(ctx context.Context, p *pass, logits []float32) error {
 	if err := m.linearHeadBackward(ctx, row, logits, b.lastNorm[:n*c], n); err != nil {
 		return err
 	}
-	clear(residual)
-	if err := m.normalizeBackward(residual, row, b.last, b.lastScale, m.norm); err != nil {
+	if err := m.normalizeBackward(residual, false, row, b.last, b.lastScale, m.norm); err != nil {
 		return err
 	}
 	for i := len(m.layers) - 1; i >= 0; i-- {
@@ -55,7 +55,7 @@ func (m *Model) backward(ctx context.Context, p *pass, logits []float32) error {
 		if err := l.up.backward(ctx, m, row, hidden, n); err != nil {
 			return err
 		}
-		if err := m.normalizeBackward(residual, row, l.second, l.secondScale, l.norm2); err != nil {
+		if err := m.normalizeBackward(residual, true, row, l.second, l.secondScale, l.norm2); err != nil {
 			return err
 		}
 		if err := l.out.backward(ctx, m, row, residual, n); err != nil {
@@ -68,14 +68,17 @@ func (m *Model) backward(ctx context.Context, p *pass, logits []float32) error {
 		if err := l.qkv.backward(ctx, m, row, heads, n); err != nil {
 			return err
 		}
-		if err := m.normalizeBackward(residual, row, l.first, l.firstScale, l.norm1); err != nil {
+		if err := m.normalizeBackward(residual, true, row, l.first, l.firstScale, l.norm1); err != nil {
 			return err
 		}
+	}
+	if err := m.rt.Home(residual, m.token.Grad, m.position.Grad); err != nil {
+		return err
 	}
 	m.kernels.embedBack = embedBackward{cols: c, length: p.length, tokens: p.tokens, token: m.token.Grad, position: m.position.Grad, dy: residual}
 	m.workers.run(&m.kernels.embedBack, c, columnGrain, 2*n)
 	m.kernels.embedBack.tokens = nil
-	return nil
+	return cmp.Or(m.rt.Changed(m.token.Grad, m.position.Grad), m.mapRoom())
 }
 
 // linearHead computes logits, rows of Vocab values: products with the head's rows, in float32.

@@ -26,7 +26,10 @@ func (m *Model) Forward(ctx context.Context, tokens []int32, batch, length int) 
 	if err := m.checkBatch(tokens, nil, batch, length, false); err != nil {
 		return nil, err
 	}
-	return m.forward(ctx, &pass{tokens: tokens, batch: batch, length: length})
+	if logits, err = m.forward(ctx, &pass{tokens: tokens, batch: batch, length: length}); err != nil {
+		return nil, err
+	}
+	return logits, m.rt.Home(logits)
 }
 
 // Loss returns the mean cross entropy, in nats, of targets under the logits of Forward. It is a NaN or an infinity when logits are. Errors: as Forward.
@@ -46,13 +49,26 @@ func (m *Model) forward(ctx context.Context, p *pass) ([]float32, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	m.fresh()
+	if err := m.fresh(); err != nil {
+		return nil, err
+	}
 	b, c, n := &m.buffers, m.c.Width, len(p.tokens)
 	x := grow(&m.layers[0].first, n*c)
+	if err := m.rt.Home(m.token.Value, m.position.Value); err != nil {
+		return nil, err
+	}
+	if len(x) < cap(x) { // the rest of its buffer stays
+		if err := m.rt.Home(x); err != nil {
+			return nil, err
+		}
+	}
 	m.kernels.embed = embedForward{cols: c, length: p.length, past: p.past, tokens: p.tokens, token: m.token.Value, position: m.position.Value, y: x}
 	m.workers.run(&m.kernels.embed, n, rowGrain, c)
 	m.kernels.embed.tokens = nil // the caller's
-	var delta []float32          // what is still to be added to x
+	if err := m.rt.Changed(x); err != nil {
+		return nil, err
+	}
+	var delta []float32 // what is still to be added to x
 	for i := range m.layers {
 		l := &m.layers[i]
 		first, normed := grow(&l.first, n*c), grow(&l.firstNorm, n*c)
@@ -91,7 +107,10 @@ func (m *Model) forward(ctx context.Context, p *pass) ([]float32, error) {
 		normed, n = normed[(n-1)*c:], 1
 	}
 	logits := grow(&b.logits, n*m.c.Vocab)
-	return logits, m.linearHead(ctx, logits, normed, n)
+	if err := m.linearHead(ctx, logits, normed, n); err != nil {
+		return nil, err
+	}
+	return logits, m.mapRoom()
 }
 
 // attend goes from layer i's first norm to the results of its heads.

@@ -77,7 +77,10 @@ func (g *generator) read(ctx context.Context, window []int32) ([]float32, error)
 	fresh := window[g.done:]
 	logits, err := g.m.forward(ctx, &pass{tokens: fresh, batch: 1, length: len(fresh), cache: g.cache, past: g.done, lastOnly: true})
 	g.done = len(window)
-	return logits, err
+	if err != nil {
+		return nil, err
+	}
+	return logits, g.m.rt.Home(logits)
 }
 
 // draw chooses a token by draw t of the seed.

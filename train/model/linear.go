@@ -16,6 +16,7 @@ import (
 // (n = x·r, RMSNorm without gain) and then what mix makes of n and its int8 codes; the gradient passes through the codes as if they were n. At λ = 1 both are integers and the product is the runtime's TernaryMatMul.
 type linear struct {
 	w       *Param
+	none    bool // there is no gradient yet to add to
 	in, out int
 
 	mix   float32 // λ
@@ -46,7 +47,7 @@ func (l *linear) refresh(m *Model) error {
 }
 
 // blend makes the weight that multiplies from latent and ternary weights, and with count counts the codes that differ from before.
-func (l *linear) blend(m *Model, count bool) int {
+func (l *linear) blend(m *Model, count bool) (flips int, err error) {
 	k := &m.kernels.mix
 	*k = mixWeights{cols: l.in, latent: l.w.Value, q: l.codes, mix: l.mix, flips: grow(&m.flipParts, (l.out-1)/mixGrain+1)}
 	if l.weight, l.stale = l.w.Value, false; l.mix > 0 {
@@ -57,14 +58,19 @@ func (l *linear) blend(m *Model, count bool) int {
 		k.before = l.before
 	}
 	if k.out == nil && !count {
-		return 0
+		return 0, nil
+	}
+	if l.mix > 0 && l.mix < 1 {
+		err = m.rt.Home(k.latent)
+	}
+	if err != nil {
+		return 0, err
 	}
 	m.workers.run(k, l.out, mixGrain, l.in)
-	flips := 0
 	for _, n := range k.flips {
 		flips += n
 	}
-	return flips
+	return flips, m.rt.Changed(k.out)
 }
 
 // integers says whether products are of codes alone.
@@ -89,7 +95,9 @@ func (l *linear) forward(ctx context.Context, m *Model, y, x []float32, rows int
 			return l.multiplyCodes(ctx, m, y, hat, rows, keep)
 		}
 		m.kernels.int8s = mixActivations{cols: l.in, codes: &m.int8s, x: hat, mix: l.mix}
-		m.workers.run(&m.kernels.int8s, rows, rowGrain, l.in)
+		if err := m.mixInt8s(rows, l.in); err != nil {
+			return err
+		}
 	}
 	return m.matmul(ctx, y, hat, l.weight, rows, l.out, l.in, runtime.MatMulOptions{TransB: true})
 }
@@ -103,8 +111,17 @@ func (l *linear) multiplyCodes(ctx context.Context, m *Model, y, hat []float32, 
 		return err
 	}
 	m.kernels.int8s = mixActivations{cols: l.in, codes: &m.int8s, x: hat, mix: 1}
-	m.workers.run(&m.kernels.int8s, rows, rowGrain, l.in)
-	return nil
+	return m.mixInt8s(rows, l.in)
+}
+
+// mixInt8s runs the loop that m.kernels.int8s says.
+func (m *Model) mixInt8s(rows, cols int) error {
+	k := &m.kernels.int8s
+	if err := m.rt.Home(k.x); err != nil {
+		return err
+	}
+	m.workers.run(k, rows, rowGrain, cols)
+	return m.rt.Changed(k.x)
 }
 
 // pack makes packed out of codes, once after a Refresh.
@@ -127,9 +144,10 @@ func (l *linear) backward(ctx context.Context, m *Model, dx, dy []float32, rows 
 	if inner {
 		x = l.hat
 	}
-	if err := m.matmul(ctx, l.w.Grad, dy, x, l.out, l.in, rows, runtime.MatMulOptions{TransA: true, Accumulate: true}); err != nil {
+	if err := m.matmul(ctx, l.w.Grad, dy, x, l.out, l.in, rows, runtime.MatMulOptions{TransA: true, Accumulate: !l.none}); err != nil {
 		return err
 	}
+	l.none = false
 	if err := m.matmul(ctx, dx, dy, l.weight, rows, l.in, l.out, runtime.MatMulOptions{}); err != nil || !inner {
 		return err
 	}

@@ -28,6 +28,7 @@ type Model struct {
 	buffers   buffers
 	flipParts []int
 	int8s     quant.Activations
+	room      room
 }
 
 // layer is a block of the network, with what its forward pass keeps for its backward pass.
@@ -131,8 +132,19 @@ func (m *Model) Config() Config { return m.c }
 // Params returns the parameters, in an order that depends on the configuration alone. Values of one follow those of another in memory.
 func (m *Model) Params() []*Param { return m.params }
 
-// ZeroGrad sets all gradients to 0.
-func (m *Model) ZeroGrad() { clear(m.grads) }
+// ZeroGrad sets all gradients to 0. The next Backward writes those of linear layers instead of adding to them, so what is put there in between is lost. Errors: none of a model that is not mapped.
+func (m *Model) ZeroGrad() error {
+	clear(m.grads)
+	for _, l := range m.linears {
+		l.none = true
+	}
+	for _, p := range m.params {
+		if err := m.rt.Changed(p.Grad); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // SetMix says what the linear layers of a ternary model multiply by: W + λ·(Q(W) − W), for 0 the latent weights, for 1 (the default) the ternary ones; with QuantizeActivations the inputs likewise. λ outside of [0, 1] becomes the nearer
 // end. In a model that is not ternary it does nothing.
@@ -160,7 +172,11 @@ func (m *Model) Refresh() error {
 		}
 	}
 	for _, l := range m.linears {
-		m.flipped += l.blend(m, true)
+		n, err := l.blend(m, true)
+		if err != nil {
+			return err
+		}
+		m.flipped += n
 		m.total += len(l.w.Value)
 	}
 	return nil
@@ -170,12 +186,15 @@ func (m *Model) Refresh() error {
 func (m *Model) Flips() (flipped, total int) { return m.flipped, m.total }
 
 // fresh mixes those weights again whose λ was changed since.
-func (m *Model) fresh() {
+func (m *Model) fresh() error {
 	for _, l := range m.linears {
 		if l.stale {
-			l.blend(m, false)
+			if _, err := l.blend(m, false); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
 // Quantized returns copies of the ternary tensors of the latest Refresh by the names of their parameters, as int8 codes. Errors: ErrTernary for a model that has none.

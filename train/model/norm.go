@@ -32,9 +32,9 @@ func (m *Model) normalize(y, sum, x, delta, scale []float32, gain *Param) error 
 	return m.rmsnorm(runtime.RMSNorm{X: x, Cols: m.c.Width, Delta: delta, Sum: sum, Gain: gain.Value, Out: y, Scale: scale})
 }
 
-// normalizeBackward adds the gradient that dy, that of a norm's result, has for the norm's input x to residual, and that for the gain to the gain's.
-func (m *Model) normalizeBackward(residual, dy, x, scale []float32, gain *Param) error {
+// normalizeBackward makes residual the gradient that dy, that of a norm's result, has for the norm's input x, or adds it to that, and adds that for the gain to the gain's.
+func (m *Model) normalizeBackward(residual []float32, add bool, dy, x, scale []float32, gain *Param) error {
 	n := len(dy) / m.c.Width
 	parts := grow(&m.buffers.parts, (n+runtime.NormBlock-1)/runtime.NormBlock*m.c.Width)
-	return m.rmsnorm(runtime.RMSNorm{X: x[:len(dy)], Cols: m.c.Width, Gain: gain.Value, Scale: scale[:n], DY: dy, Out: residual, Add: true, DGain: gain.Grad, Parts: parts})
+	return m.rmsnorm(runtime.RMSNorm{X: x[:len(dy)], Cols: m.c.Width, Gain: gain.Value, Scale: scale[:n], DY: dy, Out: residual, Add: add, DGain: gain.Grad, Parts: parts})
 }
