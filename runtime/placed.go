@@ -215,8 +215,8 @@ func (p *placed) failed(m *arm, err error) {
 		u := &p.uses[i]
 		has := u.buffer.where.In | u.brought
 		u.brought = 0
-		if left := has &^ (1 << m.kernel.Memory); spoils && u.read && u.written && !p.gone {
-			p.gone = left == 0
+		if left := has &^ (1 << m.kernel.Memory); spoils && u.written && !p.gone {
+			p.gone = left == 0 && u.read
 			has = cmp.Or(left, has)
 		}
 		u.buffer.where.In = has

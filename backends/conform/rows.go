@@ -41,7 +41,7 @@ func (s *suite) norms() {
 	})
 }
 
-// normCase: bit 0 of the options is the gain, bit 1 delta or that the gradient is added, bit 2 the gradient.
+// normCase: bit 0 of the options is the gain, bit 1 delta or that the gradient is added, bit 2 the gradient; bit 3 that the sum is in the place of x, else bit 4 in that of delta.
 func (s *suite) normCase(kind string, x []float32, cols, options int, seed uint64) {
 	n := len(x)
 	rows := n / cols
@@ -53,7 +53,16 @@ func (s *suite) normCase(kind string, x []float32, cols, options int, seed uint6
 		}
 		switch {
 		case options&4 == 0 && options&2 != 0:
-			a.Delta, a.Sum, a.Out = input(c, more), output[float32](c, n), output[float32](c, n)
+			switch a.Out = output[float32](c, n); {
+			case options&8 != 0:
+				a.X, a.Delta = inout(c, x), input(c, more)
+				a.Sum = a.X
+			case options&16 != 0:
+				a.Delta = inout(c, more)
+				a.Sum = a.Delta
+			default:
+				a.Delta, a.Sum = input(c, more), output[float32](c, n)
+			}
 		case options&4 == 0:
 			a.Out = output[float32](c, n)
 		default:
@@ -84,7 +93,7 @@ func (s *suite) normCase(kind string, x []float32, cols, options int, seed uint6
 func (s *suite) randomNorm(d *draws) {
 	rows, cols := d.matrix()
 	kind, x := d.values(rows * cols)
-	s.normCase(kind, x, cols, d.upTo(7), uint64(d.upTo(1000)))
+	s.normCase(kind, x, cols, d.upTo(31), uint64(d.upTo(1000)))
 }
 
 // softmaxes compares rows that are whole and those that a mask ends.

@@ -9,12 +9,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -93,14 +91,11 @@ func mustOpen(t testing.TB) backends.Backend {
 	return b
 }
 
-// routed opens a runtime whose first choice for every op that the device has is the device.
+// routed opens a runtime whose first choice for every op is the device.
 func routed(t testing.TB, options ...runtime.Option) *runtime.Runtime {
 	t.Helper()
 	var rows []string
 	for _, op := range backends.Ops() {
-		if op >= backends.OpRMSNorm {
-			continue // it has none of these
-		}
 		rows = append(rows, fmt.Sprintf(`%q:[{"from":0,"kernel":"cuda/cuda"}]`, op))
 	}
 	table := filepath.Join(t.TempDir(), "thresholds.json")
@@ -180,217 +175,6 @@ func kernelNames(t testing.TB) (names []string) {
 	return names
 }
 
-// task is a call with data of its own: its result as bytes, and whether a call that failed left what it must not touch as it was.
-type task struct {
-	name string
-	op   backends.Op
-	kind string // name of the kernel
-	run  func(d *data, b backends.Backend, k backends.Kernel) error
-}
-
-type data struct {
-	r           *rand.Rand
-	fixed, both [][2][]byte // inputs, and what a call changes in place, now and as they were
-	out         [][]byte
-}
-
-func random(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 7)) }
-
-func values(d *data, n int) []float32 {
-	x := make([]float32, n)
-	for i := range x {
-		x[i] = float32(d.r.NormFloat64())
-	}
-	return x
-}
-
-func in[E int8 | uint8 | int32 | int64 | float32 | float64](d *data, x []E) []E {
-	d.fixed = append(d.fixed, [2][]byte{backends.Bytes(x), backends.Bytes(slices.Clone(x))})
-	return x
-}
-
-func inout(d *data, x []float32) []float32 {
-	d.both = append(d.both, [2][]byte{backends.Bytes(x), backends.Bytes(slices.Clone(x))})
-	d.out = append(d.out, backends.Bytes(x))
-	return x
-}
-
-func out[E int8 | uint8 | int32 | int64 | float32 | float64](d *data, x []E) []E {
-	d.out = append(d.out, backends.Bytes(x))
-	return x
-}
-
-func outTensor(d *data, rows int, o quant.Options) *quant.Tensor {
-	t := new(quant.Tensor)
-	t.Resize(rows, o)
-	out(d, t.Codes)
-	out(d, t.Packed)
-	out(d, t.Scales)
-	return t
-}
-
-// do runs a task. The result is nil after an error.
-func (c *task) do(b backends.Backend) (result []byte, err error) {
-	d := &data{r: random(uint64(c.op))}
-	var k backends.Kernel
-	for _, have := range b.Kernels() {
-		if have.Op == c.op && (b.Name() != cuda.Name || have.Name == c.kind) {
-			k = have
-			break
-		}
-	}
-	err = c.run(d, b, k)
-	for _, pair := range d.fixed {
-		if !bytes.Equal(pair[0], pair[1]) {
-			return nil, fmt.Errorf("%s: an input was changed (%w)", c.name, err)
-		}
-	}
-	if err == nil {
-		return bytes.Join(d.out, nil), nil
-	}
-	for _, pair := range d.both {
-		if !bytes.Equal(pair[0], pair[1]) {
-			return nil, fmt.Errorf("%s: data was changed in place by a call that failed (%v)", c.name, err)
-		}
-	}
-	return nil, err
-}
-
-// tasks has every op, small and fast: what is in place is longer than what comes back with the results of a call at once, 64 KiB.
-func tasks() []task {
-	const n = 20_000
-	quantize := func(o quant.Options, n int) func(d *data, b backends.Backend, k backends.Kernel) error {
-		return func(d *data, b backends.Backend, k backends.Kernel) error {
-			return b.Quantize(k, &backends.Quantize{X: in(d, values(d, n)), Rule: o.Rule, Dst: outTensor(d, n/o.Cols, o)})
-		}
-	}
-	constrain := func(n int, inPlace bool) func(d *data, b backends.Backend, k backends.Kernel) error {
-		return func(d *data, b backends.Backend, k backends.Kernel) error {
-			a := backends.Constrain{X: values(d, n), Radius: 3}
-			if a.Dst = a.X; inPlace {
-				inout(d, a.X)
-			} else {
-				in(d, a.X)
-				a.Dst = out(d, make([]float32, n))
-			}
-			err := b.Constrain(k, &a)
-			out(d, []float64{a.Norm})
-			return err
-		}
-	}
-	kmeans := func(d *data, b backends.Backend, k backends.Kernel) error {
-		a := backends.KMeans{N: 300, D: 6, K: 4, MaxIter: 3, Seed: 5}
-		a.X, a.Labels, a.Centroids, a.Counts = in(d, values(d, a.N*a.D)), out(d, make([]int32, a.N)), out(d, make([]float32, a.K*a.D)), out(d, make([]int64, a.K))
-		err := b.KMeans(context.Background(), k, &a)
-		out(d, []float64{a.Inertia})
-		return err
-	}
-	matmul := func(accumulate bool) func(d *data, b backends.Backend, k backends.Kernel) error {
-		return func(d *data, b backends.Backend, k backends.Kernel) error {
-			a := backends.MatMul{M: 150, N: 120, K: 9, LDA: 9, LDB: 120, LDC: 120, Batch: 1, Accumulate: accumulate}
-			a.A, a.B, a.C = in(d, values(d, a.M*a.K)), in(d, values(d, a.K*a.N)), values(d, a.M*a.N)
-			if accumulate {
-				inout(d, a.C)
-			} else {
-				out(d, a.C)
-			}
-			return b.MatMul(k, &a)
-		}
-	}
-	clusters := func(labels bool) func(d *data, b backends.Backend, k backends.Kernel) error {
-		return func(d *data, b backends.Backend, k backends.Kernel) error {
-			a := backends.Clusters{X: inout(d, values(d, n)), Radii: in(d, []float64{1, 2, 1e9}), Norms: out(d, make([]float64, 3))}
-			if a.Dst = a.X; labels {
-				a.Labels = make([]int32, n/50)
-				for i := range a.Labels {
-					a.Labels[i] = int32(i%4) - 1
-				}
-				in(d, a.Labels)
-			} else {
-				a.Offsets = in(d, []int64{0, 9000, 9000, n})
-			}
-			return b.ConstrainClusters(k, &a)
-		}
-	}
-	reduce := func(y bool) func(d *data, b backends.Backend, k backends.Kernel) error {
-		return func(d *data, b backends.Backend, k backends.Kernel) error {
-			a := backends.Reduce{X: in(d, values(d, n))}
-			if y {
-				a.Y = in(d, values(d, n))
-			}
-			err := b.Reduce(k, &a)
-			out(d, []float64{a.Result})
-			return err
-		}
-	}
-	step := func(d *data, b backends.Backend, k backends.Kernel) error {
-		a := backends.Step{Params: inout(d, values(d, n)), Delta: in(d, values(d, n)), Radius: 4, Rule: quant.AbsMean}
-		a.Dst = outTensor(d, n/1000, quant.Options{Levels: quant.Ternary, Format: quant.Bits2, Cols: 1000})
-		err := b.Step(k, &a)
-		out(d, []float64{a.Norm})
-		return err
-	}
-	activations := func(d *data, b backends.Backend, k backends.Kernel) error {
-		a := new(quant.Activations)
-		a.Resize(5, 600)
-		out(d, a.Codes)
-		out(d, a.Scales)
-		return b.Activations(k, &backends.Activations{X: in(d, values(d, 3000)), Dst: a})
-	}
-	codes := func(d *data, rows, cols int) *quant.Tensor {
-		t := &quant.Tensor{Rows: rows, Cols: cols, Levels: quant.Ternary, Format: quant.Int8, Codes: make([]int8, rows*cols), Scales: in(d, []float32{0.25})}
-		for i := range t.Codes {
-			t.Codes[i] = int8(d.r.IntN(3)) - 1
-		}
-		in(d, t.Codes)
-		return t
-	}
-	ternary := func(d *data, b backends.Backend, k backends.Kernel) error {
-		a := backends.Ternary{W: codes(d, 40, 700), X: new(quant.Activations), Out: out(d, make([]float32, 3*40))}
-		a.X.Resize(3, 700)
-		for i := range a.X.Codes {
-			a.X.Codes[i] = int8(d.r.IntN(255) - 127)
-		}
-		copy(a.X.Scales, values(d, 3))
-		in(d, a.X.Codes)
-		in(d, a.X.Scales)
-		return b.Ternary(k, &a)
-	}
-	recode := func(d *data, b backends.Backend, k backends.Kernel) error {
-		from := codes(d, 30, 701)
-		to, err := from.Frame(nil, quant.Base3)
-		if err != nil {
-			return err
-		}
-		out(d, to.Packed)
-		return b.Recode(k, &backends.Recode{From: from, To: to})
-	}
-	rounds := quant.Options{Levels: quant.Quinary, Rule: quant.LeastSquares, Format: quant.Int8, Cols: 5000}
-	groups := quant.Options{Levels: quant.Ternary, Rule: quant.AbsMean, Format: quant.Base3, Cols: 500, Group: 50}
-	return []task{
-		{"quantize", backends.OpQuantize, "cuda", quantize(rounds, 5000)},
-		{"quantize by groups", backends.OpQuantize, "cuda", quantize(groups, 5000)},
-		{"constrain", backends.OpConstrain, "cuda", constrain(n, false)},
-		{"constrain in place", backends.OpConstrain, "cuda", constrain(n, true)},
-		{"dot", backends.OpDot, "cuda", reduce(true)},
-		{"norm2", backends.OpNorm2, "cuda", reduce(false)},
-		{"kmeans", backends.OpKMeans, "cuda", kmeans},
-		{"kmeans screened", backends.OpKMeans, "screen", kmeans},
-		{"matmul", backends.OpMatMul, "cuda", matmul(false)},
-		{"matmul added", backends.OpMatMul, "cuda", matmul(true)},
-		{"clusters by offsets", backends.OpClusters, "cuda", clusters(false)},
-		{"clusters by labels", backends.OpClusters, "cuda", clusters(true)},
-		{"step", backends.OpStep, "cuda", step},
-		{"activations", backends.OpActivations, "cuda", activations},
-		{"ternary", backends.OpTernary, "cuda", ternary},
-		{"recode", backends.OpRecode, "cuda", recode},
-		{"long constrain in place", backends.OpConstrain, "cuda", constrain(1_200_000, true)},
-	}
-}
-
-// short is all but the last task, which goes in pieces through pinned memory.
-func short() []task { return tasks()[:len(tasks())-1] }
-
 // truth is what pure Go says.
 func truth(t testing.TB, list []task) map[string][]byte {
 	t.Helper()
@@ -467,3 +251,7 @@ func (r through) Recode(_ backends.Kernel, a *backends.Recode) error {
 	_, err := r.rt.Convert(a.To, a.From, a.To.Format)
 	return err
 }
+func (r through) RMSNorm(_ backends.Kernel, a *backends.RMSNorm) error   { return r.rt.RMSNorm(*a) }
+func (r through) Softmax(_ backends.Kernel, a *backends.Softmax) error   { return r.rt.Softmax(*a) }
+func (r through) Activate(_ backends.Kernel, a *backends.Activate) error { return r.rt.Activate(*a) }
+func (r through) Update(_ backends.Kernel, a *backends.Update) error     { return r.rt.Update(*a) }

@@ -79,6 +79,14 @@ measure("torch quantize rows", str(n), lambda: quantize_rows(m), 9.0 * n)
 for name, f, args in (("constrain", constrain, (x, 1.0)), ("quantize", quantize, (x,)), ("quantize rows", quantize_rows, (m,))):
     g = torch.compile(f)
     measure(f"torch compiled {name}", str(n), lambda: g(*args), (12.0 if name == "constrain" else 9.0) * n)
+h = n // 2
+for cols in (128, 1024, 4096, 65536):  # the shapes of gpu_bench
+    u, v = x[: h // cols * cols].view(-1, cols), y[: h // cols * cols].view(-1, cols)
+    shape = f"{u.shape[0]}x{cols}"
+    measure("torch rmsnorm", shape, lambda: torch.nn.functional.rms_norm(u, (cols,), x[:cols], 1e-5), 8.0 * u.numel())
+    measure("torch softmax", shape, lambda: torch.softmax(u, dim=1, out=v), 8.0 * u.numel())
+g = torch.compile(lambda t: torch.nn.functional.silu(t[:, :1024]) * t[:, 1024:])
+measure("torch compiled swiglu", f"{h // 1024}x1024", lambda: g(x[: h // 1024 * 2048].view(-1, 2048)), 12.0 * h)
 for rows, k in ((1000000, 1024), (n // 128, 1024), (n // 128, 64)):
     p = x[: rows * 128].view(rows, 128)
     c = p[:k].clone()

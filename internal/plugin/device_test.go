@@ -154,9 +154,33 @@ static int32_t dot(setun_ctx *c, void *p) {
     }
     return SETUN_OK;
 }
-static const setun_kernel kernels[] = {{"heap", SETUN_OP_KMEANS, 1, kmeans, 0, 0}, {"rough", SETUN_OP_MATMUL, 1, kmeans, SETUN_FAST, 0}, {"heap", SETUN_OP_DOT, 1, dot, 0, 0}};
+// The ops between products refuse with a message that has a character for each array: whether it is on the device, on the host, or not there.
+static int32_t tell(const setun_ctx *c, const setun_call *call, const void *const *p) {
+    char *to = call->message;
+    for (; *p != c; p++) *to++ = !*p ? '-' : inside(c, *p, 4) ? 'd' : 'h';
+    *to = 0;
+    return SETUN_EINVAL;
+}
+static int32_t norm(setun_ctx *c, void *p) {
+    setun_rmsnorm *a = p;
+    return tell(c, &a->call, (const void *[]){a->x, a->delta, a->sum, a->gain, a->scale, a->dy, a->out, a->dgain, c});
+}
+static int32_t softmax(setun_ctx *c, void *p) {
+    setun_softmax *a = p;
+    return tell(c, &a->call, (const void *[]){a->x, a->p, c});
+}
+static int32_t activate(setun_ctx *c, void *p) {
+    setun_activate *a = p;
+    return tell(c, &a->call, (const void *[]){a->x, a->dy, a->out, c});
+}
+static int32_t update(setun_ctx *c, void *p) {
+    setun_update *a = p;
+    return tell(c, &a->call, (const void *[]){a->value, a->grad, a->m, a->v, a->delta, c});
+}
+static const setun_kernel kernels[] = {{"heap", SETUN_OP_KMEANS, 1, kmeans, 0, 0}, {"rough", SETUN_OP_MATMUL, 1, kmeans, SETUN_FAST, 0}, {"heap", SETUN_OP_DOT, 1, dot, 0, 0},
+    {"heap", SETUN_OP_RMSNORM, 1, norm, 0, 0}, {"heap", SETUN_OP_SOFTMAX, 1, softmax, 0, 0}, {"heap", SETUN_OP_ACTIVATE, 1, activate, 0, 0}, {"heap", SETUN_OP_UPDATE, 1, update, 0, 0}};
 static const setun_device device = {sizeof(setun_device), 0, count, open_device, info, alloc, release, upload, download, copy, limit, 0, 0};
-static const setun_table table = {SETUN_MAGIC, sizeof(setun_table), SETUN_ABI, sizeof(setun_kernel), "heap", "1", "test", kernels, 3, 0, open_first, close_device, &device};
+static const setun_table table = {SETUN_MAGIC, sizeof(setun_table), SETUN_ABI, sizeof(setun_kernel), "heap", "1", "test", kernels, 7, 0, open_first, close_device, &device};
 const setun_table *setun_backend(uint32_t abi) { return abi == SETUN_ABI ? &table : 0; }
 `
 

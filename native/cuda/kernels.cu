@@ -18,3 +18,7 @@
 #include "ops/kmeans_assign.cu"
 #include "ops/matmul.cu"
 #include "ops/ternary.cu"
+#include "ops/norm.cu"
+#include "ops/softmax.cu"
+#include "ops/activate.cu"
+#include "ops/update.cu"

@@ -11,7 +11,8 @@
 #define SETUN_CUDA_KERNELS(X)                                                                                                                                  \
     SETUN_SUM_KERNELS(X)                                                                                                                                       \
     SETUN_CONSTRAIN_KERNELS(X)                                                                                                                                 \
-    SETUN_KMEANS_KERNELS(X) SETUN_QUANTIZE_KERNELS(X) SETUN_STEP_KERNELS(X) SETUN_RECODE_KERNELS(X) SETUN_MATMUL_KERNELS(X) SETUN_TERNARY_KERNELS(X)
+    SETUN_KMEANS_KERNELS(X)                                                                                                                                    \
+    SETUN_QUANTIZE_KERNELS(X) SETUN_STEP_KERNELS(X) SETUN_RECODE_KERNELS(X) SETUN_MATMUL_KERNELS(X) SETUN_TERNARY_KERNELS(X) SETUN_LAYER_KERNELS(X)
 
 #ifndef SETUN_KERNEL
 #define SETUN_KERNEL extern "C"
@@ -49,8 +50,12 @@ SETUN_KERNEL void project(float *dst, const float *x, int64_t n, const double *s
     X(kmeans_distance)                                                                                                                                         \
     X(kmeans_distance_any)                                                                                                                                     \
     X(kmeans_top)                                                                                                                                              \
-    X(kmeans_potential) X(kmeans_unit) X(kmeans_unit_long) X(kmeans_turn) X(kmeans_nearest_32) X(kmeans_nearest_64) X(kmeans_nearest_128)                      \
-        X(kmeans_nearest_any_32) X(kmeans_nearest_any_64) X(kmeans_nearest_any_128) X(kmeans_add) X(kmeans_relabel)
+    X(kmeans_potential)                                                                                                                                        \
+    X(kmeans_unit)                                                                                                                                             \
+    X(kmeans_unit_long)                                                                                                                                        \
+    X(kmeans_turn)                                                                                                                                             \
+    X(kmeans_nearest_32)                                                                                                                                       \
+    X(kmeans_nearest_64) X(kmeans_nearest_128) X(kmeans_nearest_any_32) X(kmeans_nearest_any_64) X(kmeans_nearest_any_128) X(kmeans_add) X(kmeans_relabel)
 
 /* low and high, in the order of unsigned integers, take in x * unit; bad is set where that is not finite. */
 SETUN_KERNEL void kmeans_range(const float *x, int64_t n, int d, int width, const float *unit, unsigned *low, unsigned *high, unsigned *bad);
@@ -98,9 +103,19 @@ SETUN_KERNEL void kmeans_relabel(const int32_t *fresh, int32_t *labels, int64_t 
     X(group_magnitudes)                                                                                                                                        \
     X(group_squares)                                                                                                                                           \
     X(group_greatest)                                                                                                                                          \
-    X(group_selected) X(group_first) X(group_round) X(group_energy) X(codes_int8) X(codes_int8_random) X(codes_int8_groups) X(codes_int8_groups_random)        \
-        X(codes_2bit) X(codes_2bit_random) X(codes_2bit_groups) X(codes_2bit_groups_random) X(codes_base3) X(codes_base3_random) X(codes_base3_groups)         \
-            X(codes_base3_groups_random) X(tiles_int8) X(tiles_2bit) X(tiles_base3)
+    X(group_selected)                                                                                                                                          \
+    X(group_first)                                                                                                                                             \
+    X(group_round)                                                                                                                                             \
+    X(group_energy)                                                                                                                                            \
+    X(codes_int8)                                                                                                                                              \
+    X(codes_int8_random)                                                                                                                                       \
+    X(codes_int8_groups)                                                                                                                                       \
+    X(codes_int8_groups_random)                                                                                                                                \
+    X(codes_2bit)                                                                                                                                              \
+    X(codes_2bit_random)                                                                                                                                       \
+    X(codes_2bit_groups)                                                                                                                                       \
+    X(codes_2bit_groups_random)                                                                                                                                \
+    X(codes_base3) X(codes_base3_random) X(codes_base3_groups) X(codes_base3_groups_random) X(tiles_int8) X(tiles_2bit) X(tiles_base3)
 
 /* Scale and cuts of groups of at most 4096 values, by the rules with rounds of least squares and by the others; a warp a group. bad[0] = 1 where a value is
  * not finite. */
@@ -213,5 +228,63 @@ SETUN_KERNEL void matmul_thin(const float *a, const float *b, float *c, int64_t 
 SETUN_KERNEL void ternary_dots(const uint8_t *codes, const float *scales, const int8_t *x, const float *x_scales, float *out, int64_t rows, int64_t cols,
                                int64_t group, int64_t batch, int64_t row_bytes, int64_t full, int64_t blocks, int64_t panel, int places, int unit, int format,
                                int flags, double factor, int64_t first);
+
+/* ---- norm.cu, softmax.cu, activate.cu, update.cu: backend.h and docs/numerics.md have the arithmetic ----------------- */
+
+#define SETUN_LAYER_KERNELS(X)                                                                                                                                 \
+    X(norm_rows)                                                                                                                                               \
+    X(norm_squares)                                                                                                                                            \
+    X(norm_scales)                                                                                                                                             \
+    X(norm_apply)                                                                                                                                              \
+    X(norm_gradient)                                                                                                                                           \
+    X(norm_products)                                                                                                                                           \
+    X(norm_gradient_long)                                                                                                                                      \
+    X(norm_gain)                                                                                                                                               \
+    X(softmax_short)                                                                                                                                           \
+    X(softmax_rows)                                                                                                                                            \
+    X(softmax_gradient)                                                                                                                                        \
+    X(softmax_most)                                                                                                                                            \
+    X(softmax_powers)                                                                                                                                          \
+    X(softmax_divide) X(softmax_products) X(softmax_slope) X(relu2) X(relu2_gradient) X(swiglu) X(swiglu_gradient) X(update_adamw) X(update_momentum)
+
+/* Rows of at most 4096 values, a warp each; delta and gain may be null. */
+SETUN_KERNEL void norm_rows(const float *x, const float *delta, const float *gain, int64_t rows, int64_t cols, double epsilon, float *sum, float *scale,
+                            float *out);
+/* Longer ones, of so many chunks: their chunk sums of (x + delta)^2, which is stored; the scales from those, a block a row; x * scale * gain. */
+SETUN_KERNEL void norm_squares(const float *x, const float *delta, int64_t rows, int64_t cols, int64_t chunks, float *sum, double *sums);
+SETUN_KERNEL void norm_scales(double *sums, int64_t rows, int64_t cols, int64_t chunks, double epsilon, float *scale);
+SETUN_KERNEL void norm_apply(const float *x, const float *gain, const float *scale, int64_t rows, int64_t cols, int64_t chunks, float *out);
+/* The gradient, in place of what out holds or added to it, and with gain the sums of blocks of 32 rows in parts; 1024 threads. Rows of at most 4096 values; or
+ * longer ones, from the sums of norm_products after row_trees. */
+SETUN_KERNEL void norm_gradient(const float *x, const float *gain, const float *dy, const float *scale, int64_t rows, int64_t cols, int add, float *out,
+                                float *parts);
+SETUN_KERNEL void norm_products(const float *x, const float *gain, const float *dy, const float *scale, int64_t rows, int64_t cols, int64_t chunks,
+                                double *sums);
+SETUN_KERNEL void norm_gradient_long(const float *x, const float *gain, const float *dy, const float *scale, const double *sums, int64_t rows, int64_t cols,
+                                     int64_t chunks, int add, float *out, float *parts);
+/* dgain += the sums of the blocks' parts. */
+SETUN_KERNEL void norm_gain(const float *parts, int64_t blocks, int64_t cols, float *dgain);
+
+/* Rows of at most 1024 values, and of at most 4096; a warp each. stats may be null. */
+SETUN_KERNEL void softmax_short(float *x, int64_t rows, int64_t cols, int64_t period, float scale, double factor, double *stats);
+SETUN_KERNEL void softmax_rows(float *x, int64_t rows, int64_t cols, int64_t period, float scale, double factor, double *stats);
+SETUN_KERNEL void softmax_gradient(const float *p, float *x, int64_t rows, int64_t cols, int64_t period, float scale);
+/* Longer ones: the greatest of each row, as unsigned integers from 0 on; powers and their chunk sums; after row_trees the quotients. */
+SETUN_KERNEL void softmax_most(const float *x, int64_t rows, int64_t cols, int64_t period, int64_t chunks, unsigned *most);
+SETUN_KERNEL void softmax_powers(float *x, int64_t rows, int64_t cols, int64_t period, int64_t chunks, float scale, const unsigned *most, double *sums);
+SETUN_KERNEL void softmax_divide(float *x, int64_t rows, int64_t cols, int64_t period, int64_t chunks, double factor, const unsigned *most, const double *sums,
+                                 double *stats);
+SETUN_KERNEL void softmax_products(const float *p, const float *x, int64_t rows, int64_t cols, int64_t period, int64_t chunks, double *sums);
+SETUN_KERNEL void softmax_slope(const float *p, float *x, int64_t rows, int64_t cols, int64_t period, int64_t chunks, float scale, const double *sums);
+
+SETUN_KERNEL void relu2(const float *x, float *out, int64_t n);
+SETUN_KERNEL void relu2_gradient(const float *x, const float *dy, float *out, int64_t n);
+SETUN_KERNEL void swiglu(const float *x, float *out, int64_t rows, int64_t cols);
+SETUN_KERNEL void swiglu_gradient(const float *x, const float *dy, float *out, int64_t rows, int64_t cols);
+
+/* rest: 1 - beta; rate: of the other sign than the call's. */
+SETUN_KERNEL void update_adamw(const float *value, const float *grad, float *m, float *v, float *delta, int64_t n, double beta1, double beta2, double rest1,
+                               double rest2, double unbias1, double unbias2, double epsilon, double decay, double rate);
+SETUN_KERNEL void update_momentum(const float *value, const float *grad, float *m, float *delta, int64_t n, double beta, double decay, double rate);
 
 #endif

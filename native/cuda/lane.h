@@ -146,7 +146,11 @@ int32_t invalid(const setun_call *call, const char *message);
     X(step, SETUN_OP_STEP, setun_step)                                                                                                                         \
     X(activations, SETUN_OP_ACTIVATIONS, setun_activations)                                                                                                    \
     X(ternary, SETUN_OP_TERNARY_MATMUL, setun_ternary)                                                                                                         \
-    X(recode, SETUN_OP_RECODE, setun_recode)
+    X(recode, SETUN_OP_RECODE, setun_recode)                                                                                                                   \
+    X(rmsnorm, SETUN_OP_RMSNORM, setun_rmsnorm)                                                                                                                \
+    X(softmax, SETUN_OP_SOFTMAX, setun_softmax)                                                                                                                \
+    X(activate, SETUN_OP_ACTIVATE, setun_activate)                                                                                                             \
+    X(update, SETUN_OP_UPDATE, setun_update)
 /* Other kernels of these ops: X(op_..., number, block, name of the kernel, flags). */
 #define SETUN_CUDA_OTHERS(X)                                                                                                                                   \
     X(kmeans_screen, SETUN_OP_KMEANS, setun_kmeans, "screen", 0)                                                                                               \

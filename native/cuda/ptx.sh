@@ -11,10 +11,12 @@ if ! $clang --version 2>/dev/null | grep -q 'version 19\.1\.7'; then
     [ "${1:-}" = --check ] && exit 0
     exit 1
 fi
+made=$(mktemp)
+trap 'rm -f "$made"' EXIT
 make_ptx() { # SOURCE ARCHITECTURE FEATURE
     (cd "$here" && $clang -x cuda --cuda-device-only -nocudainc -nocudalib -std=c++17 -O3 -ffp-contract=off -Wall -Wextra -Werror -I. \
-        --cuda-gpu-arch="$2" --cuda-feature="$3" -S "$1.cu" -o -) |
-        sed "1i // Generated from native/cuda/$1.cu by native/cuda/ptx.sh. Do not edit."
+        --cuda-gpu-arch="$2" --cuda-feature="$3" -S "$1.cu" -o "$made")
+    sed "1i // Generated from native/cuda/$1.cu by native/cuda/ptx.sh. Do not edit." "$made"
 }
 for image in 'kernels sm_75 +ptx63' 'kernels80 sm_80 +ptx70'; do
     # shellcheck disable=SC2086 # three words

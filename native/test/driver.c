@@ -5,7 +5,8 @@
  *
  *     test_simd_c                 checks everything and prints how many cases each kernel had
  *     test_simd_c --bench [text]  prints how fast the kernels are, those only whose "op/kernel" contains the text
- *     test_cpp                    the same for the threaded library */
+ *     test_cpp                    the same for the threaded library
+ *     test_cuda --layers          of the CUDA library, the ops between products and that of an optimiser */
 #define _POSIX_C_SOURCE 200112L
 #include "test.h"
 
@@ -26,6 +27,7 @@ enum { HEAD = 64, CANARY = 0xA5, KERNELS = 1024, BUFFERS = 32 };
 static const setun_table *table;
 setun_ctx *context;
 static long cases[KERNELS], mismatches;
+static int layers; /* only the ops from rmsnorm on, of a library that need not have a scalar kernel */
 
 void expect(int ok, const setun_kernel *k, const char *text, ...) {
     static const char *const ops[] = {"?",    "quantize",    "constrain", "dot",    "norm2",   "kmeans",  "matmul",   "clusters",
@@ -42,7 +44,7 @@ void expect(int ok, const setun_kernel *k, const char *text, ...) {
 
 const setun_kernel *scalar(uint32_t op) {
     for (uint32_t i = 0; i < table->kernel_count; i++)
-        if (table->kernels[i].op == op && strncmp(table->kernels[i].name, "scalar", 6) == 0) return &table->kernels[i];
+        if (table->kernels[i].op == op && (layers || strncmp(table->kernels[i].name, "scalar", 6) == 0)) return &table->kernels[i];
     printf("op %u has no scalar kernel\n", op);
     exit(1);
 }
@@ -198,19 +200,22 @@ int main(int argc, char **argv) {
     }
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench(table, argc > 2 ? argv[2] : "");
 
-    test_quantize();
-    test_reduce();
-    test_kmeans();
-    test_matmul();
-    test_clusters();
-    test_step();
-    test_ternary();
+    layers = argc > 1 && strcmp(argv[1], "--layers") == 0;
+    if (!layers) {
+        test_quantize();
+        test_reduce();
+        test_kmeans();
+        test_matmul();
+        test_clusters();
+        test_step();
+        test_ternary();
+    }
     test_rows();
     test_update();
 
     long total = 0;
     for (uint32_t i = 0; i < table->kernel_count; i++) {
-        if (!tested(&table->kernels[i])) continue;
+        if (!tested(&table->kernels[i]) || (layers && table->kernels[i].op < SETUN_OP_RMSNORM)) continue;
         total += cases[i];
         printf("%s%s %ld", i == 0 ? "" : table->kernels[i].name == table->kernels[i - 1].name ? ", " : "\n", table->kernels[i].name, cases[i]);
         if (cases[i] == 0) mismatches++;

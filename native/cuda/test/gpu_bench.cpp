@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// gpu_bench.cpp: what the CUDA library reaches on a device, by way of its C ABI alone: gpu_bench LIBRARY [megabytes [parts]], parts of vectors, bus, kmeans,
-// products, ternary. A line of JSON a measurement on stdout,
+// gpu_bench.cpp: what the CUDA library reaches on a device, by way of its C ABI alone: gpu_bench LIBRARY [megabytes [parts]], parts of vectors, layers, bus,
+// kmeans, products, ternary. A line of JSON a measurement on stdout,
 // progress on stderr. Every figure is the median of calls as a host makes them, launches and the wait for the end included; bytes are those that have to
 // move: what is read twice counts twice.
 #include <setun/device.h>
@@ -179,6 +179,56 @@ void vectors(float *x, float *y, uint8_t *codes, float *scales, int64_t n, const
     }
 }
 
+/* The ops between products and that of an optimiser, on halves and quarters of x and y; scales has room for a value a row. */
+void layers(float *x, float *y, float *scales, int64_t n) {
+    const int64_t h = n / 2, q = n / 4;
+    for (int64_t cols : {128, 1024, 4096, 65536}) {
+        const int64_t rows = h / cols;
+        if (rows < 1) break;
+        const double all = double(rows * cols);
+        std::string shape = text("%ldx%ld", long(rows), long(cols));
+        setun_rmsnorm f = block<setun_rmsnorm>();
+        f.rows = rows, f.cols = cols, f.x = x, f.gain = x, f.out = y, f.scale = scales, f.epsilon = 1e-5;
+        auto norm = [&] { must(call(SETUN_OP_RMSNORM, &f), "rmsnorm"); };
+        report("rmsnorm", shape, measure(norm), 8 * all, 0);
+        f.delta = x + h, f.sum = y + h;
+        report("rmsnorm with delta", shape, measure(norm), 16 * all, 0);
+        f.delta = nullptr, f.flags = SETUN_GRADIENT, f.dy = x + h, f.gain = nullptr;
+        report("rmsnorm gradient", shape, measure(norm), 12 * all, 0);
+        f.gain = x, f.dgain = scales + n / 64, f.parts = y + h; /* parts: looked at for null alone */
+        report("rmsnorm gradient with gain", shape, measure(norm), 12 * all, 0);
+
+        setun_softmax s = block<setun_softmax>();
+        s.rows = rows, s.cols = cols, s.x = y, s.factor = 1, s.scale = 1;
+        auto soft = [&] { must(call(SETUN_OP_SOFTMAX, &s), "softmax"); };
+        report("softmax", shape, measure(soft), 8 * all, 0);
+        s.flags = SETUN_GRADIENT, s.p = x;
+        report("softmax gradient", shape, measure(soft), 12 * all, 0);
+    }
+    const int64_t cols = 1024;
+    std::string half = text("%ldx%ld", long(h / cols), long(cols)), quarter = text("%ldx%ld", long(q / cols), long(cols));
+    setun_activate a = block<setun_activate>();
+    auto activate = [&] { must(call(SETUN_OP_ACTIVATE, &a), "activate"); };
+    a.kind = SETUN_SWIGLU, a.rows = h / cols, a.cols = cols, a.x = x, a.out = y;
+    report("swiglu", half, measure(activate), 12.0 * double(a.rows * cols), 0);
+    a.rows = q / cols, a.flags = SETUN_GRADIENT, a.dy = x + h;
+    report("swiglu gradient", quarter, measure(activate), 20.0 * double(a.rows * cols), 0);
+    a.kind = SETUN_RELU2, a.rows = h / cols;
+    report("relu2 gradient", half, measure(activate), 12.0 * double(a.rows * cols), 0);
+    a.flags = 0;
+    report("relu2", half, measure(activate), 8.0 * double(a.rows * cols), 0);
+
+    setun_update u = block<setun_update>();
+    auto update = [&] { must(call(SETUN_OP_UPDATE, &u), "update"); };
+    u.n = q, u.value = x, u.grad = x + h, u.m = y, u.v = y + q, u.delta = y + h; /* of y the last op has made what a second moment may be */
+    u.rate = 1e-3, u.decay = 0.1, u.beta1 = 0.9, u.beta2 = 0.99, u.epsilon = 1e-8, u.unbias1 = u.unbias2 = 1.5;
+    for (uint32_t method : {SETUN_ADAMW, SETUN_MOMENTUM}) {
+        u.method = method;
+        report(method == SETUN_ADAMW ? "update, AdamW" : "update, momentum", text("%ld", long(q)), measure(update),
+               (method == SETUN_ADAMW ? 28.0 : 20.0) * double(q), 0);
+    }
+}
+
 /* Pinned copies by the driver itself, for comparison. */
 void bus(const float *host, int64_t n, uint8_t *codes_on_device) {
     void *driver = dlopen("libcuda.so.1", RTLD_NOW);
@@ -323,11 +373,12 @@ int main(int argc, char **argv) {
     fprintf(stderr, "%s, opened in %.0f ms, %s\n", about.name, 1e3 * opened, table->build);
     std::vector<float> host(static_cast<size_t>(n));
     normal(host.data(), n, 1);
-    float *x = static_cast<float *>(alloc(4 * n)), *y = static_cast<float *>(alloc(4 * n)), *scales = static_cast<float *>(alloc(4 * (n / 64 + 1024)));
+    float *x = static_cast<float *>(alloc(4 * n)), *y = static_cast<float *>(alloc(4 * n)), *scales = static_cast<float *>(alloc(4 * (n / 64 + 65536)));
     uint8_t *codes = static_cast<uint8_t *>(alloc(n));
     upload(x, host.data(), 4 * n);
     auto wanted = [&](const char *part) { return argc < 4 || strstr(argv[3], part) != nullptr; };
     if (wanted("vectors")) vectors(x, y, codes, scales, n, host.data());
+    if (wanted("layers")) layers(x, y, scales, n);
     if (wanted("bus")) bus(host.data(), n, codes);
     if (wanted("kmeans")) {
         int64_t points = n / 128 < 1000000 ? n / 128 : 1000000;

@@ -45,7 +45,7 @@ alignas(64) char workspace[4096];
 
 void every_op() {
     const int n = 64, d = 4, k = 3, rows = n / d;
-    std::vector<float> x(n), y(n), z(n), scales(n), centroids(k * d), bias(k), mean(d), low(d), high(d);
+    std::vector<float> x(n), y(n), z(n), scales(n), delta(n), centroids(k * d), bias(k), mean(d), low(d), high(d);
     for (int i = 0; i < n; i++) x[size_t(i)] = float(i % 7) - 3, y[size_t(i)] = float(i % 5);
     for (int i = 0; i < k * d; i++) centroids[size_t(i)] = float(i);
     std::vector<double> radii(k, 1), norms(k), scratch(n), column(d, 1024);
@@ -102,6 +102,24 @@ void every_op() {
     setun_recode o = {};
     o.from = SETUN_INT8, o.to = SETUN_2BIT, o.codes = codes.data(), o.rows = rows, o.cols = d, o.out = packed.data();
     each(SETUN_OP_RECODE, o);
+
+    setun_rmsnorm f = {};
+    f.rows = rows, f.cols = d, f.x = x.data(), f.gain = mean.data(), f.out = z.data(), f.scale = scales.data(), f.epsilon = 1e-5;
+    each(SETUN_OP_RMSNORM, f);
+    f.flags = SETUN_GRADIENT, f.dy = y.data(), f.dgain = low.data(), f.parts = high.data();
+    each(SETUN_OP_RMSNORM, f);
+
+    setun_softmax e = {};
+    e.rows = rows, e.cols = d, e.x = z.data(), e.stats = scratch.data(), e.factor = 1, e.scale = 1;
+    each(SETUN_OP_SOFTMAX, e);
+
+    setun_activate g = {};
+    g.kind = SETUN_SWIGLU, g.rows = rows, g.cols = d / 2, g.x = x.data(), g.out = z.data();
+    each(SETUN_OP_ACTIVATE, g);
+
+    setun_update u = {};
+    u.method = SETUN_ADAMW, u.n = n, u.value = x.data(), u.grad = y.data(), u.m = z.data(), u.v = scales.data(), u.delta = delta.data();
+    each(SETUN_OP_UPDATE, u);
 }
 
 /* Buffers, and memory that is pinned: one of two is given back. */
