@@ -66,6 +66,7 @@ test-cuda: native
 	@native/cuda/ptx.sh --check
 	@if native/setup.sh --check && [ -f $(BUILD)/libsetun_cuda.so ]; then \
 	  SETUN_CUDA_DRIVER=$(CURDIR)/$(BUILD)/libcuda_fake.so SETUN_TEST_CUDA=require go test -count=1 -timeout 10m -v ./backends/cuda 2>&1 | tee build/cuda.log | $(SHOW); \
+  SETUN_CUDA_DRIVER=$(CURDIR)/$(BUILD)/libcuda_fake.so SETUN_TEST_CUDA=require go test -count=1 -timeout 10m -v -run 'Mapped|OnCUDA' ./runtime ./train/... ./examples/train 2>&1 | tee build/mapped.log | $(SHOW); \
 	else echo "SKIP: the CUDA library was not built"; fi
 
 test-pure: | build

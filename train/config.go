@@ -59,7 +59,8 @@ type Config struct {
 	Ramp        float64 `json:"ramp"`        // share of the steps over which they become so
 
 	// Precision is the order in which layers become ternary. "": all together, each over the whole ramp. By the others they go one after another, each within its own part of the ramp: "depth", blocks from the first to the last;
-	// "depth-reversed", from the last to the first; "sensitivity", linear layers by what each adds to the loss when it alone is ternary, the least first. That is measured once, when the ramp begins, and kept in checkpoints.
+	// "depth-reversed", from the last to the first; "sensitivity", linear layers by what each adds to the loss when it alone is ternary, the least first;
+	// "suggested", linear layers by the error that runtime.SuggestPrecision expects of their weights in ternary, the least first. The last two are measured once, when the ramp begins, and kept in checkpoints.
 	Precision string `json:"precision"`
 
 	Radius       float64 `json:"radius"`        // trust region: the norm of a step, at the schedule's peak rate; 0: none
@@ -183,8 +184,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("%w: min_rate = %v is above learning_rate = %v", ErrConfig, c.MinRate, c.LearningRate)
 	case c.Start+c.Ramp > 1:
 		return fmt.Errorf("%w: start + ramp = %v: weights would not be ternary at the end", ErrConfig, c.Start+c.Ramp)
-	case !slices.Contains([]string{"", byDepth, byDepthReverse, bySensitivity}, c.Precision):
-		return fmt.Errorf("%w: precision = %q is none of %s, %s, %s, and not empty", ErrConfig, c.Precision, byDepth, byDepthReverse, bySensitivity)
+	case !slices.Contains([]string{"", byDepth, byDepthReverse, bySensitivity, bySuggestion}, c.Precision):
+		return fmt.Errorf("%w: precision = %q is none of %s, %s, %s, %s, and not empty", ErrConfig, c.Precision, byDepth, byDepthReverse, bySensitivity, bySuggestion)
 	case c.Precision != "" && c.Ramp == 0:
 		return fmt.Errorf("%w: precision = %q needs a ramp, in which layers become ternary one after another", ErrConfig, c.Precision)
 	case !slices.Contains([]string{"", compressTernary, compressRows}, c.Compress):

@@ -114,13 +114,16 @@ type running struct {
 	Recent []float64 `json:"recent"`
 	Text   uint32    `json:"text"` // its checksum
 
-	Layers *sensitivity `json:"layers,omitempty"`
+	Layers *ordering `json:"layers,omitempty"`
 }
 
 // save writes a checkpoint of the run as it stands.
 func (t *trainer) save() error {
 	if !t.saves || t.spoiled {
 		return nil
+	}
+	if err := errors.Join(t.model.Home(), t.optim.Home()); err != nil {
+		return fmt.Errorf("checkpoint of step %d: %w", t.step, err)
 	}
 	c := &checkpoint{config: t.Config, step: t.step, floats: map[string][]float32{}, cols: map[string]int{}, state: map[string]string{}}
 	if err := t.residuals(c.floats); err != nil || t.opts.Folder == "" {

@@ -28,10 +28,10 @@ func graded(path, precision string) Config {
 // TestMixesOverSteps: every layer goes from 0 to 1 without a step back within its part of the ramp, before the next one begins; their mean is λ; and the end is exactly 1, whatever start and ramp are.
 func TestMixesOverSteps(t *testing.T) {
 	c := Default()
-	s := &sensitivity{Place: []int{3, 0, 7, 1, 6, 2, 5, 4}, Cost: make([]float64, 8)}
+	s := &ordering{Place: []int{3, 0, 7, 1, 6, 2, 5, 4}, Cost: make([]float64, 8)}
 	c.Layers, c.Steps = 2, 1000
 	got, before := make([]float32, 8), make([]float32, 8)
-	for _, precision := range []string{"", byDepth, byDepthReverse, bySensitivity} {
+	for _, precision := range []string{"", byDepth, byDepthReverse, bySensitivity, bySuggestion} {
 		for _, share := range [][2]float64{{0.1, 0.4}, {0, 1}, {0.7, 0.3}, {0.35, 0.65}, {0.5, 0.001}, {0.3, 0.0007}} {
 			c.Precision, c.Start, c.Ramp = precision, share[0], share[1]
 			if err := c.Check(); err != nil {
@@ -43,7 +43,7 @@ func TestMixesOverSteps(t *testing.T) {
 				c.mixes(got, mean, s)
 				sum, between := 0.0, map[int]bool{}
 				for i, v := range got {
-					place := map[string]int{byDepth: i / 4, byDepthReverse: 1 - i/4, bySensitivity: s.Place[i]}[precision]
+					place := map[string]int{byDepth: i / 4, byDepthReverse: 1 - i/4, bySensitivity: s.Place[i], bySuggestion: s.Place[i]}[precision]
 					if v < before[i] || !(v >= 0 && v <= 1) {
 						t.Fatalf("%q %v, step %d: layer %d goes from %v to %v", precision, share, step, i, before[i], v)
 					}
@@ -70,12 +70,13 @@ func TestMixesOverSteps(t *testing.T) {
 			t.Errorf("depth, step %d: %v", step, got)
 		}
 	}
-	c.Precision = bySensitivity
-	if c.mixes(got, 0.5, nil); slices.Max(got) != 0 {
-		t.Errorf("an order that is not known yet: %v", got)
-	}
-	if c.mixes(got, 0.25, s); got[1] != 1 || got[3] != 1 || got[5] != 0 || got[0] != 0 {
-		t.Errorf("sensitivity: %v", got)
+	for _, c.Precision = range []string{bySensitivity, bySuggestion} {
+		if c.mixes(got, 0.5, nil); slices.Max(got) != 0 {
+			t.Errorf("an order that is not known yet: %v", got)
+		}
+		if c.mixes(got, 0.25, s); got[1] != 1 || got[3] != 1 || got[5] != 0 || got[0] != 0 {
+			t.Errorf("%s: %v", c.Precision, got)
+		}
 	}
 }
 
@@ -83,7 +84,7 @@ func TestMixesOverSteps(t *testing.T) {
 func TestSchedulesResume(t *testing.T) {
 	path := text(t)
 	ends := map[string]bool{}
-	for _, precision := range []string{"", byDepth, byDepthReverse, bySensitivity} {
+	for _, precision := range []string{"", byDepth, byDepthReverse, bySensitivity, bySuggestion} {
 		for _, int8s := range []bool{false, true} {
 			c := graded(path, precision)
 			c.Int8 = int8s
@@ -92,7 +93,7 @@ func TestSchedulesResume(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if last := records[len(records)-1]; last.Mix != 1 || s.Model == nil || (len(s.Order) == 8) != (precision == bySensitivity) {
+			if last := records[len(records)-1]; last.Mix != 1 || s.Model == nil || (len(s.Order) == 8) != measured(precision) {
 				t.Errorf("%q: λ = %v, %d layers in order, %+v", precision, last.Mix, len(s.Order), s.Model)
 			}
 			for i := 1; i < len(s.Order); i++ {
@@ -131,8 +132,8 @@ func TestSchedulesResume(t *testing.T) {
 			}
 		}
 	}
-	if len(ends) != 8 {
-		t.Errorf("%d different ends of 8 schedules", len(ends))
+	if len(ends) != 10 {
+		t.Errorf("%d different ends of 10 schedules", len(ends))
 	}
 }
 
@@ -161,7 +162,7 @@ func TestSensitivityIsMeasured(t *testing.T) {
 	if tr.layers != nil {
 		t.Fatal("measured before the ramp")
 	}
-	if err := tr.measure(t.Context(), tr.step); err != nil {
+	if err := tr.rank(t.Context(), tr.step); err != nil {
 		t.Fatal(err)
 	}
 	s := tr.layers
@@ -211,40 +212,42 @@ func TestSensitivityIsMeasured(t *testing.T) {
 
 // TestRanksAgreeOnTheOrder: each rank has windows of its own and measures the same, or their parameters would part, which is an error.
 func TestRanksAgreeOnTheOrder(t *testing.T) {
-	c := graded(text(t), bySensitivity)
-	var all [2]Summary
-	var errs [2]error
-	var wait sync.WaitGroup
-	for r, peers := range parallel.Local(2) {
-		rt := open(t)
-		wait.Go(func() { all[r], _, errs[r] = Run(t.Context(), rt, c, Options{Peers: peers}) })
-	}
-	wait.Wait()
-	if errs[0] != nil || errs[1] != nil || len(all[0].Order) != 8 || !slices.Equal(all[0].Order, all[1].Order) {
-		t.Errorf("%+v, %v; %+v, %v", all[0].Order, errs[0], all[1].Order, errs[1])
+	for _, precision := range []string{bySensitivity, bySuggestion} {
+		c := graded(text(t), precision)
+		var all [2]Summary
+		var errs [2]error
+		var wait sync.WaitGroup
+		for r, peers := range parallel.Local(2) {
+			rt := open(t)
+			wait.Go(func() { all[r], _, errs[r] = Run(t.Context(), rt, c, Options{Peers: peers}) })
+		}
+		wait.Wait()
+		if errs[0] != nil || errs[1] != nil || len(all[0].Order) != 8 || !slices.Equal(all[0].Order, all[1].Order) {
+			t.Errorf("%s: %+v, %v; %+v, %v", precision, all[0].Order, errs[0], all[1].Order, errs[1])
+		}
 	}
 }
 
 func TestPrecisionRefused(t *testing.T) {
 	c := graded(text(t), "width")
-	if err := c.Check(); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), `precision = "width"`) || !strings.Contains(err.Error(), bySensitivity) {
+	if err := c.Check(); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), `precision = "width"`) || !strings.Contains(err.Error(), bySensitivity+", "+bySuggestion) {
 		t.Errorf("%v", err)
 	}
-	for _, precision := range []string{byDepth, byDepthReverse, bySensitivity} {
+	for _, precision := range []string{byDepth, byDepthReverse, bySensitivity, bySuggestion} {
 		if c.Precision, c.Ramp = precision, 0; !errors.Is(c.Check(), ErrConfig) {
 			t.Errorf("%s without a ramp: %v", precision, c.Check())
 		}
 	}
-	for _, bad := range []sensitivity{{}, {Place: []int{0, 1}, Cost: []float64{1}}, {Place: []int{0, 0}, Cost: []float64{1, 2}}, {Place: []int{2, 0}, Cost: []float64{1, 2}}, {Place: []int{-1, 0}, Cost: []float64{1, 2}}, {Place: []int{0, 1, 2}, Cost: []float64{1, 2, 3}}} {
+	for _, bad := range []ordering{{}, {Place: []int{0, 1}, Cost: []float64{1}}, {Place: []int{0, 0}, Cost: []float64{1, 2}}, {Place: []int{2, 0}, Cost: []float64{1, 2}}, {Place: []int{-1, 0}, Cost: []float64{1, 2}}, {Place: []int{0, 1, 2}, Cost: []float64{1, 2, 3}}} {
 		if err := bad.check(2); !errors.Is(err, ErrCheckpoint) {
 			t.Errorf("%+v: %v", bad, err)
 		}
 	}
-	good := sensitivity{Place: []int{1, 0}, Cost: []float64{2, 1}}
+	good := ordering{Place: []int{1, 0}, Cost: []float64{2, 1}}
 	if err := good.check(2); err != nil {
 		t.Error(err)
 	}
-	if err := (*sensitivity)(nil).check(2); err != nil {
+	if err := (*ordering)(nil).check(2); err != nil {
 		t.Error(err)
 	}
 }

@@ -77,7 +77,13 @@ func (t *trainer) add() error {
 	if t.reduce == nil {
 		return nil
 	}
-	err := t.reduce.Add(uint64(t.step))
+	err := t.model.Home()
+	if err == nil {
+		err = t.reduce.Add(uint64(t.step))
+	}
+	for _, p := range t.model.Params() {
+		err = errors.Join(err, t.rt.Changed(p.Grad))
+	}
 	if err != nil {
 		t.spoiled = true // what coding remembers is neither that before the step nor that after it, or there is nobody to ask
 	}

@@ -28,6 +28,10 @@ type Options struct {
 	Warn     func(error)  // of what the run survives: a checkpoint or a line of metrics that could not be written. Nil: nobody hears of it
 	Sample   int          // tokens of the sample at the end; 0: none
 
+	// Mapped keeps parameters, gradients, the memory of passes and the optimiser's state in buffers (model.Model.Map, optim.Optimizer.Map): on a device, where the runtime's calls run on one. Checkpoints are brought home, so that a run may go on
+	// without it.
+	Mapped bool
+
 	// Peers are the processes that train together, each of which calls Run with the same arguments; nil: this one alone. Rank 0 writes the folder, reports progress and makes the sample; all read a checkpoint.
 	Peers parallel.Peers
 }
@@ -47,7 +51,8 @@ type trainer struct {
 	best   float64
 	recent []float64 // losses of the last steps
 	begin  time.Time
-	done   int // steps of this process
+	done   int           // steps of this process
+	inOps  time.Duration // of kernels, when the latest step had been timed
 
 	forum   *parallel.Forum
 	steady  context.Context  // does not end
@@ -57,9 +62,9 @@ type trainer struct {
 	spoiled bool             // no checkpoint can be made any more
 
 	tokens, targets []int32
-	losses, ofAll   []float64    // of an evaluation's batches
-	lambdas         []float32    // of the linear layers
-	layers          *sensitivity // nil: not measured
+	losses, ofAll   []float64 // of an evaluation's batches
+	lambdas         []float32 // of the linear layers
+	layers          *ordering // nil: not measured
 }
 
 // remembered is how many steps the loss of a summary is averaged over.
@@ -140,10 +145,21 @@ func newTrainer(ctx context.Context, rt *runtime.Runtime, c Config, o Options) (
 	if o.Resume {
 		err = t.resume()
 	}
+	t.inOps = opTime(rt)
 	return t, err
 }
 
 func (t *trainer) run(ctx context.Context, log metrics) (records []Record, err error) {
+	if t.opts.Mapped {
+		if err := cmp.Or(t.model.Map(), t.optim.Map()); err != nil {
+			return nil, errors.Join(err, t.model.Close())
+		}
+		defer func() { // what the run left is at home then
+			if e := cmp.Or(t.model.Close(), t.optim.Close()); err == nil {
+				err = e
+			}
+		}()
+	}
 	end := t.Steps
 	if t.opts.Stop > 0 {
 		end = min(end, t.opts.Stop)
@@ -179,7 +195,7 @@ func (t *trainer) run(ctx context.Context, log metrics) (records []Record, err e
 
 // one takes a step. Parameters are as they were when it fails before the optimiser's step.
 func (t *trainer) one(ctx context.Context) (Record, error) {
-	begin, inOps, sent := time.Now(), opTime(t.rt), t.forum.Sent()
+	begin, sent := time.Now(), t.forum.Sent()
 	mix, loss, last, err := t.gradients(ctx)
 	if err := t.forum.Mean(err, &loss); err != nil {
 		return Record{}, err
@@ -227,13 +243,15 @@ func (t *trainer) one(ctx context.Context) (Record, error) {
 	if err := t.advise(ctx, &r, &report, last); err != nil {
 		return Record{}, err
 	}
-	took := time.Since(begin)
-	r.TokensPerSecond, r.Runtime = float64(n)/took.Seconds(), float64(opTime(t.rt)-inOps)/float64(took)
+	took, inOps := time.Since(begin), opTime(t.rt)
+	r.TokensPerSecond, r.Runtime = float64(n)/took.Seconds(), float64(inOps-t.inOps)/float64(took)
+	t.inOps = inOps
 	if t.step%t.EvalEvery == 0 || t.step == t.Steps {
 		if r.Validation, err = t.evaluate(ctx); err != nil {
 			return Record{}, err
 		}
 		t.best = min(t.best, r.Validation)
+		t.inOps = opTime(t.rt) // an evaluation is no part of the next step
 	}
 	r.WireBytes = t.forum.Sent() - sent
 	if t.recent = append(t.recent, loss); len(t.recent) > remembered {
@@ -247,7 +265,9 @@ func (t *trainer) gradients(ctx context.Context) (mix float32, loss, last float6
 	if mix, err = t.setMix(ctx, t.step); err != nil {
 		return mix, 0, 0, err
 	}
-	t.model.ZeroGrad()
+	if err := t.model.ZeroGrad(); err != nil {
+		return mix, 0, 0, err
+	}
 	for micro := range t.Accumulate {
 		t.text.batch(t.step, micro, t.tokens, t.targets)
 		last, err = t.model.Backward(ctx, t.tokens, t.targets, t.Batch, t.Context, 1/float32(t.text.all))
@@ -275,6 +295,9 @@ func opTime(rt *runtime.Runtime) (sum time.Duration) {
 
 // culprit names the first parameter whose gradient is not finite.
 func (t *trainer) culprit() string {
+	if err := t.model.Home(); err != nil {
+		return fmt.Sprintf("and why cannot be seen: %v", err)
+	}
 	for _, p := range t.model.Params() {
 		for i, g := range p.Grad {
 			if g-g != 0 {

@@ -34,6 +34,7 @@ func controls(c train.Config) (list []control) {
 		{"layers by depth", func(c *train.Config) { c.Precision = ordered(c, "depth") }},
 		{"layers by depth, last first", func(c *train.Config) { c.Precision = ordered(c, "depth-reversed") }},
 		{"layers by sensitivity", func(c *train.Config) { c.Precision = ordered(c, "sensitivity") }},
+		{"layers as suggested", func(c *train.Config) { c.Precision = ordered(c, "suggested") }},
 		{"without trust region", func(c *train.Config) { c.Radius, c.Clusters = 0, 0 }},
 		{"without clusters", func(c *train.Config) { c.Clusters = 0 }},
 		{"without clusters of data", func(c *train.Config) { c.DataClusters, c.Curriculum = 0, false }},
@@ -91,7 +92,7 @@ func (c *command) compareAll(ctx context.Context, rt *runtime.Runtime, config tr
 			changed.Seed = config.Seed + uint64(seed)
 			p := newProgress(stderr, changed.Steps)
 			p.name = fmt.Sprintf("%s, seed %d: ", x.name, changed.Seed)
-			s, _, err := train.Run(ctx, rt, changed, train.Options{Progress: p.step, Warn: p.warn, Peers: c.peers})
+			s, _, err := train.Run(ctx, rt, changed, train.Options{Progress: p.step, Warn: p.warn, Peers: c.peers, Mapped: c.device != ""})
 			p.end()
 			if err != nil {
 				return fmt.Errorf("%s: %w", x.name, err)

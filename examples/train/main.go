@@ -46,7 +46,7 @@ func main() {
 // command is the command line.
 type command struct {
 	preset, config, data, out string
-	compress                  string
+	compress, device          string
 	peers                     parallel.Peers // nil until training begins
 	resume, compare, json     bool
 	steps, stop, seeds        int
@@ -64,6 +64,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs.StringVar(&c.data, "data", "", `"go", "opticks" or a file, in place of the configuration's`)
 	fs.StringVar(&c.out, "out", "", "folder for metrics, checkpoint, summary and report; nothing is written without it")
 	fs.StringVar(&c.compress, "compress", "", `"ternary", "ternary-row" or "float32": how gradients go to other processes, in place of the configuration's`)
+	fs.StringVar(&c.device, "device", "", `"cuda:0" or another CUDA device: parameters and optimiser state live there, and all calls run there; the bits stay the same. By default each call runs where it is fastest`)
 	fs.BoolVar(&c.resume, "resume", false, "go on from the folder's checkpoint")
 	fs.BoolVar(&c.compare, "compare", false, "train the controls with equal tokens too, and print one table")
 	fs.IntVar(&c.seeds, "seeds", 1, "with -compare: seeds of each")
@@ -148,7 +149,7 @@ func (c *command) train(ctx context.Context, rt *runtime.Runtime, config train.C
 		return c.compareAll(ctx, rt, config, stdout, stderr)
 	}
 	p := newProgress(stderr, config.Steps)
-	s, _, err := train.Run(ctx, rt, config, train.Options{Folder: c.out, Resume: c.resume, Stop: c.stop, Sample: c.sample, Progress: p.step, Warn: p.warn, Peers: c.peers})
+	s, _, err := train.Run(ctx, rt, config, train.Options{Folder: c.out, Resume: c.resume, Stop: c.stop, Sample: c.sample, Progress: p.step, Warn: p.warn, Peers: c.peers, Mapped: c.device != ""})
 	p.end()
 	if err != nil {
 		return err

@@ -119,6 +119,9 @@ func TestWrongCommandLines(t *testing.T) {
 		{[]string{"-config", "/nowhere.json"}, exitFailed, "/nowhere.json"},
 		{[]string{"-data", "/nowhere.txt"}, exitFailed, "/nowhere.txt"},
 		{[]string{"-steps", "many"}, exitUsage, "many"},
+		{[]string{"-device", "gpu"}, exitUsage, "cuda:0"},
+		{[]string{"-device", "cuda:-1"}, exitUsage, "cuda:0"},
+		{[]string{"-device", "cuda:77"}, exitFailed, "-device cuda:77: "},
 	} {
 		var out, err bytes.Buffer
 		if code := run(t.Context(), c.args, &out, &err); code != c.code || !strings.Contains(err.String(), c.says) || out.Len() > 0 {

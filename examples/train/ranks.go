@@ -14,7 +14,7 @@ import (
 
 // together calls train as one of the processes that mpirun started, or alone. Only rank 0 is heard. The runtime is opened first: a process that cannot ends before the others have met it, and mpirun ends them.
 func (c *command) together(stdout, stderr io.Writer, train func(rt *runtime.Runtime, stdout, stderr io.Writer) error) (err error) {
-	rt, err := runtime.Open()
+	rt, err := c.open()
 	if err != nil {
 		return err
 	}

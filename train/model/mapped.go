@@ -3,7 +3,7 @@
 package model
 
 import (
-	"errors"
+	"cmp"
 
 	"github.com/setun-compute/setun/runtime"
 )
@@ -34,7 +34,7 @@ func (m *Model) Map() error {
 		for _, x := range [][]float32{p.Value, p.Grad} {
 			b, err := m.rt.Map(x)
 			if err != nil {
-				return errors.Join(err, m.Close())
+				return cmp.Or(err, m.Close())
 			}
 			m.room.fixed = append(m.room.fixed, b)
 		}
@@ -92,11 +92,11 @@ func (m *Model) Home() error {
 // Close brings parameters and gradients home and gives the buffers of a mapped model back; of one that is not mapped it does nothing. The model can go on.
 func (m *Model) Close() (err error) {
 	for _, b := range m.room.fixed {
-		err = errors.Join(err, b.Close())
+		err = cmp.Or(err, b.Close())
 	}
 	for _, g := range m.room.grown {
 		if g.buffer != nil {
-			err = errors.Join(err, g.buffer.Close())
+			err = cmp.Or(err, g.buffer.Close())
 		}
 	}
 	m.room = room{}

@@ -95,7 +95,7 @@ func TestMappedModel(t *testing.T) {
 		for _, mix := range []float32{0, 0.5, 1} {
 			g := gputest.New()
 			g.Stale = true
-			rt := opened(t, runtime.WithBackend(g), runtime.WithForce(g.Name()))
+			rt := opened(t, runtime.WithoutCUDA(), runtime.WithBackend(g), runtime.WithForce(g.Name()))
 			check(name, rt, c, mix)
 			if g.Calls == 0 || g.Buffers() != 0 {
 				t.Errorf("%s: %d calls on the device, %d buffers left", name, g.Calls, g.Buffers())
@@ -116,7 +116,7 @@ func TestMappedModel(t *testing.T) {
 func TestMappedStaysOnTheDevice(t *testing.T) {
 	traffic := func(layers int) int {
 		g := gputest.New()
-		rt := opened(t, runtime.WithBackend(g), runtime.WithForce(g.Name()))
+		rt := opened(t, runtime.WithoutCUDA(), runtime.WithBackend(g), runtime.WithForce(g.Name()))
 		c := small()
 		c.Layers = layers
 		m := made(t, rt, c, 1)

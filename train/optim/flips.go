@@ -98,7 +98,7 @@ func (p *part) limit(share, floor float64, from FlipRule, scratch []float64) {
 		first, last := p.places(c)
 		for i := first; i < last; i++ {
 			r := p.row(i)
-			value, delta := p.Value[r*p.Cols:][:p.Cols], p.delta[i*p.Cols:][:p.Cols]
+			value, delta := p.Value[r*p.Cols:][:p.Cols], p.delta[r*p.Cols:][:p.Cols]
 			scaleRuns(p.before, r, func(b, e int, scale float32) {
 				h, outer := threshold(scale)
 				for j := b; j < e; j++ {
@@ -127,18 +127,13 @@ func (p *part) limit(share, floor float64, from FlipRule, scratch []float64) {
 	}
 }
 
-// apply adds delta to the values and returns how many codes that flips with the scales of before; before may be nil.
-func (p *part) apply() (flips int64) {
-	for i := range p.Rows {
-		r := p.row(i)
-		value, delta := p.Value[r*p.Cols:][:p.Cols], p.delta[i*p.Cols:][:p.Cols]
-		for j, d := range delta {
-			value[j] += d
-		}
-		if p.before == nil {
-			continue
-		}
-		codes := p.before.Codes[r*p.Cols:][:p.Cols]
+// flips returns how many codes differ from before with the scales of that; before may be nil.
+func (p *part) flips() (flips int64) {
+	if p.before == nil {
+		return 0
+	}
+	for r := range p.Rows {
+		value, codes := p.Value[r*p.Cols:][:p.Cols], p.before.Codes[r*p.Cols:][:p.Cols]
 		scaleRuns(p.before, r, func(b, e int, scale float32) {
 			h := scale / 2
 			for j := b; j < e; j++ {

@@ -13,14 +13,14 @@ import (
 	setun "github.com/setun-compute/setun/runtime"
 )
 
-// part is a tensor with what the optimizer keeps for it. delta holds Δ with the rows of a cluster side by side, so that clusters are segments of it; all else is in row order.
+// part is a tensor with what the optimizer keeps for it, all in row order.
 type part struct {
 	Tensor
 	m, v   []float32 // moments; v of AdamW alone
 	delta  []float32 // the latest step
 	labels []int32   // the cluster of each row; nil: the tensor is one group
-	order  []int32   // the row at each place of delta; nil with labels
-	span   []int64   // K+1 offsets in delta
+	order  []int32   // the rows of one cluster after those of another; nil with labels
+	span   []int64   // K+1 offsets of clusters in values, were rows in that order
 
 	rate, reach          []float64 // factors of each cluster
 	radii, limits, norms []float64 // of each cluster in the latest step: of its trust region, by the flip limit (infinite for none), of Δ before either
@@ -30,7 +30,7 @@ type part struct {
 
 func (p *part) groups() int { return len(p.span) - 1 }
 
-// row returns the row at a place of delta.
+// row returns the row at a place of the order.
 func (p *part) row(place int) int {
 	if p.order == nil {
 		return place
@@ -38,7 +38,7 @@ func (p *part) row(place int) int {
 	return int(p.order[place])
 }
 
-// setGroups makes clusters of labels, which it keeps; nil is one group of all rows. Factors become 1. delta must be put in order again by the caller.
+// setGroups makes clusters of labels, which it keeps; nil is one group of all rows. Factors become 1.
 func (p *part) setGroups(labels []int32, k int) {
 	p.labels, p.order, p.span = labels, nil, make([]int64, k+1)
 	p.rate, p.reach = make([]float64, k), make([]float64, k)
@@ -68,7 +68,7 @@ func (p *part) setGroups(labels []int32, k int) {
 	}
 }
 
-// places returns the places of a cluster in delta, as rows.
+// places returns those of a cluster in the order of rows.
 func (p *part) places(c int) (from, to int) {
 	return int(p.span[c]) / p.Cols, int(p.span[c+1]) / p.Cols
 }
@@ -104,12 +104,20 @@ func (o *Optimizer) Recluster(ctx context.Context) error {
 				return fmt.Errorf("optim: clusters of %s: %w", p.Name, err)
 			}
 		}
-		old := p.order
-		p.setGroups(labels, k)
-		p.reorder(old)
+		o.group(p, labels, k)
+		if err := o.rt.Home(p.Value); err != nil {
+			return fmt.Errorf("optim: clusters of %s: %w", p.Name, err)
+		}
 		p.relate(o.opts.Factors)
 	}
 	return nil
+}
+
+// group makes clusters of a part, and room to bring its rows into their order.
+func (o *Optimizer) group(p *part, labels []int32, k int) {
+	if p.setGroups(labels, k); labels != nil && len(o.lined) < len(p.delta) {
+		o.lined = make([]float32, len(p.delta))
+	}
 }
 
 // cluster groups the rows of a matrix by k-means.
@@ -131,19 +139,18 @@ func (o *Optimizer) cluster(ctx context.Context, i int) ([]int32, int, error) {
 	return c.Labels, k, nil
 }
 
-// reorder moves the rows of delta from an old order to the present one: the next step still wants to compare its gradient with them.
-func (p *part) reorder(old []int32) {
-	from := slices.Clone(p.delta)
-	place := make([]int, p.Rows)
-	for i := range place {
-		if old == nil {
-			place[i] = i
-		} else {
-			place[old[i]] = i
-		}
+// gather copies delta to dst with the rows of a cluster side by side, so that clusters are the segments of span.
+func (p *part) gather(dst []float32) []float32 {
+	for i, r := range p.order {
+		copy(dst[i*p.Cols:][:p.Cols], p.delta[int(r)*p.Cols:])
 	}
-	for i := range p.Rows {
-		copy(p.delta[i*p.Cols:][:p.Cols], from[place[p.row(i)]*p.Cols:])
+	return dst[:len(p.delta)]
+}
+
+// scatter copies the rows of a cluster back to delta.
+func (p *part) scatter(src []float32, c int) {
+	for i, to := p.places(c); i < to; i++ {
+		copy(p.delta[p.row(i)*p.Cols:][:p.Cols], src[i*p.Cols:])
 	}
 }
 

@@ -153,7 +153,11 @@ func TestStepsStayInTheBall(t *testing.T) {
 						p := &o.parts[i]
 						all, grads = append(all, p.delta), append(grads, p.Grad)
 						for g, radius := range p.radii {
-							if d := p.delta[p.span[g]:p.span[g+1]]; exactSquare(d).Cmp(exactly(radius)) > 0 {
+							var d [][]float32
+							for i, to := p.places(g); i < to; i++ {
+								d = append(d, p.delta[p.row(i)*p.Cols:][:p.Cols])
+							}
+							if exactSquare(d...).Cmp(exactly(radius)) > 0 {
 								t.Fatalf("%v %v w=%v: group %d of %s is beyond %v", share, groups, w, g, p.Name, radius)
 							}
 						}
@@ -214,7 +218,7 @@ func steps(t testing.TB, o *Optimizer, tensors []Tensor, from, to int) (reports 
 // TestResume: ten steps are five steps, a state through JSON, and five steps.
 func TestResume(t *testing.T) {
 	rt := open(t)
-	for _, opts := range []Options{everything, {Method: SGD, Momentum: 0.9, CountFlips: true, Groups: ByRow, FlipFrom: AnyDirection, FlipFloor: 0.1}, {CountFlips: true}} {
+	for _, opts := range []Options{everything, {Method: SGD, Momentum: 0.9, CountFlips: true, Groups: ByRow, FlipFrom: AnyDirection, FlipFloor: 0.1}, {CountFlips: true}, {Clip: 1, Groups: ByKMeans, K: 4, Every: 3, Factors: Relative, CountFlips: true}} {
 		straight := model(1)
 		a := must[*Optimizer](t)(New(rt, straight, opts))
 		want := steps(t, a, straight, 0, 10)

@@ -23,12 +23,14 @@ type Optimizer struct {
 	region  setun.Clusters // the argument of one call
 	open    []float64      // radii that limit nothing
 	norms   []float64      // one a tensor
+	lined   []float32      // the step of one tensor with clusters, the rows of each side by side; as long as the largest of these
 	scratch []float64      // the values of the largest ternary tensor, when flips are limited
 	groups  int
+	mapped  []*setun.Buffer // moments and steps; nil: not mapped
 }
 
 // New makes an optimizer with moments of 0. It keeps references to the tensors' slices. Memory: 12 bytes a parameter with AdamW, 8 with SGD; with CountFlips 2 more a ternary
-// weight, and 8 for each of the largest ternary tensor once flips are limited.
+// weight, and 8 for each of the largest ternary tensor once flips are limited; with clusters 4 for each of the largest tensor that has them.
 //
 // Errors: ErrArgument, ErrShape.
 func New(rt *setun.Runtime, tensors []Tensor, opts Options) (*Optimizer, error) {
@@ -126,7 +128,9 @@ func (o *Optimizer) take(c Control, r *Report, shrunk float64) error {
 		return err
 	}
 	r.Update = o.norm()
-	o.setRadii(c)
+	if err := o.setRadii(c); err != nil {
+		return err
+	}
 	if err := o.project(r); err != nil {
 		return err
 	}
@@ -170,19 +174,13 @@ func (o *Optimizer) cosine(norm float64) (float64, error) {
 	return max(-1, min(1, dots/(norm*math.Sqrt(squares)))), nil
 }
 
-// dot returns ⟨g, Δ⟩ of a part: of the whole, or where rows are grouped row by row, since delta has them in another order.
-func (o *Optimizer) dot(p *part) (sum float64, err error) {
-	if p.order == nil {
-		if sum, err = o.rt.Dot(p.delta, p.Grad); err != nil {
-			return 0, fmt.Errorf("optim: gradient and step of %s: %w", p.Name, err)
-		}
-		return sum, nil
+// dot returns ⟨g, Δ⟩ of a part.
+func (o *Optimizer) dot(p *part) (float64, error) {
+	sum, err := o.rt.Dot(p.delta, p.Grad)
+	if err != nil {
+		return 0, fmt.Errorf("optim: gradient and step of %s: %w", p.Name, err)
 	}
-	for i := range p.Rows {
-		r := p.row(i)
-		p.rows[r] = canon.Dot(p.delta[i*p.Cols:][:p.Cols], p.Grad[r*p.Cols:][:p.Cols])
-	}
-	return canon.Sum(p.rows), nil
+	return sum, nil
 }
 
 // codes quantizes the ternary values, before or after the step.
@@ -219,11 +217,26 @@ func (o *Optimizer) measure() error {
 	return nil
 }
 
-// constrain projects the groups of a part in place.
+// constrain projects the groups of a part. Rows of a cluster are brought side by side for it; only those of clusters that were outside of their balls go back, few in most steps.
 func (o *Optimizer) constrain(p *part, radii, norms []float64) error {
+	delta := p.delta
+	if p.order != nil {
+		if err := o.rt.Home(p.delta); err != nil {
+			return err
+		}
+		delta = p.gather(o.lined)
+	}
 	o.region = setun.Clusters{Offsets: p.span, Radii: radii, Norms: norms}
-	if _, err := o.rt.ConstrainClusters(p.delta, p.delta, &o.region); err != nil {
+	if _, err := o.rt.ConstrainClusters(delta, delta, &o.region); err != nil {
 		return fmt.Errorf("optim: step of %s: %w", p.Name, err)
+	}
+	if p.order != nil {
+		for c, n := range norms {
+			if n > radii[c] {
+				p.scatter(delta, c)
+			}
+		}
+		return o.rt.Changed(p.delta)
 	}
 	return nil
 }
@@ -248,13 +261,18 @@ func (o *Optimizer) taken() (float64, error) {
 }
 
 // setRadii sets the radii and limits of all groups.
-func (o *Optimizer) setRadii(c Control) {
-	o.share(c.Radius)
+func (o *Optimizer) setRadii(c Control) error {
+	if err := o.share(c.Radius); err != nil {
+		return err
+	}
 	for i := range o.parts {
 		p := &o.parts[i]
 		if p.before != nil && c.FlipShare > 0 {
 			if len(o.scratch) < len(p.Value) {
 				o.scratch = make([]float64, len(p.Value))
+			}
+			if err := o.rt.Home(p.Value, p.delta); err != nil {
+				return err
 			}
 			p.limit(c.FlipShare, o.opts.FlipFloor, o.opts.FlipFrom, o.scratch)
 			continue
@@ -263,23 +281,27 @@ func (o *Optimizer) setRadii(c Control) {
 			p.limits[g] = math.Inf(1)
 		}
 	}
+	return nil
 }
 
 // share divides the radius of the step among the groups, so that Σ w_g² ≤ w².
-func (o *Optimizer) share(radius float64) {
+func (o *Optimizer) share(radius float64) error {
 	if radius == 0 || math.IsInf(radius, 1) {
 		for i := range o.parts {
 			for g := range o.parts[i].radii {
 				o.parts[i].radii[g] = math.Inf(1)
 			}
 		}
-		return
+		return nil
 	}
 	values, squares := 0.0, 0.0
 	for i := range o.parts {
 		p := &o.parts[i]
 		values += float64(len(p.Value))
 		if o.opts.Share == ByNorm {
+			if err := o.rt.Home(p.Value); err != nil {
+				return err
+			}
 			for g := range p.radii {
 				p.radii[g] = p.square(g) // kept here for the second walk
 				squares += p.radii[g]
@@ -307,6 +329,7 @@ func (o *Optimizer) share(radius float64) {
 			}
 		}
 	}
+	return nil
 }
 
 // project shortens the steps of the groups that are outside of their balls. Tensors with none are not looked at again.
@@ -351,9 +374,14 @@ func (o *Optimizer) room(n int) []float64 {
 func (o *Optimizer) finish(r *Report) error {
 	for i := range o.parts {
 		p := &o.parts[i]
-		flips := p.apply()
+		if err := o.add(p); err != nil {
+			return fmt.Errorf("optim: %s: %w", p.Name, err)
+		}
 		if p.before != nil {
-			r.Expected += flips
+			if err := o.rt.Home(p.Value); err != nil {
+				return fmt.Errorf("optim: %s: %w", p.Name, err)
+			}
+			r.Expected += p.flips()
 			r.Codes += int64(len(p.Value))
 		}
 	}

@@ -40,7 +40,8 @@ func take(s *State, key string, n int, signed bool) ([]float32, error) {
 	return v, nil
 }
 
-// State copies the optimizer's state to dst, whose memory is used again, or to a new one when it is nil: moments, the latest step, clusters and their factors, the number of steps.
+// State copies the optimizer's state to dst, whose memory is used again, or to a new one when it is nil: moments, the latest step, clusters and their factors, the number of steps. Of a mapped
+// optimizer it is the state of the latest Home.
 func (o *Optimizer) State(dst *State) *State {
 	if dst == nil {
 		dst = new(State)
@@ -56,11 +57,7 @@ func (o *Optimizer) State(dst *State) *State {
 		if p.v != nil {
 			keep(dst.Floats, p.Name+"/v", p.v)
 		}
-		step := append(dst.Floats[p.Name+"/step"][:0], p.delta...)
-		for place := range p.Rows {
-			copy(step[p.row(place)*p.Cols:], p.delta[place*p.Cols:][:p.Cols])
-		}
-		dst.Floats[p.Name+"/step"] = step
+		keep(dst.Floats, p.Name+"/step", p.delta)
 		if p.labels != nil {
 			if dst.Labels == nil {
 				dst.Labels = map[string][]int32{}
@@ -103,14 +100,14 @@ func (o *Optimizer) Load(s *State) error {
 	o.step = s.Step
 	for i := range o.parts {
 		p := &o.parts[i]
-		p.setGroups(slices.Clone(s.Labels[p.Name]), len(s.Factors[p.Name+"/rate"]))
+		o.group(p, slices.Clone(s.Labels[p.Name]), len(s.Factors[p.Name+"/rate"]))
 		copy(p.rate, s.Factors[p.Name+"/rate"])
 		copy(p.reach, s.Factors[p.Name+"/reach"])
 		copy(p.m, s.Floats[p.Name+"/m"])
 		copy(p.v, s.Floats[p.Name+"/v"])
-		step := s.Floats[p.Name+"/step"]
-		for place := range p.Rows {
-			copy(p.delta[place*p.Cols:][:p.Cols], step[p.row(place)*p.Cols:])
+		copy(p.delta, s.Floats[p.Name+"/step"])
+		if err := o.rt.Changed(p.m, p.v, p.delta); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -24,7 +24,7 @@ func (o *Options) update(t int) setun.Update {
 	return setun.Update{Method: setun.AdamW, Beta1: o.Beta1, Beta2: o.Beta2, Epsilon: o.Eps, Unbias1: 1 / (1 - power(o.Beta1, t)), Unbias2: 1 / (1 - power(o.Beta2, t))}
 }
 
-// propose sets every delta to the step of the method, and the moments. Rows that lie side by side in values and in delta are one call.
+// propose sets every delta to the step of the method, and the moments. Clusters differ by a factor on their rows' steps alone, so one call does for a tensor.
 func (o *Optimizer) propose(c Control) error {
 	u := o.opts.update(o.step + 1)
 	for i := range o.parts {
@@ -32,34 +32,51 @@ func (o *Optimizer) propose(c Control) error {
 		if u.Decay = 0; p.Decay {
 			u.Decay = c.Decay
 		}
-		for g := range p.rate {
-			u.Rate = float64(c.Rate * p.rate[g])
-			from, to := p.places(g)
-			for from < to {
-				n := p.run(from, to)
-				b, e := p.row(from)*p.Cols, (p.row(from)+n)*p.Cols
-				u.Value, u.Grad, u.M, u.Delta = p.Value[b:e], p.Grad[b:e], p.m[b:e], p.delta[from*p.Cols:][:n*p.Cols]
-				if p.v != nil {
-					u.V = p.v[b:e]
-				}
-				if err := o.rt.Update(u); err != nil {
-					return err
-				}
-				from += n
-			}
+		if u.Rate = c.Rate; p.order == nil {
+			u.Rate = float64(c.Rate * p.rate[0])
+		}
+		u.Value, u.Grad, u.M, u.V, u.Delta = p.Value, p.Grad, p.m, p.v, p.delta
+		if err := o.rt.Update(u); err != nil {
+			return err
+		}
+		if p.order == nil {
+			continue
+		}
+		if err := o.rt.Home(p.delta); err != nil {
+			return err
+		}
+		p.scale()
+		if err := o.rt.Changed(p.delta); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// run returns how many places from one on hold consecutive rows.
-func (p *part) run(from, to int) int {
-	if p.order == nil {
-		return to - from
+// scale multiplies the step of each cluster's rows by the cluster's factor on the rate.
+func (p *part) scale() {
+	for r, l := range p.labels {
+		if f := float32(p.rate[l]); f != 1 {
+			multiply(p.delta[r*p.Cols:][:p.Cols], f)
+		}
 	}
-	n := 1
-	for from+n < to && p.order[from+n] == p.order[from]+int32(n) {
-		n++
+}
+
+// multiply is written out for eight values: the compiler neither unrolls nor vectorises, and all weights pass through here in each step.
+func multiply(v []float32, f float32) {
+	for len(v) >= 8 {
+		p := (*[8]float32)(v)
+		p[0] *= f
+		p[1] *= f
+		p[2] *= f
+		p[3] *= f
+		p[4] *= f
+		p[5] *= f
+		p[6] *= f
+		p[7] *= f
+		v = v[8:]
 	}
-	return n
+	for i := range v {
+		v[i] *= f
+	}
 }
