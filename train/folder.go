@@ -122,11 +122,12 @@ func (t *trainer) save() error {
 	if !t.saves || t.spoiled {
 		return nil
 	}
-	if err := errors.Join(t.model.Home(), t.optim.Home()); err != nil {
-		return fmt.Errorf("checkpoint of step %d: %w", t.step, err)
+	home := errors.Join(t.model.Home(), t.optim.Home())
+	if home != nil {
+		home = fmt.Errorf("checkpoint of step %d: %w", t.step, home)
 	}
 	c := &checkpoint{config: t.Config, step: t.step, floats: map[string][]float32{}, cols: map[string]int{}, state: map[string]string{}}
-	if err := t.residuals(c.floats); err != nil || t.opts.Folder == "" {
+	if err := t.residuals(c.floats, home); err != nil || t.opts.Folder == "" {
 		return err
 	}
 	t.state = t.optim.State(t.state)

@@ -9,12 +9,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/backends/cuda"
 	"github.com/setun-compute/setun/internal/gputest"
 	"github.com/setun-compute/setun/runtime"
+	"github.com/setun-compute/setun/train/parallel"
 )
 
 // onGPU is a runtime whose calls run on a device, and leave nothing but NaN in the program's slices.
@@ -65,7 +67,7 @@ func TestMappedRun(t *testing.T) {
 func TestMappedRunOnCUDA(t *testing.T) {
 	probe := open(t, runtime.WithCUDA(0))
 	if !slices.ContainsFunc(probe.Report().Backends, func(b runtime.BackendReport) bool { return b.Name == cuda.Name && b.State == "loaded" }) {
-		t.Skip("there is no CUDA device")
+		gputest.NoCUDA(t, "there is no device")
 	}
 	c := small(text(t))
 	c.Int8, c.Radius, c.Clusters, c.Aux, c.DataClusters, c.Curriculum = false, 0, 0, false, 0, false
@@ -117,5 +119,58 @@ func TestLostDevice(t *testing.T) {
 	}
 	if !bytes.Equal(weights(t, folder), weights(t, straight)) {
 		t.Error("the run does not go on with the same bits")
+	}
+}
+
+// TestMappedRanks: two processes with a device each come to the checkpoint of two without, and when one of them cannot bring something home both stop at the same step.
+func TestMappedRanks(t *testing.T) {
+	c := small(text(t))
+	c.Aux, c.DataClusters, c.Curriculum, c.Steps, c.CheckpointEvery = false, 0, false, 6, 2
+	run := func(folder string, mapped bool, fault func(rank, step int, g *gputest.GPU)) (errs [2]error, steps [2]int) {
+		var all sync.WaitGroup
+		for _, p := range parallel.Local(2) {
+			rt, g := onGPU(t)
+			if !mapped {
+				rt = open(t)
+			}
+			r := p.Rank()
+			all.Go(func() {
+				defer p.Close()
+				o := Options{Folder: folder, Mapped: mapped, Peers: p}
+				if fault != nil && r == 0 { // which is heard
+					o.Progress = func(rec Record) { fault(r, rec.Step, g) }
+				}
+				var s Summary
+				s, _, errs[r] = Run(t.Context(), rt, c, o)
+				steps[r] = s.Step
+			})
+		}
+		all.Wait()
+		return errs, steps
+	}
+	a, b := t.TempDir(), t.TempDir()
+	for folder, mapped := range map[string]bool{a: false, b: true} {
+		if errs, _ := run(folder, mapped, nil); errs[0] != nil || errs[1] != nil {
+			t.Fatal(errs)
+		}
+	}
+	if !bytes.Equal(weights(t, a), weights(t, b)) {
+		t.Error("another checkpoint on devices")
+	}
+	for _, step := range []int{3, 4} { // what fails then is the checkpoint, or the sum of the next gradients
+		errs, steps := run(t.TempDir(), true, func(rank, at int, g *gputest.GPU) {
+			if at == step {
+				g.DownloadFails = backends.ErrBackend
+			}
+		})
+		for r, err := range errs {
+			var stop *parallel.Stop
+			if !errors.Is(err, backends.ErrBackend) && !errors.As(err, &stop) || errors.Is(err, parallel.ErrDiffer) || errors.Is(err, parallel.ErrExchange) {
+				t.Errorf("step %d: rank %d says %v", step, r, err)
+			}
+		}
+		if steps[0] != steps[1] {
+			t.Errorf("step %d: they stopped at %v", step, steps)
+		}
 	}
 }

@@ -54,7 +54,7 @@ func together(f *parallel.Forum, t *trainer, err error) error {
 		return err
 	}
 	config, err := json.Marshal(t.Config)
-	config = fmt.Appendf(config, "%d %v", t.opts.Stop, t.saves)
+	config = fmt.Appendf(config, "%d %v %v", t.opts.Stop, t.saves, t.opts.Mapped)
 	for _, x := range []struct {
 		what   string
 		number uint64
@@ -77,7 +77,10 @@ func (t *trainer) add() error {
 	if t.reduce == nil {
 		return nil
 	}
-	err := t.model.Home()
+	var err error
+	if t.opts.Mapped {
+		err = t.forum.Agree(t.model.Home())
+	}
 	if err == nil {
 		err = t.reduce.Add(uint64(t.step))
 	}
@@ -119,10 +122,14 @@ func (t *trainer) checksum() uint64 {
 // rankPrefix begins the names of what a rank keeps for itself in a checkpoint.
 func rankPrefix(rank int) string { return fmt.Sprintf("rank/%d/", rank) }
 
-// residuals adds what each rank keeps for itself to the floats of a checkpoint, after all have found their parameters to be the same. All ranks call it.
-func (t *trainer) residuals(floats map[string][]float32) error {
-	if t.several() {
-		if err := t.forum.Same(fmt.Sprintf("parameters after step %d", t.step), t.checksum(), nil); err != nil {
+// residuals adds what each rank keeps for itself to the floats of a checkpoint, after all have found their parameters to be the same, and that none has an error. All ranks call it.
+func (t *trainer) residuals(floats map[string][]float32, err error) error {
+	if !t.several() {
+		if err != nil {
+			return err
+		}
+	} else {
+		if err := t.forum.Same(fmt.Sprintf("parameters after step %d", t.step), t.checksum(), err); err != nil {
 			t.spoiled = true
 			return err
 		}

@@ -152,7 +152,7 @@ func newTrainer(ctx context.Context, rt *runtime.Runtime, c Config, o Options) (
 func (t *trainer) run(ctx context.Context, log metrics) (records []Record, err error) {
 	if t.opts.Mapped {
 		if err := cmp.Or(t.model.Map(), t.optim.Map()); err != nil {
-			return nil, errors.Join(err, t.model.Close())
+			return nil, cmp.Or(err, t.model.Close(), t.optim.Close())
 		}
 		defer func() { // what the run left is at home then
 			if e := cmp.Or(t.model.Close(), t.optim.Close()); err == nil {

@@ -15,19 +15,19 @@ func (c *command) open() (*runtime.Runtime, error) {
 	if c.device == "" {
 		return runtime.Open()
 	}
-	name, number, _ := strings.Cut(c.device, ":")
-	n, err := strconv.Atoi(number)
-	if number == "" {
+	name, number, numbered := strings.Cut(c.device, ":")
+	n, err := strconv.ParseUint(number, 10, 16)
+	if !numbered {
 		n, err = 0, nil
 	}
-	if name != "cuda" || err != nil || n < 0 {
+	if name != "cuda" || err != nil {
 		return nil, fmt.Errorf("%w: -device %q is not cuda:0, cuda:1, …", errUsage, c.device)
 	}
 	backend := name
 	if n > 0 {
-		backend += ":" + strconv.Itoa(n)
+		backend += ":" + number
 	}
-	rt, err := runtime.Open(runtime.WithCUDA(n)) // to hear why it is not there
+	rt, err := runtime.Open(runtime.WithCUDA(int(n))) // to hear why it is not there
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func (c *command) open() (*runtime.Runtime, error) {
 	for _, b := range rt.Report().Backends {
 		switch {
 		case b.Name == backend && b.State == "loaded":
-			return runtime.Open(runtime.WithCUDA(n), runtime.WithForce(backend))
+			return runtime.Open(runtime.WithCUDA(int(n)), runtime.WithForce(backend))
 		case strings.HasPrefix(b.Name, name) && b.Reason != "":
 			reason = b.Reason
 		}

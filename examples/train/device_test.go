@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/setun-compute/setun/internal/gputest"
 	"github.com/setun-compute/setun/train"
 )
 
@@ -17,7 +18,7 @@ import (
 func TestDeviceOnCUDA(t *testing.T) {
 	t.Setenv("SETUN_PROFILE", "none")
 	if rt, err := (&command{device: "cuda"}).open(); err != nil {
-		t.Skip(err)
+		gputest.NoCUDA(t, err)
 	} else if err := rt.Close(); err != nil {
 		t.Fatal(err)
 	}

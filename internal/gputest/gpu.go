@@ -21,6 +21,8 @@ type GPU struct {
 	Fails    error // of all that is asked
 	Most     int   // buffers; 0: any number
 
+	UploadFails, DownloadFails error // as Fails, of copies to the device, and from it, alone
+
 	// Stale fills the program's slice with NaN where a kernel has written to the device's copy: whoever reads it without having brought it home will notice.
 	Stale bool
 
@@ -82,6 +84,9 @@ func (g *GPU) Free(at backends.Address) error {
 
 // Upload copies to the device.
 func (g *GPU) Upload(to backends.Address, from []byte) error {
+	if g.UploadFails != nil {
+		return g.UploadFails
+	}
 	g.Up += len(from) / 4
 	copy(backends.Bytes(g.at(to)), from)
 	return g.Fails
@@ -89,6 +94,9 @@ func (g *GPU) Upload(to backends.Address, from []byte) error {
 
 // Download copies from the device.
 func (g *GPU) Download(to []byte, from backends.Address) error {
+	if g.DownloadFails != nil {
+		return g.DownloadFails
+	}
 	g.Down += len(to) / 4
 	copy(to, backends.Bytes(g.at(from)))
 	return g.Fails

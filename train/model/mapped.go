@@ -23,9 +23,9 @@ type grown struct {
 }
 
 // Map makes buffers of the parameters, gradients and the memory of passes (runtime.Runtime.Map), so that they stay on the device where the calls of passes run. Only the two ends of the network are computed in the program's memory:
-// the sum of token and position vectors with its gradient, and the cross entropy; of a ternary model the weights that multiply are made there too, from codes. Results are the same bits.
+// the sum of token and position vectors with its gradient, and the cross entropy; of a ternary model the weights that multiply are made there too, from codes, and with QuantizeActivations what int8 codes of inputs stand for. Results are the same bits.
 //
-// Param.Value and Param.Grad are then to be read after Home, and whoever writes to them says so with runtime.Runtime.Changed. Close gives the buffers back. Errors: those of runtime.Runtime.Map.
+// Param.Value and Param.Grad are then to be read after Home, and whoever writes to them says so with runtime.Runtime.Changed. Close gives the buffers back; without it they, and the model's memory, stay until the runtime is closed. Errors: those of runtime.Runtime.Map.
 func (m *Model) Map() error {
 	if m.room.mapped {
 		return nil
@@ -54,7 +54,10 @@ func (m *Model) Map() error {
 	}
 	b := &m.buffers
 	add(&b.delta, &b.last, &b.lastNorm, &b.lastScale, &b.logits, &b.residual, &b.row, &b.heads, &b.weights, &b.hidden, &b.active)
-	return m.mapRoom()
+	if err := m.mapRoom(); err != nil {
+		return cmp.Or(err, m.Close())
+	}
+	return nil
 }
 
 // mapRoom makes buffers of what has grown since it was last called. A pass that lets something grow works with that in the program's memory.

@@ -106,8 +106,7 @@ func TestMappedModel(t *testing.T) {
 	c.Ternary = true
 	probe := opened(t, runtime.WithCUDA(0))
 	if !slices.ContainsFunc(probe.Report().Backends, func(b runtime.BackendReport) bool { return b.Name == cuda.Name && b.State == "loaded" }) {
-		t.Log("not tested with CUDA: there is no device")
-		return
+		gputest.NoCUDA(t, "there is no device")
 	}
 	check("CUDA", opened(t, runtime.WithCUDA(0), runtime.WithForce(cuda.Name)), c, 1)
 }

@@ -199,7 +199,7 @@ func (o *Optimizer) SetFactors(i, cluster int, rate, reach float64) error {
 	if i < 0 || i >= len(o.parts) || cluster < 0 || cluster >= o.parts[i].groups() {
 		return fmt.Errorf("optim: cluster %d of tensor %d is not there: %w", cluster, i, setun.ErrArgument)
 	}
-	if !(rate >= 0) || !(reach >= 0) || math.IsInf(rate, 1) || math.IsInf(reach, 1) {
+	if !(rate >= 0 && rate <= math.MaxFloat32) || !(reach >= 0) || math.IsInf(reach, 1) {
 		return fmt.Errorf("optim: factors %v and %v: %w", rate, reach, setun.ErrArgument)
 	}
 	o.parts[i].rate[cluster], o.parts[i].reach[cluster] = rate, reach

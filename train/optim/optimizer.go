@@ -231,12 +231,16 @@ func (o *Optimizer) constrain(p *part, radii, norms []float64) error {
 		return fmt.Errorf("optim: step of %s: %w", p.Name, err)
 	}
 	if p.order != nil {
+		outside := false
 		for c, n := range norms {
 			if n > radii[c] {
 				p.scatter(delta, c)
+				outside = true
 			}
 		}
-		return o.rt.Changed(p.delta)
+		if outside {
+			return o.rt.Changed(p.delta)
+		}
 	}
 	return nil
 }

@@ -2,7 +2,11 @@
 
 package optim
 
-import setun "github.com/setun-compute/setun/runtime"
+import (
+	"slices"
+
+	setun "github.com/setun-compute/setun/runtime"
+)
 
 // power returns b^t by squaring: a fixed order of multiplications, where math.Pow differs between machines.
 func power(b float64, t int) float64 {
@@ -40,6 +44,9 @@ func (o *Optimizer) propose(c Control) error {
 			return err
 		}
 		if p.order == nil {
+			continue
+		}
+		if !slices.ContainsFunc(p.rate, func(f float64) bool { return float32(f) != 1 }) {
 			continue
 		}
 		if err := o.rt.Home(p.delta); err != nil {
