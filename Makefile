@@ -28,9 +28,9 @@ mpi:
 TARGET = libraries
 test-native test-go test-cuda bench: TARGET = all
 native: setup
-	@if native/setup.sh --check; then \
+	@umask 022; if native/setup.sh --check; then \
 	  cmake --preset release -DSETUN_INSTALL_DIR="$(DATA)" >build/cmake.log && cmake --build --preset release --target $(TARGET) -j 2 >>build/cmake.log || { cat build/cmake.log; exit 1; }; \
-	  cmake --install $(BUILD) --component libraries >>build/cmake.log && ls "$(DATA)"/*setun_simd_c.* "$(DATA)"/*setun_cpp.* >/dev/null && echo "native libraries installed to $(DATA)"; \
+	  cmake --install $(BUILD) --component libraries >>build/cmake.log && chmod go-w "$(DATA)" "$(DATA)/.." && ls "$(DATA)"/*setun_simd_c.* "$(DATA)"/*setun_cpp.* >/dev/null && echo "native libraries installed to $(DATA)"; \
 	fi
 
 run: native
@@ -54,7 +54,8 @@ test-native: native
 	@echo "== C tests"
 	@if native/setup.sh --check; then ctest --preset release --no-tests=error | tee build/ctest.log; native/check_symbols.sh $(BUILD)/libsetun_simd_c.so; native/check_symbols.sh $(BUILD)/libsetun_cpp.so threads; if [ -f $(BUILD)/libsetun_cuda.so ]; then native/check_symbols.sh $(BUILD)/libsetun_cuda.so driver; fi; native/check_flags.sh $(BUILD); else echo "SKIP: C tests need a compiler and cmake"; fi
 
-# Tests with the libraries of this checkout, which must be there when they can be built.
+# Tests with the libraries of this checkout, which must be there when they can be built: as they are installed, where nobody else can write (docs/loading.md), wherever the checkout lies.
+test-go test-cuda test-race test-variants: export SETUN_TEST_LIBRARIES ?= $(DATA)
 test-go: native mpi
 	@echo "== Go tests with native libraries"
 	@need=; native/setup.sh --check && need=require; SETUN_TEST_NATIVE=$$need go test -count=1 -timeout 5m -v ./... 2>&1 | tee build/go.log | $(SHOW)
@@ -111,7 +112,7 @@ test-asan test-ubsan test-tsan: | build
 # Another platform: its libraries, their C tests, the Go tests that need nothing else of the system, and the digest. Predictions of times are no part of what is the same
 # everywhere, so ./dispatch is not among them.
 NEEDS = { for tool in $(1); do command -v $$tool >/dev/null || { echo "$@ needs $$tool ($(2))"; exit 1; }; done; }
-PORTABLE = ./internal/canon ./internal/fenv ./backends/conform ./backends/cpu ./backends/simd_c ./backends/cpp ./quant ./runtime
+PORTABLE = ./internal/admit ./internal/canon ./internal/fenv ./backends/conform ./backends/cpu ./backends/simd_c ./backends/cpp ./quant ./runtime
 
 test-arm64: QEMU = qemu-aarch64 -L /usr/aarch64-linux-gnu
 test-arm64: export CC = aarch64-linux-gnu-gcc

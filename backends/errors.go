@@ -22,9 +22,11 @@ var (
 	ErrLibrary     = errors.New("library refused") // missing, not a library, another machine's, or without the entry point
 	ErrABIMismatch = errors.New("ABI version mismatch")
 
-	// ErrMemory and ErrLost are failures of the backend, ErrBackend, of which more is known.
-	ErrMemory = fmt.Errorf("%w: out of memory", ErrBackend)      // the backend's, a device's above all; a smaller call may do
-	ErrLost   = fmt.Errorf("%w: the device is lost", ErrBackend) // until the process ends: no further call can succeed
+	// ErrMemory, ErrLost, ErrBlocked and ErrWrong are failures of the backend, ErrBackend, of which more is known.
+	ErrMemory  = fmt.Errorf("%w: out of memory", ErrBackend)            // the backend's, a device's above all; a smaller call may do
+	ErrLost    = fmt.Errorf("%w: the device is lost", ErrBackend)       // until the process ends: no further call can succeed
+	ErrBlocked = fmt.Errorf("%w: a kernel does not return", ErrBackend) // though its context has ended: nothing that the call was given may be used again
+	ErrWrong   = fmt.Errorf("%w: wrong result", ErrBackend)             // a part of it was computed again, and came out otherwise
 )
 
 // Error says what failed, where, and on which argument.

@@ -66,7 +66,7 @@ func doctorCommand(ctx context.Context, env *environment, fs *flag.FlagSet, args
 		return exit{exitWrong, fmt.Sprintf("%d kernels gave a wrong result", wrong)}
 	}
 	for _, b := range d.Backends {
-		if b.State == "refused" || b.State == "failed" || b.State == "lost" {
+		if b.State == "refused" || b.State == "failed" || b.State == "quarantined" || b.State == "lost" {
 			return exit{exitDegraded, fmt.Sprintf("%s is there but was %s: %s", b.Path, b.State, b.Reason)}
 		}
 	}
@@ -296,6 +296,41 @@ func describe(i *backends.DeviceInfo) string {
 	return text
 }
 
+// provenance is what is known of a library's file.
+func provenance(b *runtime.BackendReport) string {
+	text := "sha256 " + b.Digest + ", no manifest"
+	if b.Manifest {
+		text = "sha256 " + b.Digest + ", as installed"
+	}
+	if b.ByPath {
+		text += ", loaded by its path"
+	}
+	return text
+}
+
+// tried is how a library came to be loaded.
+func tried(p *runtime.ProbeReport) string {
+	if p.Source == "off" {
+		return "LOADED WITHOUT A PROBE"
+	}
+	when := map[string]string{"probe": "now", "process": "before, by this process", "disk": "before"}[p.Source]
+	return fmt.Sprintf("tried in a process of its own %s: %d kernels in %.1f ms", when, p.Kernels, p.Took.Seconds()*1e3)
+}
+
+func printQuarantine(env *environment, q *runtime.QuarantineReport) {
+	if q.Unprobed {
+		fmt.Fprintln(env.out, "probes    OFF: a library that crashes takes the program with it")
+	} else if q.Helper != "" {
+		fmt.Fprintf(env.out, "probes    by %s\n", q.Helper)
+	}
+	for _, e := range q.Entries {
+		fmt.Fprintf(env.out, "quarantine %s: %v\n", e.File, e)
+	}
+	for _, n := range q.Notes {
+		fmt.Fprintf(env.out, "note      %s\n", n)
+	}
+}
+
 func printDiagnosis(env *environment, d diagnosis) {
 	fmt.Fprintf(env.out, "machine   %s, %d cores, %s/%s\n", d.Machine.CPU, d.Machine.Cores, d.Machine.OS, d.Machine.Arch)
 	for _, l := range d.ISA {
@@ -314,12 +349,22 @@ func printDiagnosis(env *environment, d diagnosis) {
 		if b.Version != "" {
 			fmt.Fprintf(env.out, "          %-8s %-8s version %s\n", "", "", strings.Trim(b.Version+", "+b.Build, ", "))
 		}
+		if b.Digest != "" {
+			fmt.Fprintf(env.out, "          %-8s %-8s %s\n", "", "", provenance(&b))
+		}
+		if p := b.Probe; p != nil {
+			fmt.Fprintf(env.out, "          %-8s %-8s %s\n", "", "", tried(p))
+		}
 		if b.Reason != "" {
 			fmt.Fprintf(env.out, "          %-8s %-8s %s\n", "", "", b.Reason)
 		}
 		if i := b.Device; i != nil {
 			fmt.Fprintf(env.out, "device    %-8s %s\n", b.Name, describe(i))
 		}
+	}
+	printQuarantine(env, &d.Quarantine)
+	if len(d.Ignored) > 0 {
+		fmt.Fprintf(env.out, "ignored   %s: the process has privileges that its user lacks\n", strings.Join(d.Ignored, ", "))
 	}
 	fmt.Fprintf(env.out, "profile   %s %s\n", d.Profile.State, d.Profile.Path)
 	if d.Profile.Reason != "" {

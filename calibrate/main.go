@@ -10,6 +10,7 @@
 //	calibrate regret            what the dispatcher's choices lose over made-up workloads, or policies over a trace
 //	calibrate export, reset     the profile, or a fixed table made of it; put the profile aside
 //	calibrate verify            hold every kernel against pure Go, bit for bit
+//	calibrate quarantine        list libraries and ops that are not used because they crashed or were wrong; lift DIGEST, lift all
 //	calibrate doctor            say what was found, loaded and refused, and check every kernel against pure Go
 //
 // Results go to standard output, with --json as JSON; progress goes to standard error. Exit codes: 0 fine, 1 failure, 2 wrong
@@ -65,6 +66,7 @@ var commands = []command{
 	{"verify", "[--seed N] [--pure]", "hold every kernel against pure Go, bit for bit, and print a digest that is the same on every machine", verifyCommand},
 	{"export", "[--thresholds] [--out FILE]", "print the profile, or a fixed table made of it", exportCommand},
 	{"reset", "", "put the profile aside", resetCommand},
+	{"quarantine", "[lift DIGEST|all]", "list what is not used because it crashed or was wrong, or lift that", quarantineCommand},
 	{"doctor", "", "say what was found and check every kernel", doctorCommand},
 }
 
@@ -119,7 +121,7 @@ func usage(w io.Writer) {
 	fmt.Fprintln(w, "usage: calibrate COMMAND [--json] …")
 	fmt.Fprintln(w)
 	for _, c := range commands {
-		fmt.Fprintf(w, "  %-8s %-29s %s\n", c.name, c.args, c.help)
+		fmt.Fprintf(w, "  %-10s %-29s %s\n", c.name, c.args, c.help)
 	}
 	fmt.Fprintln(w, "\nfor example: calibrate run --quick && calibrate explain quantize 1000000")
 }

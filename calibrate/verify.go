@@ -15,6 +15,7 @@ import (
 	"github.com/setun-compute/setun/backends/blas"
 	"github.com/setun-compute/setun/backends/conform"
 	simdc "github.com/setun-compute/setun/backends/simd_c"
+	"github.com/setun-compute/setun/internal/admit"
 	"github.com/setun-compute/setun/internal/every"
 	"github.com/setun-compute/setun/internal/plugin"
 )
@@ -41,11 +42,15 @@ func verifyCommand(ctx context.Context, env *environment, fs *flag.FlagSet, args
 	for *seed == 0 {
 		*seed = rand.Uint64()
 	}
-	places, system := plugin.DefaultPlaces(nil), os.Getenv(blas.Variable)
-	if *pure {
-		places, system = nil, "none"
+	from, err := places(0)
+	if err != nil {
+		return exit{exitUsage, err.Error()}
 	}
-	all := every.Open(places, os.Getenv(simdc.ForceVariable), system)
+	system := admit.Getenv(blas.Variable)
+	if *pure {
+		from, system = nil, "none"
+	}
+	all := every.Open(from, os.Getenv(simdc.ForceVariable), system)
 	defer all.Close()
 	bar := newProgress(env.err, float64(len(backends.Ops())))
 	begin := time.Now()

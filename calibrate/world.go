@@ -13,7 +13,6 @@ import (
 	simdc "github.com/setun-compute/setun/backends/simd_c"
 	"github.com/setun-compute/setun/dispatch"
 	"github.com/setun-compute/setun/internal/durable"
-	"github.com/setun-compute/setun/internal/plugin"
 	"github.com/setun-compute/setun/runtime"
 )
 
@@ -71,12 +70,15 @@ func openWorld(slow bool, dir string) (*world, error) {
 	}
 	w := &world{profile: path}
 	if slow {
-		places := plugin.DefaultPlaces(nil)
+		from, err := places()
+		if err != nil {
+			return nil, err
+		}
 		w.options = []runtime.Option{runtime.WithoutNative()}
-		if one, _ := simdc.Open(places, ""); one != nil {
+		if one, _ := simdc.Open(from, ""); one != nil {
 			w.share(one)
 		}
-		if more, _ := cpp.Open(places, "", cpp.Useful(cores())); more != nil {
+		if more, _ := cpp.Open(from, "", cpp.Useful(cores())); more != nil {
 			w.share(more)
 		}
 		if w.slowed == nil {

@@ -94,7 +94,7 @@ func (b *Buffer) with(what string, n int, do func() error) error {
 	return do()
 }
 
-// Close gives back the memory on devices; the rest is the garbage collector's. It brings a mapped slice home first. It may be called more than once; calls with the buffer afterwards return an error. The runtime's Close ends what is on devices too.
+// Close gives back the memory on devices; the rest is the garbage collector's. It brings a mapped slice home first, and is undone when that fails, unless the device is lost. It may be called more than once; calls with the buffer afterwards return an error. The runtime's Close ends what is on devices too.
 func (b *Buffer) Close() error {
 	b.rt.traffic.enter()
 	defer b.rt.traffic.leave()
@@ -102,7 +102,9 @@ func (b *Buffer) Close() error {
 	defer b.mutex.Unlock()
 	var err error
 	if b.mapped && !b.closed && !b.rt.closed.Load() {
-		err = b.bringHome()
+		if err = b.bringHome(); err != nil && !errors.Is(err, ErrLost) {
+			return err // it is still what the device has, and may be brought home yet
+		}
 		b.rt.unmap(b)
 	}
 	for m, at := range b.at {

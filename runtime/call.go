@@ -12,6 +12,7 @@ import (
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/dispatch"
+	"github.com/setun-compute/setun/internal/recheck"
 	"github.com/setun-compute/setun/internal/trace"
 )
 
@@ -28,21 +29,18 @@ const (
 //
 // do is a plain function with its argument beside it, not a closure, so that a call allocates nothing.
 func run[A any](rt *Runtime, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A, dispatch.Variant) (int, dispatch.Variant)) error {
-	return runPlaced(rt, 0, nil, s, a, do, parts)
+	return runPlaced(context.Background(), rt, 0, nil, s, a, do, parts)
 }
 
-// runWithout is run without the arms of a bit mask.
-func runWithout[A any](rt *Runtime, without uint64, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A, dispatch.Variant) (int, dispatch.Variant)) error {
-	return runPlaced(rt, without, nil, s, a, do, parts)
+// runWithout is run without the arms of a bit mask, for a context that may end.
+func runWithout[A any](ctx context.Context, rt *Runtime, without uint64, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A, dispatch.Variant) (int, dispatch.Variant)) error {
+	return runPlaced(ctx, rt, without, nil, s, a, do, parts)
 }
 
 // runPlaced is runWithout for a call on buffers; p is nil when there are none.
-func runPlaced[A any](rt *Runtime, without uint64, p *placed, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A, dispatch.Variant) (int, dispatch.Variant)) error {
+func runPlaced[A any](ctx context.Context, rt *Runtime, without uint64, p *placed, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A, dispatch.Variant) (int, dispatch.Variant)) error {
 	if p != nil {
 		defer p.release()
-		if len(p.uses) == 0 && p.err == nil { // slices that lie in no buffer
-			return runPlaced(rt, without, nil, s, a, do, parts)
-		}
 	}
 	entered := rt.traffic.enter()
 	defer rt.traffic.leave()
@@ -53,11 +51,16 @@ func runPlaced[A any](rt *Runtime, without uint64, p *placed, s *dispatch.Shape,
 		return backends.Fail(ErrClosed, s.Op, s.String(), "Close was called")
 	}
 	if p != nil {
-		if err := p.lock(rt, s); err != nil {
+		any, err := p.lock(rt, s)
+		if err != nil {
 			return err
 		}
-		defer p.unlock(len(p.uses))
-		without |= rt.unplaced[s.Op]
+		if any {
+			defer p.unlock(len(p.uses))
+			without |= rt.unplaced[s.Op]
+		} else { // slices that lie in no buffer
+			p = nil
+		}
 	}
 	excluded := rt.resting(s.Op) | without
 	var first error
@@ -88,6 +91,13 @@ func runPlaced[A any](rt *Runtime, without uint64, p *placed, s *dispatch.Shape,
 		} else if every := sampled(calls, d.Nanos); calls&(every-1) == 0 {
 			weight = every
 		}
+		var again recheck.Check
+		if rt.recheck > 0 && calls%rt.recheck == 0 {
+			again = rt.part(m, s, p, a, calls)
+		}
+		if m.foreign {
+			rt.gate.enter()
+		}
 		var begin time.Time
 		if weight > 0 {
 			begin = time.Now()
@@ -95,9 +105,17 @@ func runPlaced[A any](rt *Runtime, without uint64, p *placed, s *dispatch.Shape,
 		var err error
 		if p != nil {
 			err = p.bring(rt, m)
+			p.began = err == nil
 		}
 		if err == nil {
-			err = do(m, a)
+			err = calling(ctx, rt, m, a, do)
+		}
+		if m.foreign {
+			rt.gate.leave()
+		}
+		if err != nil && errors.Is(err, backends.ErrBlocked) { // the argument is the kernel's: not even a look at it
+			rt.leave(s.Op, d.Arm, err)
+			return backends.OnBackend(err, m.name)
 		}
 		if weight > 0 {
 			took := time.Since(begin)
@@ -126,6 +144,9 @@ func runPlaced[A any](rt *Runtime, without uint64, p *placed, s *dispatch.Shape,
 				rt.learn(dispatch.Observation{Shape: was, Arm: d.Arm, Nanos: each, Moving: moving, Parts: float64(had), Most: mostParts(a), Weight: float64(weight), Probe: trial >= 0, Failed: err != nil, Without: excluded}, &m.stats, d.Nanos)
 			}
 		}
+		if err == nil && again.Compare != nil {
+			err = rt.compare(m, s, d.Arm, again)
+		}
 		if p != nil {
 			if err == nil {
 				p.settle(router, s, d.Arm)
@@ -152,7 +173,7 @@ func runPlaced[A any](rt *Runtime, without uint64, p *placed, s *dispatch.Shape,
 		if errors.Is(err, backends.ErrLost) && (p == nil || !p.foreign) {
 			rt.lose(m.home, err)
 		}
-		if p != nil && p.gone {
+		if p != nil && p.gone || again.InPlace && errors.Is(err, backends.ErrWrong) {
 			return err
 		}
 		if rt.strict {
@@ -161,7 +182,7 @@ func runPlaced[A any](rt *Runtime, without uint64, p *placed, s *dispatch.Shape,
 		m.stats.fallbacks.Add(1)
 		excluded |= 1 << d.Arm
 		switch {
-		case errors.Is(err, backends.ErrLost):
+		case errors.Is(err, backends.ErrLost), errors.Is(err, backends.ErrWrong):
 			excluded |= rt.quarantined(s.Op) // the device's other arms too
 		case errors.Is(err, backends.ErrMemory):
 			rt.short(s.Op, d.Arm, err)
@@ -215,7 +236,7 @@ func watch(ctx context.Context) (*atomic.Int32, func() bool) {
 
 // finished replaces a kernel's "cancelled" by the context's own error.
 func finished(ctx context.Context, err error) error {
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil && !errors.Is(err, ErrBlocked) {
 		return ctx.Err()
 	}
 	return err

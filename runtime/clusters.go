@@ -53,10 +53,9 @@ func (rt *Runtime) ConstrainClustersContext(ctx context.Context, dst, x []float3
 		a.Cancel = flag
 		s := dispatch.Clusters(len(x), len(c.Radii))
 		p := rt.placing().with(slice(x), &a.XAt, true, false).with(slice(dst), &a.DstAt, false, true)
-		err = finished(ctx, runPlaced(rt, 0, p, &s, a, doClusters, once))
+		err = finished(ctx, runPlaced(ctx, rt, 0, p, &s, a, doClusters, once))
 		stop()
 	}
-	*a = backends.Clusters{}
-	clustersArgs.Put(a)
+	put(&clustersArgs, a, err)
 	return dst, err
 }

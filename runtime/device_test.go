@@ -44,7 +44,7 @@ func (heap) Info() (backends.DeviceInfo, error) {
 func carded(t *testing.T, options ...Option) (*Runtime, *card) {
 	t.Helper()
 	c := &card{sleepy: sleepy{name: "card", nap: func() time.Duration { return 0 }}}
-	rt := open(t, append(options, WithoutNative(), WithoutLearning(), WithBackend(c))...)
+	rt := open(t, append(options, WithoutNative(), WithoutLearning(), WithRecheck(0), WithBackend(c))...)
 	p := &dispatch.Profile{Links: []dispatch.Link{{Memory: 1, Launch: 10}}}
 	arms := map[backends.Op][]dispatch.Arm{}
 	for _, op := range []backends.Op{backends.OpNorm2, backends.OpDot} {

@@ -35,7 +35,7 @@ func ailing(t *testing.T) (*Runtime, *failing, *bytes.Buffer) {
 	t.Helper()
 	log := new(bytes.Buffer)
 	f := &failing{sleepy: sleepy{name: "frail", nap: func() time.Duration { return 0 }}}
-	rt := open(t, WithoutNative(), WithProfile(""), WithoutLearning(), WithBackend(f), WithLogger(slog.New(slog.NewTextHandler(log, nil))))
+	rt := open(t, WithoutNative(), WithProfile(""), WithoutLearning(), WithRecheck(0), WithBackend(f), WithLogger(slog.New(slog.NewTextHandler(log, nil))))
 	p := &dispatch.Profile{}
 	p.Set(backends.OpNorm2, rt.Arms(backends.OpNorm2)[0], dispatch.Model{Coef: dispatch.Coef{30_000}})
 	p.Set(backends.OpNorm2, rt.Arms(backends.OpNorm2)[1], dispatch.Model{Coef: dispatch.Coef{3_000}})

@@ -150,7 +150,10 @@ func (rt *Runtime) kmeansAll(ctx context.Context, without uint64, dst *Clusterin
 	if a.Batch > 0 {
 		s.N = int64(a.Batch)
 	}
-	err := runWithout(rt, without, &s, a, func(m *arm, a *backends.KMeans) error { return m.backend.KMeans(ctx, m.kernel, a) }, func(a *backends.KMeans, v dispatch.Variant) (int, dispatch.Variant) { return a.Iterations, v })
+	err := runWithout(ctx, rt, without, &s, a, func(m *arm, a *backends.KMeans) error { return m.backend.KMeans(ctx, m.kernel, a) }, func(a *backends.KMeans, v dispatch.Variant) (int, dispatch.Variant) { return a.Iterations, v })
+	if errors.Is(err, ErrBlocked) {
+		return dst, err
+	}
 	dst.Inertia, dst.Iterations, dst.Converged = a.Inertia, a.Iterations, a.Converged
 	return dst, err
 }

@@ -37,7 +37,7 @@ func (s *sleepy) Close() error { return nil }
 // two is a runtime with two sleepy backends, the first of which is predicted to be the faster by ten.
 func two(t *testing.T, first, second func() time.Duration, options ...Option) *Runtime {
 	t.Helper()
-	rt := open(t, append(options, WithoutNative())...)
+	rt := open(t, append(options, WithoutNative(), WithRecheck(0))...)
 	rt.arms[backends.OpNorm2] = nil
 	rt.add(&sleepy{name: "first", nap: first}, nil)
 	rt.add(&sleepy{name: "second", nap: second}, nil)
@@ -212,7 +212,7 @@ func (p *picky) Reduce(k backends.Kernel, a *backends.Reduce) error {
 func TestRefusalsAreNotExplored(t *testing.T) {
 	nap := func(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
 	p := &picky{sleepy{name: "picky", nap: nap(time.Microsecond)}}
-	rt := open(t, WithoutNative())
+	rt := open(t, WithoutNative(), WithRecheck(0))
 	rt.arms[backends.OpNorm2] = nil
 	rt.add(&sleepy{name: "first", nap: nap(60 * time.Microsecond)}, nil)
 	rt.add(p, nil)

@@ -3,6 +3,7 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -64,9 +65,9 @@ func everyOp(rt *Runtime, a [8][]float32) (said []any, err error) {
 	tell(*codes, e)
 	_, e = rt.TernaryMatMul(z[:30*q.Rows], codes, q)
 	tell(nil, e)
-	k, e := rt.KMeans(nil, nil, x, 40, KMeansOptions{K: 3})
+	k, e := rt.KMeans(context.Background(), nil, x, 40, KMeansOptions{K: 3})
 	tell(*k, e)
-	s, e := rt.SuggestK(nil, y, 40, SuggestOptions{MaxK: 4})
+	s, e := rt.SuggestK(context.Background(), y, 40, SuggestOptions{MaxK: 4})
 	tell(s.String(), e)
 	return said, err
 }
@@ -129,8 +130,7 @@ func TestMapped(t *testing.T) {
 	}
 	rt := open(t, libraries(t), WithoutLearning(), WithCUDA(0))
 	if len(rt.devices) == 0 {
-		t.Log("not tested with CUDA: " + last(rt).Reason)
-		return
+		gputest.NoCUDA(t, last(rt).Reason)
 	}
 	check("CUDA", open(t, libraries(t), WithoutLearning(), WithCUDA(0), WithForce(cuda.Name)), all)
 }

@@ -65,11 +65,10 @@ func (rt *Runtime) matmul(ctx context.Context, c, a, b vector, m, n, k int, o Ma
 		s.Fast = o.Fast
 		whole := len(dst) == m*n*x.Batch // else some values of dst stay
 		p := rt.placing().with(a, &x.AAt, true, false).with(b, &x.BAt, true, false).with(c, &x.CAt, o.Accumulate || !whole, true)
-		err = finished(ctx, runPlaced(rt, 0, p, &s, x, doMatMul, once))
+		err = finished(ctx, runPlaced(ctx, rt, 0, p, &s, x, doMatMul, once))
 		stop()
 	}
-	*x = backends.MatMul{}
-	matmulArgs.Put(x)
+	put(&matmulArgs, x, err)
 	return dst, err
 }
 

@@ -28,6 +28,7 @@ type stats struct {
 	surprises                      atomic.Int64 // in a row, of timed calls; negative: shorter than predicted
 	calm                           atomic.Bool  // calls that were as predicted, and are not learned from, came since one was
 	calls, bytes, nanos, fallbacks atomic.Int64
+	rechecks                       atomic.Int64
 }
 
 // Metric is what one kernel did for one op since Open.
@@ -38,6 +39,7 @@ type Metric struct {
 	Time      time.Duration `json:"time_ns"`   // spent in it; of short calls one in 64 is timed and counts 64 times
 	Bytes     int64         `json:"bytes"`     // inputs and outputs of its successful calls
 	Fallbacks int64         `json:"fallbacks"` // calls that it failed and another kernel answered or refused
+	Rechecked int64         `json:"rechecked"` // calls a part of which pure Go computed again
 	Health    string        `json:"health"`    // "healthy", "suspect" or "quarantined"
 }
 
@@ -56,7 +58,7 @@ func (rt *Runtime) Metrics() []Metric {
 			if a.stats.calls.Load() == 0 {
 				continue
 			}
-			list = append(list, Metric{Op: op.String(), Kernel: a.name, Calls: a.stats.calls.Load(), Time: time.Duration(a.stats.nanos.Load()), Bytes: a.stats.bytes.Load(), Fallbacks: a.stats.fallbacks.Load(), Health: a.health().String()})
+			list = append(list, Metric{Op: op.String(), Kernel: a.name, Calls: a.stats.calls.Load(), Time: time.Duration(a.stats.nanos.Load()), Bytes: a.stats.bytes.Load(), Fallbacks: a.stats.fallbacks.Load(), Rechecked: a.stats.rechecks.Load(), Health: a.health().String()})
 		}
 	}
 	return list

@@ -4,6 +4,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/setun-compute/setun/backends"
@@ -64,10 +65,9 @@ func (rt *Runtime) quantize(ctx context.Context, without uint64, dst *quant.Tens
 	*a = backends.Quantize{X: x, Rule: o.Rule, Seed: o.Seed, Dst: dst, Cancel: flag}
 	s := dispatch.Quantize(len(x), o)
 	p := rt.placing().with(v, &a.XAt, true, false).output(codeBytes(dst))
-	err = runPlaced(rt, without|rt.only(o, backends.OpQuantize), p, &s, a, doQuantize, once)
+	err = runPlaced(ctx, rt, without|rt.only(o, backends.OpQuantize), p, &s, a, doQuantize, once)
 	stop()
-	*a = backends.Quantize{}
-	quantizeArgs.Put(a)
+	put(&quantizeArgs, a, err)
 	return dst, finished(ctx, err)
 }
 
@@ -118,14 +118,16 @@ func (rt *Runtime) constrain(ctx context.Context, without uint64, to, from vecto
 			s.Variant = dispatch.Inside
 		}
 		p := rt.placing().with(from, &a.XAt, true, false).with(to, &a.DstAt, false, true)
-		err = finished(ctx, runPlaced(rt, without, p, &s, a, doConstrain, wasInside))
-		if norm = a.Norm; err == nil && norm <= radius != rt.inside.Load() {
+		err = finished(ctx, runPlaced(ctx, rt, without, p, &s, a, doConstrain, wasInside))
+		if !errors.Is(err, ErrBlocked) {
+			norm = a.Norm
+		}
+		if err == nil && norm <= radius != rt.inside.Load() {
 			rt.inside.Store(norm <= radius)
 		}
 		stop()
 	}
-	*a = backends.Constrain{}
-	constrainArgs.Put(a)
+	put(&constrainArgs, a, err)
 	return dst, norm, err
 }
 
@@ -146,11 +148,10 @@ func (rt *Runtime) reduce(op backends.Op, x, y vector) (float64, error) {
 	err := a.Check(op)
 	if err == nil {
 		s := dispatch.Vector(op, len(a.X))
-		err = runPlaced(rt, 0, rt.placing().with(x, &a.XAt, true, false).with(y, &a.YAt, true, false), &s, a, doReduce, once)
+		err = runPlaced(context.Background(), rt, 0, rt.placing().with(x, &a.XAt, true, false).with(y, &a.YAt, true, false), &s, a, doReduce, once)
 	}
 	r := a.Result
-	*a = backends.Reduce{}
-	reduceArgs.Put(a)
+	put(&reduceArgs, a, err)
 	if err != nil {
 		return 0, err
 	}

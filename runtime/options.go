@@ -12,6 +12,8 @@ import (
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/backends/cuda"
 	"github.com/setun-compute/setun/dispatch"
+	"github.com/setun-compute/setun/internal/plugin"
+	"github.com/setun-compute/setun/internal/probe"
 )
 
 // Option configures Open.
@@ -37,6 +39,10 @@ type config struct {
 	cuda     []int // ordinals of devices
 	asked    bool  // for those
 	backends []backends.Backend
+	recheck  int
+	plugins  []plugin.Place
+	probe    probe.Settings
+	state    string // why nothing is remembered between processes
 }
 
 // WithoutNative stays in pure Go and looks for no library. By default libraries are looked for; see WithLibraries.
@@ -54,6 +60,36 @@ func WithLibraries(folders ...string) Option {
 			}
 		}
 		c.folders = append(c.folders, folders...)
+		return nil
+	}
+}
+
+// WithoutProbe loads libraries without trying them in a process of their own first: a library that crashes when it is loaded, or in its first calls, takes the program with it. The report says so. By default each library is tried,
+// once for each version of it; SETUN_PROBE=off sets the same. What is quarantined stays so. See docs/failure-modes.md.
+func WithoutProbe() Option {
+	return func(c *config) error { c.probe.Off = true; return nil }
+}
+
+// WithProbeHelper has another program started for the probes of libraries: any that uses this package, such as calibrate. By default, also settable by SETUN_PROBE_HELPER, this program is started once more, and ends before its
+// main function. The path must be absolute, and nobody else may be able to write the file.
+func WithProbeHelper(path string) Option {
+	return func(c *config) error {
+		if !filepath.IsAbs(path) {
+			return fmt.Errorf("probe helper %q is not absolute: %w", path, ErrArgument)
+		}
+		c.probe.Helper = path
+		return nil
+	}
+}
+
+// WithRecheck has a part of one in so many calls of each kernel computed again in pure Go and compared by ==: a row where rows stand for themselves, else the whole call when it is not too long. A kernel that has it otherwise is
+// not used again in this process, and the next best one answers the call; where the call worked in place it fails with ErrWrong. 0 compares nothing. By default it is one in 10,000; SETUN_RECHECK sets the same.
+func WithRecheck(every int) Option {
+	return func(c *config) error {
+		if every < 0 {
+			return fmt.Errorf("recheck of one in %d calls: %w", every, ErrArgument)
+		}
+		c.recheck = every
 		return nil
 	}
 }
@@ -185,7 +221,8 @@ type Event struct {
 	Err       error
 }
 
-// WithObserver calls f after every call, on the caller's goroutine. Every call is then timed, which costs some tens of nanoseconds.
+// WithObserver calls f after every call, on the caller's goroutine. Every call is then timed, which costs some tens of nanoseconds. f must not use buffers or mapped slices
+// of the call: they are still the call's.
 func WithObserver(f func(Event)) Option {
 	return func(c *config) error { c.observer = f; return nil }
 }

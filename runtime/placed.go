@@ -20,17 +20,25 @@ type vector struct {
 
 func slice(x []float32) vector { return vector{values: x} }
 
-// placed are the operands of a call that has buffers among them. It is nil for calls on slices alone, which kernels of a device copy themselves.
+// placed are the operands of a call that may have buffers among them. It is nil for calls on slices alone, which kernels of a device copy themselves.
 type placed struct {
-	mapped   *mapped // the program's slices that are buffers; nil: none
-	uses     []use
+	listed   []listed
+	uses     []use // from here on as resolve found them
 	places   []place
 	operands []dispatch.Operand // what the dispatcher is asked with
 	own      [12]dispatch.Residence
 	owned    int
-	err      error // an operand that no call can have
-	gone     bool  // the content of a buffer cannot be had: no other kernel can help
-	foreign  bool  // and that is not the chosen arm's fault
+	began    bool // a kernel was called, and not only what it needs brought
+	gone     bool // the content of a buffer cannot be had: no other kernel can help
+	foreign  bool // and that is not the chosen arm's fault
+}
+
+// listed is an operand as the call has it: a buffer, or a slice, which may lie in a mapped one, or bytes of the program's without an address.
+type listed struct {
+	vector
+	at            *backends.Address
+	bytes         float64
+	read, written bool
 }
 
 // use is what a call does to a buffer.
@@ -51,54 +59,29 @@ var placements = sync.Pool{New: func() any { return new(placed) }}
 
 // placing begins the operands of a call: nil while no slice of the program is a buffer.
 func (rt *Runtime) placing() *placed {
-	m := rt.mapped.Load()
-	if m == nil {
+	if rt.mapped.Load() == nil {
 		return nil
 	}
-	p := placements.Get().(*placed)
-	p.mapped = m
-	return p
+	return placements.Get().(*placed)
 }
 
 // release ends with the call.
 func (p *placed) release() {
-	clear(p.uses)
-	clear(p.places)
-	clear(p.operands)
-	*p = placed{uses: p.uses[:0], places: p.places[:0], operands: p.operands[:0]}
+	p.forget()
+	clear(p.listed)
+	*p = placed{listed: p.listed[:0], uses: p.uses, places: p.places, operands: p.operands}
 	placements.Put(p)
 }
 
-// with adds an operand, whose address belongs into the argument at the given place: a buffer, or a slice, which may lie in one.
+// with adds an operand, whose address belongs into the argument at the given place.
 func (p *placed) with(v vector, at *backends.Address, read, written bool) *placed {
-	if p == nil && v.buffer == nil || len(v.values) == 0 && v.buffer == nil {
+	if v.buffer == nil && (p == nil || len(v.values) == 0) {
 		return p
 	}
 	if p == nil {
 		p = placements.Get().(*placed)
 	}
-	b, offset := v.buffer, 0
-	if b == nil {
-		var err error
-		if b, offset, err = p.mapped.find(v.values); err != nil {
-			p.err = err
-			return p
-		}
-	}
-	if b == nil {
-		return p.program(4*float64(len(v.values)), read, written)
-	}
-	if written && len(v.values) < b.n {
-		read = true // the rest stays
-	}
-	p.places = append(p.places, place{at, b, backends.Address(4 * offset)})
-	i := slices.IndexFunc(p.uses, func(u use) bool { return u.buffer == b })
-	if i < 0 {
-		i = len(p.uses)
-		p.uses = append(p.uses, use{buffer: b})
-	}
-	u := &p.uses[i]
-	u.read, u.written = u.read || read, u.written || written
+	p.listed = append(p.listed, listed{v, at, 4 * float64(len(v.values)), read, written})
 	return p
 }
 
@@ -106,12 +89,52 @@ func (p *placed) with(v vector, at *backends.Address, read, written bool) *place
 func (p *placed) output(bytes float64) *placed { return p.program(bytes, false, true) }
 func (p *placed) input(bytes float64) *placed  { return p.program(bytes, true, false) }
 
-// program adds an operand that is the program's own.
 func (p *placed) program(bytes float64, read, written bool) *placed {
-	if p == nil {
-		return nil
+	if p != nil && bytes > 0 {
+		p.listed = append(p.listed, listed{bytes: bytes, read: read, written: written})
 	}
-	var r *dispatch.Residence
+	return p
+}
+
+// forget undoes resolve.
+func (p *placed) forget() {
+	clear(p.uses)
+	clear(p.places)
+	clear(p.operands)
+	p.uses, p.places, p.operands, p.owned = p.uses[:0], p.places[:0], p.operands[:0], 0
+}
+
+// resolve finds the buffers among the operands. A call has none when uses is empty then.
+func (p *placed) resolve(m *mapped) error {
+	p.forget()
+	for _, g := range p.listed {
+		b, offset := g.buffer, 0
+		if b == nil && g.at != nil {
+			var err error
+			if b, offset, err = m.find(g.values); err != nil {
+				return err
+			}
+		}
+		if b == nil {
+			p.operands = append(p.operands, dispatch.Operand{Residence: p.mine(g.bytes), Read: g.read, Written: g.written})
+			continue
+		}
+		p.places = append(p.places, place{g.at, b, backends.Address(4 * offset)})
+		i := slices.IndexFunc(p.uses, func(u use) bool { return u.buffer == b })
+		if i < 0 {
+			i = len(p.uses)
+			p.uses = append(p.uses, use{buffer: b})
+		}
+		u := &p.uses[i]
+		part := g.written && len(g.values) < b.n // the rest stays
+		u.read, u.written = u.read || g.read || part, u.written || g.written
+	}
+	slices.SortFunc(p.uses, func(a, b use) int { return cmp.Compare(a.buffer.order, b.buffer.order) })
+	return nil
+}
+
+// mine is the residence of what is the program's own.
+func (p *placed) mine(bytes float64) (r *dispatch.Residence) {
 	if p.owned < len(p.own) {
 		r = &p.own[p.owned]
 		p.owned++
@@ -119,28 +142,39 @@ func (p *placed) program(bytes float64, read, written bool) *placed {
 		r = new(dispatch.Residence)
 	}
 	*r = dispatch.Residence{Bytes: bytes, In: 1 << dispatch.Host, Pin: true}
-	p.operands = append(p.operands, dispatch.Operand{Residence: r, Read: read, Written: written})
-	return p
+	return r
 }
 
-// lock takes the buffers for a call.
-func (p *placed) lock(rt *Runtime, s *dispatch.Shape) error {
-	slices.SortFunc(p.uses, func(a, b use) int { return cmp.Compare(a.buffer.order, b.buffer.order) })
-	if p.err != nil {
-		return backends.Fail(ErrArgument, s.Op, s.String(), "%v", p.err)
+// lock takes the buffers for a call. There are none when it returns false: the call is one on slices alone.
+func (p *placed) lock(rt *Runtime, s *dispatch.Shape) (bool, error) {
+	for {
+		if err := p.resolve(rt.mapped.Load()); err != nil {
+			return false, backends.Fail(ErrArgument, s.Op, s.String(), "%v", err)
+		}
+		again, err := p.lockAll(rt, s)
+		if !again || err != nil {
+			return len(p.uses) > 0, err
+		}
 	}
+}
+
+// lockAll locks what resolve found. It says whether to look again: a mapped slice has become the program's own in between.
+func (p *placed) lockAll(rt *Runtime, s *dispatch.Shape) (again bool, err error) {
 	for i, u := range p.uses {
 		if u.buffer.rt != rt {
 			p.unlock(i)
-			return backends.Fail(ErrArgument, s.Op, s.String(), "a buffer is another runtime's")
+			return false, backends.Fail(ErrArgument, s.Op, s.String(), "a buffer is another runtime's")
 		}
 		if u.buffer.mutex.Lock(); u.buffer.closed {
 			p.unlock(i + 1)
-			return backends.Fail(ErrClosed, s.Op, s.String(), "a buffer was closed")
+			if u.buffer.mapped {
+				return true, nil
+			}
+			return false, backends.Fail(ErrClosed, s.Op, s.String(), "a buffer was closed")
 		}
 		p.operands = append(p.operands, dispatch.Operand{Residence: &u.buffer.where, Read: u.read, Written: u.written})
 	}
-	return nil
+	return false, nil
 }
 
 func (p *placed) unlock(n int) {
@@ -207,16 +241,23 @@ func (p *placed) settle(r *dispatch.Router, s *dispatch.Shape, arm int) {
 	}
 }
 
-// failed records that an arm has not: the copies that were made for it stay. A buffer that a kernel changes in place may be spoiled when it fails, unless it could not begin, and without another copy of it no other kernel can
-// help.
+// failed records that an arm has not: copies that were made for it stay, and what it may have written is believed as the error says.
 func (p *placed) failed(m *arm, err error) {
-	spoils := (m.kernel.Memory != 0 || m.kernel.Op == backends.OpMatMul) && !errors.Is(err, backends.ErrUnsupported) && !errors.Is(err, backends.ErrMemory)
+	refused := errors.Is(err, backends.ErrUnsupported) || errors.Is(err, backends.ErrMemory)                 // it could not begin
+	answered := !errors.Is(err, backends.ErrBackend) && !errors.Is(err, backends.ErrUnsupported)             // a cancelled call, or a value that is not finite: what it wrote is where it ran, as much as there is
+	spoils := !refused && !answered && (m.kernel.Memory != 0 || m.kernel.Op == backends.OpMatMul) && p.began // others work in place only once nothing can go wrong
+	answered = answered && p.began
+	gone := p.gone
 	for i := range p.uses {
 		u := &p.uses[i]
 		has := u.buffer.where.In | u.brought
 		u.brought = 0
-		if left := has &^ (1 << m.kernel.Memory); spoils && u.written && !p.gone {
-			p.gone = left == 0 && u.read
+		switch left := has &^ (1 << m.kernel.Memory); {
+		case !u.written || gone:
+		case answered:
+			has = 1 << m.kernel.Memory
+		case spoils:
+			p.gone = p.gone || left == 0 && u.read
 			has = cmp.Or(left, has)
 		}
 		u.buffer.where.In = has

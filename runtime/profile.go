@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/setun-compute/setun/dispatch"
+	"github.com/setun-compute/setun/internal/admit"
 	"github.com/setun-compute/setun/internal/durable"
 )
 
@@ -72,13 +73,16 @@ func beside(path, fingerprint string) string {
 
 // ProfilePath returns where the machine's profile is by default: SETUN_PROFILE, or setun/profile.json in the user's cache folder.
 func ProfilePath() (string, error) {
-	if p := os.Getenv(ProfileVariable); p != "" && p != "none" {
+	if p := admit.Getenv(ProfileVariable); p != "" && p != "none" {
 		return p, nil
 	}
 	return defaultProfile()
 }
 
 func defaultProfile() (string, error) {
+	if admit.Raised() {
+		return "", errors.New("a process with raised privileges has no profile but one that the program names")
+	}
 	cache, err := os.UserCacheDir()
 	if err != nil || !filepath.IsAbs(cache) {
 		return "", fmt.Errorf("there is no cache folder for the profile: set %s", ProfileVariable)

@@ -17,6 +17,10 @@ type Report struct {
 	ISA      []machine.ISA   `json:"isa"` // instruction set levels, best first
 	Backends []BackendReport `json:"backends"`
 	Profile  ProfileReport   `json:"profile"`
+
+	Quarantine QuarantineReport `json:"quarantine"`
+
+	Ignored []string `json:"ignored,omitempty"` // environment variables that are set and not believed: the process has privileges that its user lacks
 }
 
 // BackendReport tells of one backend at one place.
@@ -24,12 +28,17 @@ type BackendReport struct {
 	Name    string   `json:"name"`
 	Path    string   `json:"path"`
 	Origin  string   `json:"origin"` // "built in", or why this place was looked at
-	State   string   `json:"state"`  // "loaded", "missing", "refused", "failed", "no device", or "lost": its device was there
+	State   string   `json:"state"`  // "loaded", "missing", "refused", "failed", "quarantined", "no device", or "lost": its device was there
 	Reason  string   `json:"reason"`
 	Version string   `json:"version,omitempty"`
 	Build   string   `json:"build,omitempty"`
 	Kernels []string `json:"kernels"`
 
+	Digest   string `json:"digest,omitempty"`   // SHA-256 of the library's file
+	Manifest bool   `json:"manifest,omitempty"` // it is the one that was noted at the installation, in setun.sha256 beside the file
+	ByPath   bool   `json:"by_path,omitempty"`  // loaded by its path and not by the descriptor that was checked, as on Linux without /proc
+
+	Probe  *ProbeReport         `json:"probe,omitempty"`  // of a library that was let in
 	Device *backends.DeviceInfo `json:"device,omitempty"` // of a backend that has one, as it is now
 }
 
@@ -76,9 +85,18 @@ func (r *Report) log(l *slog.Logger) {
 		return
 	}
 	for _, b := range r.Backends {
-		if b.State == "refused" || b.State == "failed" {
+		if b.State == "refused" || b.State == "failed" || b.State == "quarantined" || b.State == "loaded" && b.Reason != "" {
 			l.Warn("setun: library "+b.State, slog.String("path", b.Path), slog.String("reason", b.Reason))
 		}
+	}
+	if r.Quarantine.Unprobed {
+		l.Warn("setun: LIBRARIES ARE LOADED WITHOUT A PROBE: one that crashes takes the program with it")
+	}
+	for _, note := range r.Quarantine.Notes {
+		l.Warn("setun: " + note)
+	}
+	if len(r.Ignored) > 0 {
+		l.Warn("setun: environment not believed in a process with raised privileges", slog.Any("variables", r.Ignored))
 	}
 	if r.Profile.State == "refused" {
 		l.Warn("setun: profile refused", slog.String("path", r.Profile.Path), slog.String("reason", r.Profile.Reason))

@@ -3,6 +3,7 @@
 package runtime
 
 import (
+	"context"
 	"sync"
 
 	"github.com/setun-compute/setun/backends"
@@ -59,7 +60,7 @@ func (rt *Runtime) RMSNorm(c RMSNorm) error {
 		} else {
 			p = p.with(slice(a.Delta), &a.DeltaAt, true, false).with(slice(a.Sum), &a.SumAt, false, true)
 		}
-		err = runPlaced(rt, 0, p, &s, a, doNorm, once)
+		err = runPlaced(context.Background(), rt, 0, p, &s, a, doNorm, once)
 	}
 	*a = RMSNorm{}
 	normArgs.Put(a)
@@ -76,7 +77,7 @@ func (rt *Runtime) Softmax(c Softmax) error {
 	if err == nil {
 		s := dispatch.Softmax(a.Rows(), a.Cols, a.Period, a.P != nil)
 		p := rt.placing().with(slice(a.X), &a.XAt, true, true).with(slice(a.P), &a.PAt, true, false).output(8 * float64(len(a.Stats)))
-		err = runPlaced(rt, 0, p, &s, a, doSoftmax, once)
+		err = runPlaced(context.Background(), rt, 0, p, &s, a, doSoftmax, once)
 	}
 	*a = Softmax{}
 	softmaxArgs.Put(a)
@@ -93,7 +94,7 @@ func (rt *Runtime) Activate(c Activate) error {
 	if err == nil {
 		s := dispatch.Activate(a.Function, a.Rows(), a.Cols, a.DY != nil)
 		p := rt.placing().with(slice(a.X), &a.XAt, true, false).with(slice(a.DY), &a.DYAt, true, false).with(slice(a.Out), &a.OutAt, false, true)
-		err = runPlaced(rt, 0, p, &s, a, doActivate, once)
+		err = runPlaced(context.Background(), rt, 0, p, &s, a, doActivate, once)
 	}
 	*a = Activate{}
 	activateArgs.Put(a)
@@ -110,7 +111,7 @@ func (rt *Runtime) Update(c Update) error {
 	if err == nil {
 		s := dispatch.Update(a.Method, len(a.Value))
 		p := rt.placing().with(slice(a.Value), &a.ValueAt, true, false).with(slice(a.Grad), &a.GradAt, true, false).with(slice(a.M), &a.MAt, true, true).with(slice(a.V), &a.VAt, true, true).with(slice(a.Delta), &a.DeltaAt, false, true)
-		err = runPlaced(rt, 0, p, &s, a, doUpdate, once)
+		err = runPlaced(context.Background(), rt, 0, p, &s, a, doUpdate, once)
 	}
 	*a = Update{}
 	updateArgs.Put(a)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	goruntime "runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,17 +20,21 @@ import (
 	"github.com/setun-compute/setun/backends/cuda"
 	simdc "github.com/setun-compute/setun/backends/simd_c"
 	"github.com/setun-compute/setun/dispatch"
+	"github.com/setun-compute/setun/internal/admit"
 	"github.com/setun-compute/setun/internal/machine"
 	"github.com/setun-compute/setun/internal/plugin"
+	"github.com/setun-compute/setun/internal/probe"
+	"github.com/setun-compute/setun/internal/quarantine"
 	"github.com/setun-compute/setun/internal/trace"
 )
 
-// Environment variables, beside SETUN_BACKEND_PATH, SETUN_FORCE_ISA, SETUN_BLAS and SETUN_CUDA_DEVICES. Options have precedence.
+// Environment variables, beside SETUN_PROBE, SETUN_PROBE_HELPER, SETUN_STATE, SETUN_BACKEND_PATH, SETUN_FORCE_ISA, SETUN_BLAS and SETUN_CUDA_DEVICES. Options have precedence.
 const (
 	ForceVariable   = "SETUN_FORCE"   // as WithForce
 	ProfileVariable = "SETUN_PROFILE" // as WithProfile; "none" for no profile
 	LearnVariable   = "SETUN_LEARN"   // "off" as WithoutLearning, "unsaved" as WithoutSaving; "on" is the default
 	TraceVariable   = "SETUN_TRACE"   // as WithTrace
+	RecheckVariable = "SETUN_RECHECK" // a number or "off", as WithRecheck
 )
 
 // Runtime routes calls to kernels. Make one with Open and share it.
@@ -47,7 +53,11 @@ type Runtime struct {
 	mapped   atomic.Pointer[mapped]        // slices of the program that are buffers; nil: none
 	report   Report
 	strict   bool
+	gate     *gate
+	patience time.Duration // with a kernel whose context has ended
+	recheck  int64         // of so many calls of a kernel one is held against pure Go; 0: none
 	observer func(Event)
+	guard    *probe.Guard  // of native libraries; nil: there are none
 	trace    *trace.Writer // nil: none
 	log      *slog.Logger  // nil: none
 
@@ -66,14 +76,18 @@ type arm struct {
 	kernel  backends.Kernel
 	name    string
 	stats   stats
+	foreign bool          // it is not pure Go
+	blocked atomic.Int64  // calls with a context that can end that have not returned
 	refused atomic.Uint32 // a bit mask of variants: its latest answer was that it does not have them
+	used    atomic.Bool   // it has come back from a call, of this process or an earlier one
+	use     *quarantine.Use
 
 	condition condition
 }
 
 // Open finds the backends, reads the profile and returns a runtime. With no libraries and no profile it works in pure Go.
 func Open(options ...Option) (*Runtime, error) {
-	c := config{native: true, learn: true, save: true, isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: os.Getenv(ProfileVariable), blas: os.Getenv(blas.Variable), trace: os.Getenv(TraceVariable)}
+	c := config{native: true, recheck: defaultRecheck, learn: true, save: true, isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: admit.Getenv(ProfileVariable), blas: admit.Getenv(blas.Variable), trace: admit.Getenv(TraceVariable)}
 	switch learn := os.Getenv(LearnVariable); learn {
 	case "", "on":
 	case "off":
@@ -83,19 +97,36 @@ func Open(options ...Option) (*Runtime, error) {
 	default:
 		return nil, fmt.Errorf("open: %s=%q is not one of on, off and unsaved: %w", LearnVariable, learn, ErrArgument)
 	}
+	switch text := os.Getenv(RecheckVariable); text {
+	case "":
+	case "off":
+		c.recheck = 0
+	default:
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("open: %s=%q is neither a number of calls nor off: %w", RecheckVariable, text, ErrArgument)
+		}
+		c.recheck = n
+	}
 	if err := c.devices(os.Getenv(cuda.DevicesVariable)); err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
+	var err error
+	if c.probe, c.state, err = probe.FromEnvironment(); err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
+	c.plugins = plugin.Listed(admit.Getenv(plugin.FilesVariable))
 	for _, o := range options {
 		if err := o(&c); err != nil {
 			return nil, fmt.Errorf("open: %w", err)
 		}
 	}
 	m := machine.Detect()
-	rt := &Runtime{opened: time.Now(), strict: c.strict, observer: c.observer, log: c.log, report: Report{Machine: m, ISA: m.Levels}}
+	rt := &Runtime{opened: time.Now(), strict: c.strict, recheck: int64(c.recheck), patience: defaultPatience, gate: newGate(max(16, 4*goruntime.GOMAXPROCS(0))), observer: c.observer, log: c.log, report: Report{Machine: m, ISA: m.Levels, Ignored: admit.Ignored(plugin.PathVariable, plugin.FilesVariable, blas.Variable, probe.Variable, probe.HelperVariable, quarantine.StateVariable, ProfileVariable, TraceVariable, "HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")}}
 	rt.add(cpu.Backend{}, nil)
 	if c.native {
-		places := plugin.DefaultPlaces(c.folders)
+		rt.guard = c.guard(m, &rt.report)
+		places := plugin.Guarded(plugin.DefaultPlaces(c.folders), rt.guard)
 		for _, open := range []func() (backends.Backend, []plugin.Attempt){
 			func() (backends.Backend, []plugin.Attempt) { return simdc.Open(places, c.isa) },
 			func() (backends.Backend, []plugin.Attempt) { return cpp.Open(places, c.isa, cpp.Useful(m.Cores)) },
@@ -108,6 +139,12 @@ func Open(options ...Option) (*Runtime, error) {
 			}
 		}
 		if err := rt.addCUDA(&c, places); err != nil {
+			rt.Close()
+			return nil, err
+		}
+	}
+	if c.native {
+		if err := rt.addPlugins(&c); err != nil {
 			rt.Close()
 			return nil, err
 		}
@@ -143,6 +180,7 @@ func Open(options ...Option) (*Runtime, error) {
 		return nil, fmt.Errorf("open: %w", err)
 	}
 	rt.router.Store(router)
+	rt.report.quarantine(rt.guard)
 	rt.report.log(rt.log)
 	if c.trace != "" {
 		header := trace.Header{Fingerprint: rt.report.Profile.Fingerprint, Machine: rt.report.machine(), Arms: map[string][]dispatch.Arm{}}
@@ -176,7 +214,7 @@ func (c *config) refused(tried []plugin.Attempt) error {
 // add registers a backend's kernels and reports how it was found.
 func (rt *Runtime) add(b backends.Backend, tried []plugin.Attempt) {
 	for _, t := range tried {
-		rt.report.Backends = append(rt.report.Backends, BackendReport{Name: t.Name, Path: t.Path, Origin: t.Origin, State: string(t.State), Reason: t.Reason, Version: t.Version, Build: t.Build, Kernels: t.Kernels})
+		rt.report.Backends = append(rt.report.Backends, BackendReport{Name: t.Name, Path: t.Path, Origin: t.Origin, State: string(t.State), Reason: t.Reason, Version: t.Version, Build: t.Build, Kernels: t.Kernels, Digest: t.Digest, Manifest: t.Manifest, ByPath: t.ByPath, Probe: probeReport(t)})
 	}
 	if b == nil {
 		return
@@ -208,7 +246,9 @@ func (rt *Runtime) take(b backends.Backend, row int) {
 		if b.Name() != cpu.Name {
 			rt.foreign[k.Op] |= 1 << len(rt.arms[k.Op])
 		}
-		rt.arms[k.Op] = append(rt.arms[k.Op], &arm{backend: b, home: home, kernel: k, name: b.Name() + "/" + k.Name})
+		m := &arm{backend: b, home: home, kernel: k, foreign: b.Name() != cpu.Name, name: b.Name() + "/" + k.Name, use: rt.firstUse(b, k)}
+		m.used.Store(m.use == nil)
+		rt.arms[k.Op] = append(rt.arms[k.Op], m)
 	}
 }
 
@@ -226,7 +266,11 @@ func (rt *Runtime) Close() error {
 		if rt.trace != nil {
 			err = errors.Join(err, rt.trace.Close())
 		}
-		for _, b := range rt.backends {
+		for i, b := range rt.backends {
+			if n := rt.blocked(i); n > 0 {
+				err = errors.Join(err, &backends.Error{Op: "close", Backend: b.Name(), Detail: fmt.Sprintf("%d calls are in it", n), Err: ErrBlocked})
+				continue // what they work with must stay
+			}
 			if e := b.Close(); e != nil && err == nil {
 				err = e
 			}

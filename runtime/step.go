@@ -4,6 +4,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/setun-compute/setun/backends"
@@ -52,11 +53,12 @@ func (rt *Runtime) step(ctx context.Context, dst *quant.Tensor, p, d vector, rad
 		a.Rule, a.Seed, a.Dst, a.Cancel = o.Rule, o.Seed, dst, flag
 		s := dispatch.Step(len(params), o)
 		on := rt.placing().with(p, &a.ParamsAt, true, true).with(d, &a.DeltaAt, true, false).output(codeBytes(dst))
-		err = finished(ctx, runPlaced(rt, rt.only(o, backends.OpStep), on, &s, a, doStep, once))
-		norm = a.Norm
+		err = finished(ctx, runPlaced(ctx, rt, rt.only(o, backends.OpStep), on, &s, a, doStep, once))
+		if !errors.Is(err, ErrBlocked) {
+			norm = a.Norm
+		}
 		stop()
 	}
-	*a = backends.Step{}
-	stepArgs.Put(a)
+	put(&stepArgs, a, err)
 	return dst, norm, err
 }

@@ -42,9 +42,8 @@ func (rt *Runtime) QuantizeActivations(dst *quant.Activations, x []float32, cols
 	*a = backends.Activations{X: x, Dst: dst}
 	s := dispatch.Activations(len(x), rows)
 	p := rt.placing().with(slice(x), &a.XAt, true, false).output(float64(len(dst.Codes) + 4*len(dst.Scales)))
-	err = runPlaced(rt, 0, p, &s, a, doActivations, once)
-	*a = backends.Activations{}
-	activationsArgs.Put(a)
+	err = runPlaced(context.Background(), rt, 0, p, &s, a, doActivations, once)
+	put(&activationsArgs, a, err)
 	return dst, err
 }
 
@@ -64,8 +63,7 @@ func (rt *Runtime) Convert(dst, t *quant.Tensor, f quant.Format) (*quant.Tensor,
 	*a = backends.Recode{From: t, To: dst}
 	s := dispatch.Recode(t, f)
 	err = run(rt, &s, a, doRecode, once)
-	*a = backends.Recode{}
-	recodeArgs.Put(a)
+	put(&recodeArgs, a, err)
 	return dst, err
 }
 
@@ -103,10 +101,9 @@ func (rt *Runtime) TernaryMatMulContext(ctx context.Context, dst []float32, x *q
 		a.Cancel = flag
 		s := dispatch.Ternary(w, x.Rows)
 		p := rt.placing().with(slice(dst), &a.OutAt, false, true).input(float64(len(x.Codes)+4*len(x.Scales)) + codeBytes(w))
-		err = finished(ctx, runPlaced(rt, 0, p, &s, a, doTernary, once))
+		err = finished(ctx, runPlaced(ctx, rt, 0, p, &s, a, doTernary, once))
 		stop()
 	}
-	*a = backends.Ternary{}
-	ternaryArgs.Put(a)
+	put(&ternaryArgs, a, err)
 	return dst, err
 }

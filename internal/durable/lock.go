@@ -39,3 +39,6 @@ func Lock(path string, wait time.Duration) (unlock func(), err error) {
 		}
 	}
 }
+
+// TryLock locks an open file itself, as long as it is open, and never waits. busy: somebody else has the lock. The system gives up that of a process that dies. It is for files that are not replaced.
+func TryLock(f *os.File) (busy bool, err error) { return tryLock(f) }

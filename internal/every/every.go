@@ -13,6 +13,7 @@ import (
 	"github.com/setun-compute/setun/backends/cpu"
 	"github.com/setun-compute/setun/backends/cuda"
 	simdc "github.com/setun-compute/setun/backends/simd_c"
+	"github.com/setun-compute/setun/internal/admit"
 	"github.com/setun-compute/setun/internal/plugin"
 )
 
@@ -58,6 +59,13 @@ func Open(places []plugin.Place, level, system string) *Set {
 		s.Tried = append(s.Tried, tried...)
 		for _, b := range devices {
 			s.add(b, nil)
+		}
+	}
+	for _, p := range plugin.Listed(admit.Getenv(plugin.FilesVariable)) {
+		if b, tried := plugin.Load(plugin.Stem(p.Path), []plugin.Place{p}); b != nil {
+			s.add(b, tried)
+		} else {
+			s.add(nil, tried)
 		}
 	}
 	if b, tried := blas.Open(system); b != nil {

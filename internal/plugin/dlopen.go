@@ -4,9 +4,11 @@ package plugin
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/internal/admit"
 	"github.com/setun-compute/setun/internal/fenv"
 )
 
@@ -39,4 +41,34 @@ func dlopen(path, symbol string) (entry uintptr, err error) {
 		return 0, known.(error)
 	}
 	return entry, nil
+}
+
+// openAdmitted opens a library that was checked, by its descriptor where that is possible. Where it is not, a file that took its place is noticed before it is loaded, or else afterwards: then nothing in it is called, but its constructors ran.
+func openAdmitted(f *admit.File, symbol string) (uintptr, error) {
+	if err := f.Unchanged(); err != nil {
+		return 0, err
+	}
+	entry, err := dlopen(f.LoadPath(), symbol)
+	if err != nil {
+		return 0, renamed{err, f}
+	}
+	if err := f.Unchanged(); err != nil {
+		return 0, err
+	}
+	return entry, nil
+}
+
+// renamed is an error of the loader that names the file as people know it.
+type renamed struct {
+	error
+	file *admit.File
+}
+
+func (r renamed) Error() string {
+	return strings.ReplaceAll(r.error.Error(), r.file.LoadPath(), r.file.Path)
+}
+func (r renamed) Unwrap() error { return r.error }
+
+func refuse(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", backends.ErrLibrary, fmt.Sprintf(format, args...))
 }

@@ -4,7 +4,11 @@
 
 package plugin
 
-import "github.com/ebitengine/purego"
+import (
+	"fmt"
+
+	"github.com/ebitengine/purego"
+)
 
 // openSymbol has the system's loader load a library, and looks up a symbol. The loader's message belongs to the thread.
 func openSymbol(path, symbol string) (uintptr, error) {
@@ -14,7 +18,7 @@ func openSymbol(path, symbol string) (uintptr, error) {
 	}
 	entry, err := purego.Dlsym(h, symbol)
 	if err != nil || entry == 0 {
-		return 0, refuse("no symbol %s", symbol)
+		return 0, fmt.Errorf("%w %s", errNoEntry, symbol)
 	}
 	return entry, nil
 }

@@ -2,7 +2,11 @@
 
 package plugin
 
-import "golang.org/x/sys/windows"
+import (
+	"fmt"
+
+	"golang.org/x/sys/windows"
+)
 
 // openSymbol has the system's loader load a library, and looks up a symbol. What the library needs is looked for beside it and in System32, never in the
 // current directory or in PATH.
@@ -13,7 +17,7 @@ func openSymbol(path, symbol string) (uintptr, error) {
 	}
 	entry, err := windows.GetProcAddress(h, symbol)
 	if err != nil || entry == 0 {
-		return 0, refuse("no symbol %s", symbol)
+		return 0, fmt.Errorf("%w %s", errNoEntry, symbol)
 	}
 	return entry, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/ebitengine/purego"
 
 	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/internal/admit"
 )
 
 // State says what became of a candidate.
@@ -39,11 +40,17 @@ type Attempt struct {
 	Build   string   `json:"build,omitempty"`
 	Kernels []string `json:"kernels,omitempty"`
 	Err     error    `json:"-"`
+
+	Digest   string `json:"digest,omitempty"`  // SHA-256 of the file, once that is known to be nobody else's
+	Manifest bool   `json:"manifest"`          // it is the digest that was noted when the library was installed
+	Pass     Pass   `json:"-"`                 // what the gate said of it
+	ByPath   bool   `json:"by_path,omitempty"` // it could not be loaded by its descriptor: a swap at that moment would be noticed afterwards
 }
 
 // Library is a loaded library whose table has been read. It serves as many contexts as are opened.
 type Library struct {
 	name, version, build string
+	digest               string // of its file
 	kernels              []backends.Kernel
 	entries              []uintptr // by Kernel.Index
 	open, close          uintptr
@@ -72,7 +79,7 @@ func LoadLibrary(name string, places []Place) (*Library, []Attempt) {
 		if !p.File {
 			path = filepath.Join(p.Path, FileName(name))
 		}
-		l, a := load(path)
+		l, a := load(path, name, p.Gate)
 		a.Name, a.Origin = name, p.Origin
 		if tried = append(tried, a); a.State != Missing {
 			return l, tried
@@ -95,27 +102,26 @@ func (a *Attempt) List(kernels []backends.Kernel) {
 }
 
 // load checks and loads one file, and reads its table.
-func load(path string) (*Library, Attempt) {
+func load(path, name string, gate Gate) (*Library, Attempt) {
 	a := Attempt{Path: path}
 	fail := func(s State, err error) (*Library, Attempt) {
 		a.State, a.Reason, a.Err = s, err.Error(), err
 		return nil, a
 	}
-	if !filepath.IsAbs(path) {
-		return fail(Refused, refuse("the path is not absolute"))
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return fail(Missing, fmt.Errorf("no such file%w", hidden{backends.ErrLibrary}))
-		}
-		return fail(Refused, fmt.Errorf("%w: %w", backends.ErrLibrary, err))
-	}
-	defer f.Close()
-	if err := verify(f); err != nil {
+	file, err := admit.Open(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fail(Missing, fmt.Errorf("no such file%w", hidden{backends.ErrLibrary}))
+	case err != nil:
 		return fail(Refused, err)
 	}
-	entry, err := dlopen(path, "setun_backend") // a library without it is not a backend
+	defer file.Close()
+	a.Digest, a.Manifest, a.ByPath = file.Digest.String(), file.Manifest, file.ByPath()
+	// Here the file has been checked and is held, and nothing in it has run yet.
+	if state, err := pass(gate, file, name, &a); err != nil {
+		return fail(state, err)
+	}
+	entry, err := openAdmitted(file, entryPoint)
 	if err != nil {
 		return fail(Refused, err)
 	}
@@ -127,6 +133,8 @@ func load(path string) (*Library, Attempt) {
 		return fail(Failed, err)
 	}
 	a.State, a.Version, a.Build = Loaded, l.version, l.build
+	l.digest = a.Digest
+	l.withhold(&a)
 	a.List(l.kernels)
 	return l, a
 }

@@ -168,37 +168,6 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestTruncatedLibrariesAreRefused cuts a good library at many places. Without the check most of these kill the process.
-func TestTruncatedLibrariesAreRefused(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("checks ELF files")
-	}
-	bytes, err := os.ReadFile(library(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "cut.so")
-	refused := 0
-	for n := 0; n < len(bytes); n += 97 {
-		if err := os.WriteFile(path, bytes[:n], 0o600); err != nil {
-			t.Fatal(err)
-		}
-		f, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if verify(f) != nil {
-			refused++
-		} else if e, err := elf.NewFile(f); err != nil || len(e.Progs) == 0 {
-			t.Errorf("cut at %d of %d: let through", n, len(bytes))
-		}
-		f.Close()
-	}
-	if refused == 0 {
-		t.Error("nothing was refused")
-	}
-}
-
 // BenchmarkNativeCall is the price of crossing into a native kernel and back, its argument block included: the kernel does nothing.
 func BenchmarkNativeCall(b *testing.B) {
 	lib, tried := Load("tiny", []Place{{Path: library(b), File: true}})

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+
+	"github.com/setun-compute/setun/internal/admit"
 )
 
 // PathVariable is the environment variable that lists folders (or files) to look for backends in.
@@ -15,6 +17,7 @@ const PathVariable = "SETUN_BACKEND_PATH"
 type Place struct {
 	Path   string // a folder, or the library itself when File is set
 	File   bool
+	Gate   Gate   // that its libraries must pass; nil: none
 	Origin string // "option", "SETUN_BACKEND_PATH", "beside the executable", …
 }
 
@@ -30,8 +33,11 @@ func FileName(name string) string {
 }
 
 // UserDir returns the folder that `make native` installs into: $XDG_DATA_HOME/setun/abi1, by default below ~/.local/share.
-// It is empty when there is no home.
+// It is empty when there is no home, and in a process with privileges that its user lacks (admit.Raised), which must not believe where his home is.
 func UserDir() string {
+	if admit.Raised() {
+		return ""
+	}
 	data := os.Getenv("XDG_DATA_HOME")
 	if data == "" || !filepath.IsAbs(data) {
 		home, err := os.UserHomeDir()
@@ -44,13 +50,13 @@ func UserDir() string {
 }
 
 // DefaultPlaces returns where backends are looked for, in order: the given folders, SETUN_BACKEND_PATH, beside the executable, the user's data folder, the
-// system's. Never the current directory.
+// system's. Never the current directory; of what the environment says, nothing in a process that is admit.Raised.
 func DefaultPlaces(folders []string) []Place {
 	var places []Place
 	for _, f := range folders {
 		places = append(places, Place{Path: f, Origin: "option"})
 	}
-	for _, p := range filepath.SplitList(os.Getenv(PathVariable)) {
+	for _, p := range filepath.SplitList(admit.Getenv(PathVariable)) {
 		if p != "" {
 			places = append(places, Place{Path: p, Origin: PathVariable})
 		}

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+# Run by the install: lists the digests of the files `installed` in `folder`, as sha256sum does. Written aside and renamed, so that it is whole or not there.
+if(NOT IS_ABSOLUTE "${folder}")
+  set(folder "${CMAKE_INSTALL_PREFIX}/${folder}")
+endif()
+set(folder "$ENV{DESTDIR}${folder}")
+set(list "")
+foreach(name IN LISTS installed)
+  file(SHA256 "${folder}/${name}" digest)
+  string(APPEND list "${digest}  ${name}\n")
+endforeach()
+set(manifest "${folder}/setun.sha256")
+message(STATUS "Installing: ${manifest}")
+file(WRITE "${manifest}.new" "${list}")
+file(CHMOD "${manifest}.new" PERMISSIONS OWNER_READ OWNER_WRITE GROUP_READ WORLD_READ)
+file(RENAME "${manifest}.new" "${manifest}")

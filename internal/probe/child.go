@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/internal/admit"
+	"github.com/setun-compute/setun/internal/plugin"
+	"github.com/setun-compute/setun/internal/selftest"
+)
+
+// strange is the exit code of a process that has the variable and is no probe's child.
+const strange = 120
+
+// A program that is started as a probe's child ends here, before its own main function. Whatever has the variable set goes no further: a library that starts the program once more must not get a
+// process that probes, and so on. Otherwise this is one look at the environment.
+func init() {
+	text := os.Getenv(ChildVariable)
+	if text == "" {
+		return
+	}
+	if admit.Raised() { // whoever starts such a process chooses its environment, and must not choose what it loads
+		os.Exit(strange)
+	}
+	s, err := parse(text, os.Getppid())
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "setun: %s is set, and is %v; unset it\n", ChildVariable, err)
+		os.Exit(strange)
+	}
+	child(&s)
+	os.Exit(0)
+}
+
+// child does a probe and writes its result.
+func child(s *spec) {
+	debug.SetGCPercent(-1) // it lives for milliseconds
+	out := inherit(s)
+	write := func(line string) { _, _ = io.WriteString(out, line+"\n") }
+	write(hello(s.Nonce))
+	begin := time.Now()
+	r := result{Nonce: s.Nonce, Kind: fit}
+	if err := restrain(s); err != nil {
+		r.fail(transient, plugin.Refused, fmt.Errorf("the probe's limits: %w", err))
+	} else {
+		r.try(s, func(at string) { write(stepPrefix + at) })
+	}
+	r.Nanos = int64(time.Since(begin))
+	line, err := json.Marshal(r)
+	if err != nil {
+		return
+	}
+	write(string(line))
+}
+
+// fail notes why a library is not to be loaded.
+func (r *result) fail(kind string, state plugin.State, err error) {
+	r.Kind, r.State, r.Error = kind, state, err.Error()
+	switch {
+	case errors.Is(err, plugin.ErrFloatEnvironment):
+		r.Sentinel = "float environment"
+	case errors.Is(err, backends.ErrABIMismatch):
+		r.Sentinel = "ABI"
+	}
+}
+
+// sentinel is the error that fail has found.
+func (r *result) sentinel() error {
+	switch r.Sentinel {
+	case "float environment":
+		return plugin.ErrFloatEnvironment
+	case "ABI":
+		return backends.ErrABIMismatch
+	}
+	return backends.ErrLibrary
+}
+
+// try loads the library and tests its kernels.
+func (r *result) try(s *spec, step func(at string)) {
+	path, err := s.load()
+	if err != nil {
+		r.fail(transient, plugin.Refused, err)
+		return
+	}
+	before := strangers()
+	step("loading it")
+	l, state, loader, err := plugin.OpenChecked(path)
+	switch {
+	case loader: // something else that it needs may be missing
+		r.fail(transient, state, err)
+		return
+	case err != nil:
+		r.fail(unfit, state, err)
+		return
+	}
+	r.Version, r.Build = l.Version()
+	if !l.HasDevices() {
+		step("opening it")
+		b, err := l.Open()
+		r.context(s, b, err, step)
+	} else {
+		step("looking for devices")
+		n, _ := l.Devices()
+		for _, ordinal := range chosen(s.Devices, n) {
+			step(fmt.Sprintf("opening device %d", ordinal))
+			b, err := l.OpenDevice(fmt.Sprintf("%s:%d", s.Name, ordinal), ordinal, 1)
+			if r.context(s, b, err, step); r.Kind != fit {
+				return
+			}
+			r.Devices++
+		}
+	}
+	if r.Kind == fit && strangers() > before {
+		step("waiting for the threads that it has left behind")
+		time.Sleep(linger)
+	}
+}
+
+// linger is for how long a probe waits for threads of the library's that have not ended: what they do wrong should happen here.
+const linger = 50 * time.Millisecond
+
+// context tests the kernels of a context.
+func (r *result) context(s *spec, b *plugin.Backend, err error, step func(at string)) {
+	if err != nil {
+		kind := transient // no memory, or a device that others have
+		if errors.Is(err, plugin.ErrFloatEnvironment) {
+			kind = unfit
+		}
+		r.fail(kind, plugin.Failed, err)
+		return
+	}
+	var kernels []backends.Kernel
+	for _, k := range b.Kernels() {
+		if k.Threads <= max(2, s.Cores) || k.Memory != 0 {
+			kernels = append(kernels, k)
+		}
+	}
+	failures, err := selftest.Run(b, kernels, func(k backends.Kernel) { step(k.Op.String() + "/" + k.Name) })
+	if err != nil {
+		r.fail(transient, plugin.Failed, err)
+		return
+	}
+	r.Kernels += len(kernels)
+	if r.Failures = append(r.Failures, failures...); len(r.Failures) > maxFailures {
+		r.Failures = r.Failures[:maxFailures]
+	}
+	step("closing it")
+	b.Close()
+}
+
+// maxFailures keeps the result short. Failures of further ops come up in the next probe.
+const maxFailures = 64
+
+// chosen lists the devices to be tested of n that there are; −1 stands for all.
+func chosen(ordinals []int, n int) (list []int) {
+	for i := range n {
+		for _, o := range ordinals {
+			if o == i || o == -1 {
+				list = append(list, i)
+				break
+			}
+		}
+	}
+	return list
+}
+
+// load returns what to give to the loader: the descriptor that the parent has checked, or the path, after looking whether that still leads to the same content.
+func (s *spec) load() (string, error) {
+	if s.Library > 0 {
+		return fmt.Sprintf("/proc/self/fd/%d", s.Library), nil
+	}
+	f, err := admit.Open(s.Path)
+	if err != nil {
+		return "", err
+	}
+	if f.Digest.String() != s.Digest {
+		return "", fmt.Errorf("%w: the file was replaced", admit.ErrUnsafe)
+	}
+	return f.LoadPath(), nil // the file stays open: it may be the path
+}

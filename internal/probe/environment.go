@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"os"
+	"strings"
+)
+
+// passed are the variables that the child gets, all of them such as decide how the library is loaded or what it finds. There is no PATH: nothing is to be started.
+func passed(name string, cuda bool) bool {
+	switch name {
+	case "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH": // the loader must find what it would find here
+		return true
+	case "LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS": // likewise; a library with a sanitizer needs its runtime first
+		return true
+	case "SETUN_CUDA_DRIVER": // which driver: tests have one of their own
+		return cuda
+	case "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES": // which devices there are
+		return cuda
+	case "HOME", "CUDA_CACHE_PATH", "CUDA_CACHE_DISABLE", "CUDA_CACHE_MAXSIZE": // where the driver keeps compiled kernels; without, each probe would compile them
+		return cuda
+	}
+	return false
+}
+
+// environment is the child's.
+func environment(spec string, cuda bool) []string {
+	// Go prints what signal it was; the stacks of goroutines would hide that.
+	list := []string{ChildVariable + "=" + spec, "GOTRACEBACK=none"}
+	for _, v := range os.Environ() {
+		name, _, _ := strings.Cut(v, "=")
+		if passed(name, cuda) {
+			list = append(list, v)
+		}
+	}
+	return list
+}

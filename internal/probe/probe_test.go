@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const nonce = "0123456789abcdef0123456789abcdef"
+
+// told is a spec as Guard writes it.
+func told() spec {
+	return spec{Revision: revision, Parent: 7, Nonce: nonce, Library: 3, Result: 4, Name: "simd_c", Path: "/lib.so", Cores: 2, Seconds: 20}
+}
+
+func TestParse(t *testing.T) {
+	write := func(change func(s *spec)) string {
+		s := told()
+		change(&s)
+		text, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	good := write(func(*spec) {})
+	if s, err := parse(good, 7); err != nil || s.Library != 3 || s.Name != "simd_c" {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for name, text := range map[string]string{
+		"junk": "1", "nothing": "{}", "list": "[]", "torn": good[:len(good)-1], "twice": good + good, "unknown field": strings.Replace(good, `"cores"`, `"threads"`, 1), "long": good + strings.Repeat(" ", 70_000),
+		"revision": write(func(s *spec) { s.Revision++ }), "parent": write(func(s *spec) { s.Parent++ }), "nonce": write(func(s *spec) { s.Nonce = "" }), "descriptor": write(func(s *spec) { s.Result = 0 }),
+		"library": write(func(s *spec) { s.Library = -1 }), "neither": write(func(s *spec) { s.Library, s.Path = 0, "" }), "cores": write(func(s *spec) { s.Cores = 0 }), "seconds": write(func(s *spec) { s.Seconds = 0 }),
+	} {
+		if _, err := parse(text, 7); !errors.Is(err, errSpec) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// output is what a child writes that went well.
+func output(t testing.TB) string {
+	t.Helper()
+	line, err := json.Marshal(result{Nonce: nonce, Kind: fit, Kernels: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hello(nonce) + "\nat loading it\nat dot/avx2\n" + string(line) + "\n"
+}
+
+// TestReadTorn cuts what a child writes at every byte: only the whole is a result, and as far as it got is known.
+func TestReadTorn(t *testing.T) {
+	text := output(t)
+	for n := range len(text) + 1 {
+		var o outcome
+		o.read(nonce, []byte(text[:n]))
+		switch {
+		case n == len(text):
+			if o.died != "" || o.absent || o.Kind != fit || o.Kernels != 3 || o.at != "dot/avx2" {
+				t.Errorf("whole: %+v", o)
+			}
+		case o.died == "" || o.absent != (n < len(hello(nonce))+1):
+			t.Errorf("cut at %d: %+v", n, o)
+		case strings.Contains(text[:n], "avx2\n") && o.at != "dot/avx2":
+			t.Errorf("cut at %d: it was at %q", n, o.at)
+		}
+	}
+}
+
+func TestReadGarbage(t *testing.T) {
+	good := output(t)
+	for name, text := range map[string]string{
+		"before": "x" + good, "among": strings.Replace(good, "at dot", "xx dot", 1), "behind": good + "x", "a line behind": good + "x\n", "another nonce": strings.ReplaceAll(good, `"nonce":"0`, `"nonce":"1`),
+		"kind": strings.Replace(good, `"fit"`, `"fine"`, 1), "long step": strings.Replace(good, "loading it", strings.Repeat("x", 300), 1), "NUL": strings.Replace(good, "{", "\x00", 1), "twice": good + good,
+	} {
+		var o outcome
+		if o.read(nonce, []byte(text)); o.died == "" {
+			t.Errorf("%s: %+v", name, o)
+		}
+	}
+	// How it ended is known already, and more telling.
+	o := outcome{died: "was ended by SIGKILL"}
+	if o.read(nonce, []byte(good[:60])); o.died != "was ended by SIGKILL" || o.absent {
+		t.Errorf("%+v", o)
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add([]byte(output(f)))
+	f.Add([]byte("x"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var o outcome
+		o.read(nonce, data)
+		if o.died == "" && (o.Kind == "" || o.Nonce != nonce || !strings.HasPrefix(string(data), hello(nonce)+"\n") || !strings.HasSuffix(string(data), "\n")) {
+			t.Errorf("taken for a result: %q", data)
+		}
+	})
+}
+
+// The child gets what decides how a library is loaded, and nothing that decides what it starts.
+func TestEnvironment(t *testing.T) {
+	for _, name := range []string{"LD_PRELOAD", "CUDA_VISIBLE_DEVICES", "SETUN_BACKEND_PATH", "SETUN_STATE", "SETUN_PROBE_HELPER", "SECRET", "GODEBUG"} {
+		t.Setenv(name, "")
+	}
+	has := func(cuda bool, name string) bool {
+		return slices.ContainsFunc(environment("s", cuda), func(v string) bool { return strings.HasPrefix(v, name+"=") })
+	}
+	for name, want := range map[string][2]bool{"LD_PRELOAD": {true, true}, "CUDA_VISIBLE_DEVICES": {false, true}, "HOME": {false, os.Getenv("HOME") != ""}, ChildVariable: {true, true}, "GOTRACEBACK": {true, true},
+		"PATH": {}, "SETUN_BACKEND_PATH": {}, "SETUN_STATE": {}, "SETUN_PROBE_HELPER": {}, "SECRET": {}, "GODEBUG": {}} {
+		if got := [2]bool{has(false, name), has(true, name)}; got != want {
+			t.Errorf("%s: %v, wanted %v", name, got, want)
+		}
+	}
+}
+
+func TestTelling(t *testing.T) {
+	for said, want := range map[string]string{
+		"":                       "",
+		"\n\n":                   "",
+		"one\ntwo\n\n":           "two",
+		"x\x1b[2J\xff\n":         "x [2J",
+		"SIGABRT: abort\nPC=0x1": "SIGABRT: abort",
+		"what(): bad\nSIGABRT: abort\nPC=0x1\nrax 0x0\n": "what(): bad; SIGABRT: abort",
+		strings.Repeat("y", 5000):                        strings.Repeat("y", 200),
+	} {
+		if got := telling([]byte(said)); got != want {
+			t.Errorf("%q: %q", said, got)
+		}
+	}
+}
+
+func TestCollect(t *testing.T) {
+	for _, n := range []int{0, 10, 100, 101, 1 << 20} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		full := make(chan struct{})
+		c := collect(r, 100, func() { close(full) })
+		go func() {
+			defer w.Close()
+			for left := n; left > 0; left -= 4096 {
+				if _, err := w.Write(make([]byte, min(left, 4096))); err != nil {
+					return // nobody reads on
+				}
+			}
+		}()
+		if n > 100 {
+			<-full
+		}
+		if data, excess := c.take(); len(data) != min(n, 100) || excess != (n > 100) {
+			t.Errorf("%d bytes: %d, %v", n, len(data), excess)
+		}
+	}
+}
+
+func TestChosen(t *testing.T) {
+	for _, c := range []struct {
+		ordinals []int
+		n        int
+		want     []int
+	}{{[]int{0}, 2, []int{0}}, {[]int{-1}, 3, []int{0, 1, 2}}, {[]int{2, 0, 2}, 3, []int{0, 2}}, {[]int{5}, 2, nil}, {[]int{0, -1}, 0, nil}} {
+		if got := chosen(c.ordinals, c.n); !slices.Equal(got, c.want) {
+			t.Errorf("%v of %d: %v", c.ordinals, c.n, got)
+		}
+	}
+}
+
+// BenchmarkNoChild is what every program pays that uses Setun: the look at the environment.
+func BenchmarkNoChild(b *testing.B) {
+	for b.Loop() {
+		if os.Getenv(ChildVariable) != "" {
+			b.Fatal("this is a child")
+		}
+	}
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package selftest
+
+import (
+	"errors"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/backends/cpu"
+	"github.com/setun-compute/setun/internal/fenv"
+)
+
+// Failure is what a kernel did wrong on a shape, the first one for each kernel.
+type Failure struct {
+	Op     string `json:"op"`
+	Kernel string `json:"kernel"`
+	Shape  string `json:"shape"`
+	Detail string `json:"detail"`
+}
+
+// String formats as "quantize/avx2 on 33 int8: code[4] is 1 …".
+func (f Failure) String() string {
+	return f.Op + "/" + f.Kernel + " on " + f.Shape + ": " + f.Detail
+}
+
+// trial is one call of an op. make runs it on the memory of t and takes down what came back.
+type trial struct {
+	shape string
+	exact bool // any order of summation gives the same bits
+	call  func(t *try) error
+	want  *results // of pure Go; nil: not yet run
+}
+
+// try is a trial on one kernel.
+type try struct {
+	backend backends.Backend
+	kernel  backends.Kernel
+	ground  ground
+	out     results
+	changed string // of the float environment
+}
+
+// Run tests kernels of b. before is called ahead of each, with what comes next. The error is that of a machine that cannot do the test now: no memory, or a device that is
+// lost; it is no verdict on the library.
+func Run(b backends.Backend, kernels []backends.Kernel, before func(k backends.Kernel)) (failures []Failure, err error) {
+	trials := map[backends.Op][]*trial{}
+	var t try
+	for _, k := range kernels {
+		list, known := trials[k.Op]
+		if !known {
+			list = trialsOf(k.Op)
+			trials[k.Op] = list
+		}
+		before(k)
+		for _, c := range list {
+			if k.Fast && !c.exact {
+				continue
+			}
+			detail, err := t.compare(b, k, c)
+			if err != nil {
+				return failures, err
+			}
+			if detail != "" {
+				failures = append(failures, Failure{k.Op.String(), k.Name, c.shape, detail})
+				break
+			}
+		}
+	}
+	return failures, nil
+}
+
+// compare runs a trial on a kernel and says what is wrong with what came back.
+func (t *try) compare(b backends.Backend, k backends.Kernel, c *trial) (detail string, err error) {
+	if c.want == nil {
+		if err := t.run(cpu.Backend{}, backends.Kernel{Op: k.Op, Name: "go"}, c); err != nil {
+			return "the trial itself is wrong: " + err.Error(), nil
+		}
+		want := t.out
+		c.want, t.out = &want, results{}
+	}
+	switch err := t.run(b, k, c); {
+	case errors.Is(err, backends.ErrUnsupported): // the runtime goes on with another kernel
+		return t.ground.disturbed(), nil
+	case errors.Is(err, backends.ErrMemory), errors.Is(err, backends.ErrLost):
+		return "", err
+	case err != nil:
+		return err.Error(), nil
+	}
+	if t.changed != "" {
+		return "it changed the float environment: " + t.changed, nil
+	}
+	if d := t.ground.disturbed(); d != "" {
+		return d, nil
+	}
+	return t.out.differ(c.want), nil
+}
+
+func (t *try) run(b backends.Backend, k backends.Kernel, c *trial) (err error) {
+	t.backend, t.kernel = b, k
+	t.ground.reset()
+	t.out.reset()
+	t.changed = fenv.Guard(func() { err = c.call(t) })
+	return err
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/backends/cpu"
+	"github.com/setun-compute/setun/quant"
+)
+
+// stuck is a backend whose kernels do not return before they are let go, and look at nothing.
+type stuck struct {
+	liar
+	free   chan struct{}
+	closed atomic.Bool
+}
+
+func (s *stuck) Name() string { return "stuck" }
+func (s *stuck) Close() error { s.closed.Store(true); return nil }
+
+func (s *stuck) Quantize(k backends.Kernel, a *backends.Quantize) error {
+	<-s.free
+	return cpu.Backend{}.Quantize(k, a)
+}
+
+func (s *stuck) Constrain(k backends.Kernel, a *backends.Constrain) error {
+	<-s.free
+	return cpu.Backend{}.Constrain(k, a)
+}
+
+func (s *stuck) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMeans) error {
+	<-s.free
+	return cpu.Backend{}.KMeans(context.Background(), k, a)
+}
+
+// TestF17Blocked: a kernel that does not return does not keep its caller past the deadline; it is not used again, others answer, Close does not wait, and what the call works with is left to it.
+func TestF17Blocked(t *testing.T) {
+	for name, call := range map[string]func(*Runtime, context.Context, []float32) error{
+		"quantize": func(rt *Runtime, ctx context.Context, x []float32) error {
+			_, err := rt.QuantizeContext(ctx, nil, x, quant.Options{})
+			return err
+		},
+		"constrain": func(rt *Runtime, ctx context.Context, x []float32) error {
+			_, _, err := rt.ConstrainContext(ctx, x, x, 1)
+			return err
+		},
+		"kmeans": func(rt *Runtime, ctx context.Context, x []float32) error {
+			_, err := rt.KMeans(ctx, nil, x, 2, KMeansOptions{K: 2})
+			return err
+		},
+	} {
+		s := &stuck{free: make(chan struct{})}
+		rt := open(t, WithoutNative(), WithoutLearning(), WithBackend(s))
+		prefer(t, rt, 100)
+		rt.patience = time.Millisecond
+		x := filler(100)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		err := call(rt, ctx, x)
+		cancel()
+		if !errors.Is(err, ErrBlocked) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "stuck/k") {
+			t.Errorf("%s: %v", name, err)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+		if err := call(rt, ctx, filler(100)); err != nil { // pure Go's
+			t.Errorf("%s, the next call: %v", name, err)
+		}
+		cancel()
+		if err := rt.Close(); !errors.Is(err, ErrBlocked) || !strings.Contains(err.Error(), "stuck") || s.closed.Load() {
+			t.Errorf("%s, close: %v; closed: %v", name, err, s.closed.Load())
+		}
+		close(s.free) // it writes to x, which nobody else does
+		for rt.blocked(1) > 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// TestLateButThere: a kernel that returns while the call still waits has answered, also after the context's end.
+func TestLateButThere(t *testing.T) {
+	s := &stuck{free: make(chan struct{})}
+	rt := open(t, WithoutNative(), WithoutLearning(), WithBackend(s))
+	prefer(t, rt, 100)
+	rt.patience = time.Minute
+	ctx, cancel := context.WithCancel(t.Context())
+	context.AfterFunc(ctx, func() { close(s.free) })
+	time.AfterFunc(time.Millisecond, cancel)
+	if _, err := rt.QuantizeContext(ctx, nil, filler(100), quant.Options{}); err != nil && !errors.Is(err, context.Canceled) || errors.Is(err, ErrBlocked) {
+		t.Errorf("%v", err)
+	}
+	if m := rt.healthOf(t, "stuck/k"); m.Health != "healthy" {
+		t.Errorf("%+v", m)
+	}
+}
+
+// TestGate: no more calls than the limit are in kernels at a time, and all come through.
+func TestGate(t *testing.T) {
+	g := newGate(3)
+	var inside, most atomic.Int64
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			for range 200 {
+				g.enter()
+				n := inside.Add(1)
+				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+				}
+				inside.Add(-1)
+				g.leave()
+			}
+		})
+	}
+	all.Wait()
+	if most.Load() > 3 || g.inside.Load() != 0 || g.waiting.Load() != 0 {
+		t.Errorf("%d at a time; %d are left inside, %d wait", most.Load(), g.inside.Load(), g.waiting.Load())
+	}
+}
+
+// counting is a backend that counts who is in it at a time.
+type counting struct {
+	liar
+	inside, most atomic.Int64
+}
+
+func (c *counting) Name() string { return "counting" }
+
+func (c *counting) Reduce(k backends.Kernel, a *backends.Reduce) error {
+	n := c.inside.Add(1)
+	defer c.inside.Add(-1)
+	for m := c.most.Load(); n > m && !c.most.CompareAndSwap(m, n); m = c.most.Load() {
+	}
+	time.Sleep(10 * time.Microsecond)
+	return cpu.Backend{}.Reduce(k, a)
+}
+
+// TestCallsInKernelsAreBounded: however many goroutines call.
+func TestCallsInKernelsAreBounded(t *testing.T) {
+	c := new(counting)
+	rt := open(t, WithoutNative(), WithoutLearning(), WithBackend(c))
+	prefer(t, rt, 100)
+	x := filler(10)
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() {
+			for range 10 {
+				if _, err := rt.Norm2(x); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := c.most.Load(); n > rt.gate.limit || n == 0 {
+		t.Errorf("%d calls at a time, %d may be", n, rt.gate.limit)
+	}
+}
