@@ -6,7 +6,7 @@ BUILD := native/build/release
 # Shows what ran and what was skipped; the whole output is in build/.
 SHOW := { grep -E '^(ok|FAIL|panic|\?|---|    --- (FAIL|SKIP)|.*(_test\.go|conform\.go):[0-9]+:|[0-9]+ cases)' || test $$? -eq 1; }
 
-.PHONY: usage setup mpi native run test lint test-native test-go test-cuda gpu-bundle test-pure test-race test-variants test-asan test-ubsan test-tsan test-arm64 test-windows fuzz bench clean
+.PHONY: usage setup mpi native run test lint test-native test-go test-cuda gpu-bundle test-pure test-race test-variants test-asan test-ubsan test-tsan test-arm64 test-windows fuzz bench clean soak chaos
 usage:
 	@echo "make run      set up, build, calibrate, take the tour"
 	@echo "make test     everything: lint, C tests, Go tests with and without native code, race detector, every ISA level"
@@ -15,6 +15,7 @@ usage:
 	@echo "make lint | test-native | test-go | test-cuda | test-pure | test-race | test-variants   parts of make test"
 	@echo "make gpu-bundle   what a machine with a GPU needs to test and measure the CUDA library: build/gpu-bundle/gpu.sh"
 	@echo "make fuzz FUZZTIME=1m   each op against pure Go on drawn shapes, options and values, for so long"
+	@echo "make soak | chaos DURATION=10m   load on all kernels, every result checked; the latter with a fault every second"
 	@echo "make test-arm64 | test-windows   libraries and Go tests of the other platform, under qemu or wine, some minutes"
 	@echo "make test-asan | test-ubsan | test-tsan   the C tests under a sanitizer, some minutes each"
 
@@ -98,6 +99,11 @@ bench: native
 FUZZTIME ?= 1m
 fuzz: native
 	@for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' backends/conform/fuzz_test.go); do echo "== $$f"; go test ./backends/conform -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME); done
+
+# Load on all kernels for so long, with every result held against pure Go: alone, and with a fault every second; and a host that is killed again and again.
+DURATION ?= 10m
+soak chaos: native
+	@SETUN_SOAK=$(DURATION) go test ./internal/soak -run '$(if $(filter soak,$@),TestSoak,TestChaos|TestKilled)' -count=1 -timeout 0 -v
 
 # The C tests under a sanitizer; minutes each, so not part of `make test`.
 test-asan: SANITIZE = address

@@ -28,4 +28,11 @@ for symbol in $(nm -D -u "$lib" | awk '{print $NF}' | sed 's/@.*//'); do
         ;;
     esac
 done
-echo "$lib: one exported symbol, no call that is not on the list"
+# Tables that the loader fills in are read-only afterwards, the stack holds no code, and other libraries are not looked for in folders of the builder's.
+headers=$(readelf -lW "$lib")
+dynamic=$(readelf -dW "$lib")
+case $headers in *GNU_RELRO*) ;; *) echo "$lib is built without -z relro" >&2 && exit 1 ;; esac
+case $headers in *GNU_STACK*RWE*) echo "$lib wants a stack that can hold code" >&2 && exit 1 ;; esac
+case $dynamic in *BIND_NOW* | *"Flags: NOW"*) ;; *) echo "$lib is built without -z now" >&2 && exit 1 ;; esac
+case $dynamic in *RPATH* | *RUNPATH*) echo "$lib has a run path" >&2 && exit 1 ;; esac
+echo "$lib: one exported symbol, no call that is not on the list, read-only tables"

@@ -17,21 +17,19 @@ const lockPause = 5 * time.Millisecond
 
 // Lock waits, at most so long, until no other process works on the file at path, and returns a function that lets others go on. The lock is a file of its own beside it, "path.lock", which stays: a lock
 // on the file itself would be lost when it is replaced. The system gives up the lock of a process that dies. The folder is made when it is missing.
-func Lock(path string, wait time.Duration) (unlock func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+func Lock(path string, wait time.Duration) (unlock func(), err error) { return Files{}.Lock(path, wait) }
+
+// Lock is the function of that name.
+func (f Files) Lock(path string, wait time.Duration) (unlock func(), err error) {
+	if err := f.makeFolder(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
-	for end := time.Now().Add(wait); ; time.Sleep(lockPause) {
-		busy, err := tryLock(f)
+	for end := time.Now().Add(wait); ; time.Sleep(lockPause) { // the end is of the monotonic clock, which does not jump
+		unlock, busy, err := f.system().Lock(path + ".lock")
 		if err == nil {
-			return func() { f.Close() }, nil
+			return unlock, nil
 		}
 		if !busy || time.Now().After(end) {
-			f.Close()
 			if busy {
 				err = ErrLocked
 			}
