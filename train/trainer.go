@@ -122,7 +122,7 @@ func newTrainer(ctx context.Context, rt *runtime.Runtime, c Config, o Options) (
 	if c.Schedule == "two-stage" {
 		t.plan.Kind = optim.TwoStage
 	}
-	how := optim.Options{Beta1: c.Beta1, Beta2: c.Beta2, Clip: c.Clip, Seed: c.Seed, Weights: weights, CountFlips: false}
+	how := optim.Options{Beta1: c.Beta1, Beta2: c.Beta2, Clip: c.Clip, Seed: c.Seed, Weights: weights, Unguided: !c.Aux}
 	if c.Optimizer == "sgd" {
 		how.Method, how.Momentum = optim.SGD, c.Beta1
 	}

@@ -140,19 +140,21 @@ func (o *Optimizer) take(c Control, r *Report, shrunk float64) error {
 			return err
 		}
 	}
-	for i := range o.parts {
-		var err error
-		if o.norms[i], err = o.dot(&o.parts[i]); err != nil {
-			return err
+	if !o.opts.Unguided {
+		for i := range o.parts {
+			var err error
+			if o.norms[i], err = o.dot(&o.parts[i]); err != nil {
+				return err
+			}
 		}
+		r.Predicted = -canon.Sum(o.norms) / shrunk
 	}
-	r.Predicted = -canon.Sum(o.norms) / shrunk
 	return o.finish(r)
 }
 
 // cosine returns that of the gradients, whose norm is given, and the previous step.
 func (o *Optimizer) cosine(norm float64) (float64, error) {
-	if o.step == 0 || norm == 0 {
+	if o.opts.Unguided || o.step == 0 || norm == 0 {
 		return 0, nil
 	}
 	dots, squares := 0.0, 0.0

@@ -74,6 +74,7 @@ type Options struct {
 
 	Weights    quant.Options // how the forward pass makes ternary codes: Rule and Group count, Levels must be Ternary or 0
 	CountFlips bool          // Report.Flips and the flip limit; quantizes ternary tensors before and after each step
+	Unguided   bool          // Report.Cosine and Predicted stay 0: nobody wants them, and they take three reads of each tensor
 }
 
 // Control is what may differ from step to step.

@@ -77,3 +77,24 @@ func TestFactorsScaleTheStep(t *testing.T) {
 		}
 	}
 }
+
+// TestUnguided: without what guides an auxiliary network steps are the same, in fewer calls.
+func TestUnguided(t *testing.T) {
+	calls := func(opts Options) (n int64, d uint64, r Report) {
+		rt, tensors := open(t), model(1)
+		o := must[*Optimizer](t)(New(rt, tensors, opts))
+		list := steps(t, o, tensors, 0, 4)
+		r = list[len(list)-1]
+		for _, m := range rt.Metrics() {
+			n += m.Calls
+		}
+		return n, digest(o.State(nil), tensors), r
+	}
+	opts := everything
+	n, d, r := calls(opts)
+	opts.Unguided = true
+	fewer, same, other := calls(opts)
+	if fewer >= n || same != d || r.Cosine == 0 || r.Predicted == 0 || other.Cosine != 0 || other.Predicted != 0 || other.Norm != r.Norm {
+		t.Errorf("%d and %d calls, digests %#x and %#x:\n%+v\n%+v", n, fewer, d, same, r, other)
+	}
+}
