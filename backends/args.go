@@ -108,14 +108,17 @@ func (a *Reduce) Check(op Op) error {
 // KMeans is the argument of the op kmeans.
 type KMeans struct {
 	X       []float32 // N*D values, row-major
+	XAt     Address
 	N, D, K int
 	Weights []float32 // N, finite and >= 0; nil: all 1
-	Initial []float32 // K*D given centroids; nil: k-means++
-	Seed    uint64    // of k-means++ and mini-batches
-	Cosine  bool      // rows and centroids count by their direction alone
-	Batch   int       // rows of a mini-batch; 0: every iteration takes all rows
-	MaxIter int       // iterations, or mini-batches
-	Tol     float64   // relative to the mean variance of a column; 0: stop only when no label changes
+
+	WeightsAt Address   // where they are on the device, too: Weights holds them in any case
+	Initial   []float32 // K*D given centroids; nil: k-means++
+	Seed      uint64    // of k-means++ and mini-batches
+	Cosine    bool      // rows and centroids count by their direction alone
+	Batch     int       // rows of a mini-batch; 0: every iteration takes all rows
+	MaxIter   int       // iterations, or mini-batches
+	Tol       float64   // relative to the mean variance of a column; 0: stop only when no label changes
 
 	Labels    []int32   // out, N
 	Centroids []float32 // out, K*D

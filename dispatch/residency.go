@@ -75,12 +75,13 @@ func (l *Link) Hosted(s *Shape, parts float64) float64 {
 func (l *Link) up(bytes float64) float64   { return l.Launch + l.Up*bytes }
 func (l *Link) down(bytes float64) float64 { return l.Launch + l.Down*bytes }
 
-// moves adds up what an arm in each memory has to wait for: what it reads and is elsewhere, and what it writes and must be back. What a buffer has earned counts as paid: so one that calls would rather
+// moves adds up what an arm in each memory has to wait for, in each of the call's parts: what it reads and is elsewhere, and what it writes and must be back. What a buffer has earned counts as paid: so one that calls would rather
 // have elsewhere is moved once staying has cost as much as moving. Whatever comes later, no more than about twice what was needed is lost (the rule for renting skis: Karlin, Manasse, Rudolph and Sleator 1988).
 func (r *Router) moves(s *Shape, operands []Operand) (m moves) {
 	if operands == nil {
 		return r.hosted(s)
 	}
+	parts := s.typicalParts()
 	for to := range Memory(NumMemories) {
 		for _, o := range operands {
 			if o.Read {
@@ -94,6 +95,8 @@ func (r *Router) moves(s *Shape, operands []Operand) (m moves) {
 				m.counts[to] += t
 			}
 		}
+		m.takes[to] /= parts
+		m.counts[to] /= parts
 	}
 	return m
 }
@@ -153,14 +156,15 @@ func (r *Router) Settle(s *Shape, operands []Operand, arm int) {
 			}
 		}
 	}
+	parts := s.typicalParts() // times are of one
 	for to := range Memory(NumMemories) {
-		back := m.takes[to]
+		back := m.takes[to] * parts
 		for _, o := range operands {
 			if o.Read {
 				back -= r.bring(o.Residence, to)
 			}
 		}
-		gain, missing := ran-best[to]-back, m.takes[to]-back
+		gain, missing := (ran-best[to])*parts-back, m.takes[to]*parts-back
 		if to == at || best[to] == 0 || gain <= 0 || missing <= 0 {
 			continue
 		}

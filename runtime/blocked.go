@@ -15,8 +15,9 @@ import (
 // defaultPatience is for how long after the end of its context a call waits for a kernel that was told so: those that look at all do within a millisecond or so.
 const defaultPatience = time.Second
 
-// calling calls a kernel. A context that can end is not outlived for longer than rt.patience: the caller goes on, and the call is left to itself with all that it was given.
-func calling[A any](ctx context.Context, rt *Runtime, m *arm, a A, do func(*arm, A) error) error {
+// calling calls a kernel. A context that can end is not outlived for much longer than rt.patience: the caller goes on, and the call is left to itself with all that it was given. Some time is added for how long the call takes, since not all can be
+// cut short: a step that has begun to change parameters completes.
+func calling[A any](ctx context.Context, rt *Runtime, m *arm, a A, do func(*arm, A) error, predicted float64) error {
 	if ctx.Done() == nil || !m.foreign {
 		return direct(m, a, do)
 	}
@@ -32,13 +33,14 @@ func calling[A any](ctx context.Context, rt *Runtime, m *arm, a A, do func(*arm,
 		return err
 	case <-ctx.Done():
 	}
-	wait := time.NewTimer(rt.patience)
+	patience := rt.patience + time.Duration(min(4*predicted, float64(time.Hour)))
+	wait := time.NewTimer(patience)
 	defer wait.Stop()
 	select {
 	case err := <-returned:
 		return err
 	case <-wait.C:
-		return &backends.Error{Op: m.kernel.Op.String(), Detail: ctx.Err().Error() + " " + rt.patience.String() + " ago, and what it writes to is still in use", Err: errors.Join(ErrBlocked, ctx.Err())}
+		return &backends.Error{Op: m.kernel.Op.String(), Detail: ctx.Err().Error() + " " + patience.String() + " ago, and what it writes to is still in use", Err: errors.Join(ErrBlocked, ctx.Err())}
 	}
 }
 

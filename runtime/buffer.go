@@ -156,6 +156,12 @@ func (b *Buffer) Constrain(ctx context.Context, dst *Buffer, radius float64) (no
 	return norm, err
 }
 
+// KMeans clusters the points b, as Runtime.KMeans does those of a slice. They stay where they are: what the host reads of them are the rows that k-means++ draws and that empty clusters take, and
+// all of them with Batch or SkipNonFinite. Centroids, weights and results are the program's.
+func (b *Buffer) KMeans(ctx context.Context, dst *Clustering, dim int, o KMeansOptions) (*Clustering, error) {
+	return b.rt.kmeans(given(ctx), 0, true, dst, b.vector(), dim, o)
+}
+
 // Step does a training step on the parameters b, as Runtime.StepContext does for slices.
 func (b *Buffer) Step(ctx context.Context, dst *quant.Tensor, delta *Buffer, radius float64, opts quant.Options) (out *quant.Tensor, norm float64, err error) {
 	return b.rt.step(given(ctx), dst, b.vector(), delta.vector(), radius, opts)

@@ -32,12 +32,7 @@ func run[A any](rt *Runtime, s *dispatch.Shape, a A, do func(*arm, A) error, par
 	return runPlaced(context.Background(), rt, 0, nil, s, a, do, parts)
 }
 
-// runWithout is run without the arms of a bit mask, for a context that may end.
-func runWithout[A any](ctx context.Context, rt *Runtime, without uint64, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A, dispatch.Variant) (int, dispatch.Variant)) error {
-	return runPlaced(ctx, rt, without, nil, s, a, do, parts)
-}
-
-// runPlaced is runWithout for a call on buffers; p is nil when there are none.
+// runPlaced is run without the arms of a bit mask, for a context that may end and a call on buffers; p is nil when there are none.
 func runPlaced[A any](ctx context.Context, rt *Runtime, without uint64, p *placed, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A, dispatch.Variant) (int, dispatch.Variant)) error {
 	if p != nil {
 		defer p.release()
@@ -108,7 +103,7 @@ func runPlaced[A any](ctx context.Context, rt *Runtime, without uint64, p *place
 			p.began = err == nil
 		}
 		if err == nil {
-			err = calling(ctx, rt, m, a, do)
+			err = calling(ctx, rt, m, a, do, d.Nanos*mostParts(a))
 		}
 		if m.foreign {
 			rt.gate.leave()

@@ -28,7 +28,8 @@ type KMeansOptions struct {
 	// Fast lets kernels run that label points by scores of fewer bits, if the runtime has any (WithFastNumerics, and a GPU): a point may then go to a centroid that is farther than the nearest by a part in some
 	// hundreds. Everything else is computed as ever, for these labels.
 	Fast bool
-	// Progress is called after each iteration with the number of points that changed their cluster.
+	// Progress is called after each iteration with the number of points that changed their cluster. Points that are mapped or a Buffer's are held until the call ends: Progress must not make
+	// calls on them.
 	Progress func(iteration int, changed int64)
 }
 
@@ -62,18 +63,22 @@ type Clustering struct {
 // Labels, inertia and counts belong to the centroids returned. Errors: ErrArgument, ErrShape, ErrNonFinite naming row and column (see SkipNonFinite), ErrRange for
 // values whose scores could overflow, or ctx's error within one iteration of its end. Deterministic for a seed: the same bits on every kernel.
 func (rt *Runtime) KMeans(ctx context.Context, dst *Clustering, points []float32, dim int, o KMeansOptions) (*Clustering, error) {
-	return rt.kmeans(given(ctx), 0, dst, points, dim, o)
+	return rt.kmeans(given(ctx), 0, true, dst, slice(points), dim, o)
 }
 
-// kmeans clusters without the arms of a bit mask, and leaves points out when it may.
-func (rt *Runtime) kmeans(ctx context.Context, without uint64, dst *Clustering, points []float32, dim int, o KMeansOptions) (*Clustering, error) {
-	if err := rt.Home(points, o.Weights, o.Centroids); err != nil {
+// kmeans clusters without the arms of a bit mask, and leaves points out when it may. stay: the points may be on a device and stay there, else they are at home. The host reads weights and centroids by itself.
+func (rt *Runtime) kmeans(ctx context.Context, without uint64, stay bool, dst *Clustering, v vector, dim int, o KMeansOptions) (*Clustering, error) {
+	if err := rt.Home(o.Weights, o.Centroids); err != nil {
 		return dst, err
 	}
-	dst, err := rt.kmeansAll(ctx, without, dst, points, dim, o)
+	dst, err := rt.kmeansAll(ctx, without, stay, dst, v, dim, o)
 	if !o.SkipNonFinite || !errors.Is(err, ErrNonFinite) {
 		return dst, err
 	}
+	if e := v.home(rt); e != nil {
+		return dst, e
+	}
+	points := v.values
 	n := len(points) / dim
 	good := make([]float32, 0, len(points))
 	weights := o.Weights
@@ -97,7 +102,7 @@ func (rt *Runtime) kmeans(ctx context.Context, without uint64, dst *Clustering, 
 		return dst, backends.Fail(ErrArgument, backends.OpKMeans, fmt.Sprintf("%dx%d k=%d", n, dim, o.K), "only %d points have no NaN and no infinity", left)
 	}
 	o.Weights = weights
-	if dst, err = rt.kmeansAll(ctx, without, dst, good, dim, o); err != nil {
+	if dst, err = rt.kmeansAll(ctx, without, false, dst, slice(good), dim, o); err != nil {
 		return dst, fmt.Errorf("rows counted without the %d that were left out: %w", n-left, err)
 	}
 	dst.Skipped = n - left
@@ -122,7 +127,12 @@ func finite(x []float32) bool {
 	return true
 }
 
-func (rt *Runtime) kmeansAll(ctx context.Context, without uint64, dst *Clustering, points []float32, dim int, o KMeansOptions) (*Clustering, error) {
+func iterations(a *backends.KMeans, v dispatch.Variant) (int, dispatch.Variant) {
+	return a.Iterations, v
+}
+
+func (rt *Runtime) kmeansAll(ctx context.Context, without uint64, stay bool, dst *Clustering, v vector, dim int, o KMeansOptions) (*Clustering, error) {
+	points := v.values
 	if o.MaxIter == 0 {
 		o.MaxIter = 300 // scikit-learn's default
 	}
@@ -150,7 +160,11 @@ func (rt *Runtime) kmeansAll(ctx context.Context, without uint64, dst *Clusterin
 	if a.Batch > 0 {
 		s.N = int64(a.Batch)
 	}
-	err := runWithout(ctx, rt, without, &s, a, func(m *arm, a *backends.KMeans) error { return m.backend.KMeans(ctx, m.kernel, a) }, func(a *backends.KMeans, v dispatch.Variant) (int, dispatch.Variant) { return a.Iterations, v })
+	var p *placed
+	if stay {
+		p = rt.placing().with(v, &a.XAt, true, false).with(slice(a.Weights), &a.WeightsAt, true, false).output(float64(4*a.N + 4*a.K*a.D + 8*a.K))
+	}
+	err := runPlaced(ctx, rt, without, p, &s, a, func(m *arm, a *backends.KMeans) error { return m.backend.KMeans(ctx, m.kernel, a) }, iterations)
 	if errors.Is(err, ErrBlocked) {
 		return dst, err
 	}

@@ -47,7 +47,7 @@ func (m *mapped) find(x []float32) (b *Buffer, offset int, err error) {
 // Map makes a buffer of the program's own slice. Until that is closed, calls of this runtime on slices that lie in x are calls on the buffer: what a device holds already is not copied, and results stay
 // where they were computed. So a program that keeps its data in slices can have them on a device. Map each slice that goes its own ways by itself: a buffer moves as a whole.
 //
-// x itself then holds what the program can read only after Home, and whoever writes to it calls Changed afterwards. KMeans and the suggestions bring home what they read by themselves. Results of theirs, scales of codes, and what Read and
+// x itself then holds what the program can read only after Home, and whoever writes to it calls Changed afterwards. The suggestions and KMeansMany bring home what they read by themselves, and KMeans its weights and centroids. Results of theirs, scales of codes, and what Read and
 // Write of another buffer copy must not lie in x, nor may memory of a Pinned be given back while it is mapped.
 // Close of the buffer brings x home; Close of the runtime does not. Until one of the two, x stays in memory. Errors: ErrArgument for an empty x, ErrAlias for one that overlaps a slice that is mapped, ErrClosed.
 func (rt *Runtime) Map(x []float32) (*Buffer, error) {

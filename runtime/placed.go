@@ -20,6 +20,14 @@ type vector struct {
 
 func slice(x []float32) vector { return vector{values: x} }
 
+// home brings the values to where the program can read them.
+func (v vector) home(rt *Runtime) error {
+	if v.buffer != nil {
+		return v.buffer.with("home", v.buffer.n, v.buffer.bringHome)
+	}
+	return rt.Home(v.values)
+}
+
 // placed are the operands of a call that may have buffers among them. It is nil for calls on slices alone, which kernels of a device copy themselves.
 type placed struct {
 	listed   []listed

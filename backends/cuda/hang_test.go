@@ -25,6 +25,11 @@ func TestKernelNeverEndsInChild(t *testing.T) {
 			lost(t, c, "did not end", func() { fake.hang(1) }, func() {})
 		}
 	}
+	for _, c := range cutTasks() { // with two pieces on the device
+		if "pieces of "+c.name == os.Getenv("SETUN_TEST_CUDA_TASK") {
+			lost(t, c, "did not end", func() { fake.memory(little); fake.hang(1) }, func() {})
+		}
+	}
 	b, a := attempt()
 	if b != nil || !strings.Contains(a.Reason, "did not end") {
 		t.Errorf("opened again: %s: %s", a.State, a.Reason)

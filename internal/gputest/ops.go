@@ -2,13 +2,26 @@
 
 package gputest
 
-import "github.com/setun-compute/setun/backends"
+import (
+	"context"
+
+	"github.com/setun-compute/setun/backends"
+)
 
 // Reduce is dot and norm2.
 func (g *GPU) Reduce(k backends.Kernel, a *backends.Reduce) error {
 	b := *a
 	err := g.on([]operand{{&b.X, a.XAt, false}, {&b.Y, a.YAt, false}}, func() error { return g.Backend.Reduce(k, &b) })
 	a.Result = b.Result
+	return err
+}
+
+// KMeans clusters. What it writes is the program's.
+func (g *GPU) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMeans) error {
+	b := *a
+	err := g.on([]operand{{&b.X, a.XAt, false}, {&b.Weights, a.WeightsAt, false}}, func() error { return g.Backend.KMeans(ctx, k, &b) })
+	b.X, b.XAt, b.Weights, b.WeightsAt = a.X, a.XAt, a.Weights, a.WeightsAt
+	*a = b
 	return err
 }
 

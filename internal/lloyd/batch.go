@@ -15,6 +15,9 @@ const quiet = 10
 // towards a row with a rate of one over their number is just that. So the sums go on from batch to batch, in integers. Rows are drawn with replacement.
 func (f *fit) batches() error {
 	a := f.a
+	if _, err := f.points(0, a.N); err != nil { // batches are put together from rows anywhere
+		return err
+	}
 	limit := 0.0
 	if a.Tol > 0 {
 		v, err := f.spread()

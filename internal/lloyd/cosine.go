@@ -27,8 +27,12 @@ func (f *fit) directions() error {
 		if u >= 0x1p-126 && u <= math.MaxFloat32 {
 			continue
 		}
+		row, err := f.points(i, 1)
+		if err != nil {
+			return err
+		}
 		zero := true
-		for j, v := range a.X[i*a.D:][:a.D] {
+		for j, v := range row {
 			if v-v != 0 {
 				return backends.Fail(backends.ErrNonFinite, backends.OpKMeans, a.Shape(), "row %d, column %d = %v", i, j, v)
 			}

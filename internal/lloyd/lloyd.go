@@ -108,8 +108,20 @@ func (f *fit) unlabelled() {
 	f.push(f.a.Labels, nil)
 }
 
+// points makes sure that the host sees n rows of X from row i on, and returns them.
+func (f *fit) points(i, n int) ([]float32, error) {
+	x := f.a.X[i*f.a.D:][:n*f.a.D]
+	if f.steps.Points == nil {
+		return x, nil
+	}
+	return x, f.steps.Points(x)
+}
+
 // locate names the first value that is not finite.
 func (f *fit) locate() error {
+	if _, err := f.points(0, f.a.N); err != nil {
+		return err
+	}
 	for i, v := range f.a.X {
 		if v-v != 0 {
 			return backends.Fail(backends.ErrNonFinite, backends.OpKMeans, f.a.Shape(), "row %d, column %d = %v", i/f.a.D, i%f.a.D, v)

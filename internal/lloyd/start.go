@@ -34,7 +34,9 @@ func (f *fit) start() error {
 		}
 		taken = append(taken, row)
 		c := f.centroids[t*a.D:][:a.D]
-		f.centred(c, row)
+		if err := f.centred(c, row); err != nil {
+			return err
+		}
 		s := Step{Kind: Distance, KeepMin: true, K: 1, Mean: f.mean, Centroids: c, Distance: f.distance}
 		if err := f.pass(&s); err != nil {
 			return err
@@ -44,14 +46,19 @@ func (f *fit) start() error {
 }
 
 // centred writes row i less the mean to dst.
-func (f *fit) centred(dst []float32, i int) {
+func (f *fit) centred(dst []float32, i int) error {
+	x, err := f.points(i, 1)
+	if err != nil {
+		return err
+	}
 	unit := float32(1)
 	if f.unit != nil {
 		unit = f.unit[i]
 	}
-	for p, v := range f.a.X[i*f.a.D:][:f.a.D] {
+	for p, v := range x {
 		dst[p] = float32(v*unit) - f.mean[p]
 	}
+	return nil
 }
 
 // draw returns the row of the t-th centre.
@@ -125,7 +132,10 @@ func (f *fit) refill() error {
 			if f.distance[row] == 0 {
 				return nil // duplicates only: the centroid stays where it is
 			}
-			moved = f.move(row, j)
+			var err error
+			if moved, err = f.move(row, j); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -159,7 +169,7 @@ func (h *farthest) Pop() any {
 }
 
 // move takes a row from its cluster to the empty cluster j, unless it has no weight or is all that its cluster has.
-func (f *fit) move(row, j int) bool {
+func (f *fit) move(row, j int) (bool, error) {
 	a := f.a
 	from := int(a.Labels[row])
 	w, q := 1.0, int64(1)
@@ -168,10 +178,12 @@ func (f *fit) move(row, j int) bool {
 		q = rint(w * math.Ldexp(1, f.weightExp))
 	}
 	if q == 0 || f.mass(from) <= q {
-		return false
+		return false, nil
 	}
 	x := make([]float32, a.D)
-	f.centred(x, row)
+	if err := f.centred(x, row); err != nil {
+		return false, err
+	}
 	clear(f.sums[j*a.D:][:a.D]) // rows of zero weight may have left nothing but zeros here
 	for p, v := range x {
 		s := rint(w * float64(v) * f.scale[p])
@@ -185,5 +197,5 @@ func (f *fit) move(row, j int) bool {
 		f.weights[from] -= q
 		f.weights[j] = q
 	}
-	return true
+	return true, nil
 }

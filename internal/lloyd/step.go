@@ -62,6 +62,8 @@ type Steps struct {
 	Step Func
 	// Pull brings what steps have written into these arrays, or parts of arrays, to the host, which is about to read them. Either may be nil.
 	Pull func(labels []int32, distance []float32) error
+	// Points brings a part of X to the host, which is about to read it. Nil: X is there.
+	Points func(part []float32) error
 	// Push says that the host has written these arrays, whole. Either may be nil.
 	Push func(labels []int32, distance []float32)
 }

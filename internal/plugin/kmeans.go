@@ -17,7 +17,9 @@ func (b *Backend) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMe
 	}
 	m := &mirror{device: Device{b}, rows: a.N, first: unsafe.Pointer(unsafe.SliceData(a.X))}
 	defer m.free()
-	return lloyd.Run(ctx, a, lloyd.Steps{Step: b.steps(k, a.Shape(), m), Pull: m.pull, Push: m.push})
+	m.lend(backends.Bytes(a.X), a.XAt, false)
+	m.lend(backends.Bytes(a.Weights), a.WeightsAt, true)
+	return lloyd.Run(ctx, a, lloyd.Steps{Step: b.steps(k, a.Shape(), m), Pull: m.pull, Points: m.points, Push: m.push})
 }
 
 // Steps returns a kernel's steps of k-means, on arrays in the host's memory. Errors name the given shape. One step at a time: they share a workspace.

@@ -10,7 +10,8 @@ import (
 )
 
 // mirror keeps what a run of k-means has by row on a device: the points, weights, units, labels and distances. Each is copied when the side that needs it does not have it, so the points
-// go up once, and labels and distances come down where the host reads them. Passes over other rows, mini-batches, stay in the host's memory.
+// go up once, and labels and distances come down where the host reads them. Points that lie in a buffer stay in it: the rows that the host reads come down.
+// Passes over other rows, mini-batches, stay in the host's memory.
 type mirror struct {
 	device Device
 	rows   int
@@ -24,6 +25,14 @@ type copied struct {
 	at       backends.Address
 	onHost   bool // the host's array is up to date
 	onDevice bool // and the copy
+	lent     bool // it lies in a buffer that is not the run's
+}
+
+// lend takes an array that lies on the device already. onHost: the slice holds it, too.
+func (m *mirror) lend(host []byte, at backends.Address, onHost bool) {
+	if at != 0 && len(host) > 0 {
+		m.copies = append(m.copies, &copied{host: host, at: at, onHost: onHost, onDevice: true, lent: true})
+	}
 }
 
 // place puts the addresses of the copies into the block of a step, after bringing up what the step reads.
@@ -94,17 +103,24 @@ func (m *mirror) holding(part []byte) (c *copied, from int) {
 
 // pull brings parts of arrays down that steps have written.
 func (m *mirror) pull(labels []int32, distance []float32) error {
-	for _, part := range [...][]byte{backends.Bytes(labels), backends.Bytes(distance)} {
-		c, from := m.holding(part)
-		if c == nil || c.onHost {
-			continue
-		}
-		if err := m.device.Download(part, c.at+backends.Address(from)); err != nil {
-			return err
-		}
-		c.onHost = len(part) == len(c.host)
+	if err := m.bring(backends.Bytes(labels)); err != nil {
+		return err
 	}
-	return nil
+	return m.bring(backends.Bytes(distance))
+}
+
+// points brings a part of the points down where they lie in a buffer.
+func (m *mirror) points(part []float32) error { return m.bring(backends.Bytes(part)) }
+
+// bring brings a part of an array down, unless the host has it.
+func (m *mirror) bring(part []byte) error {
+	c, from := m.holding(part)
+	if c == nil || c.onHost {
+		return nil
+	}
+	err := m.device.Download(part, c.at+backends.Address(from))
+	c.onHost = err == nil && len(part) == len(c.host)
+	return err
 }
 
 // push notes that the host has written whole arrays.
@@ -119,7 +135,9 @@ func (m *mirror) push(labels []int32, distance []float32) {
 // free gives the device's memory back. That of a device that is lost is gone already.
 func (m *mirror) free() {
 	for _, c := range m.copies {
-		_ = m.device.Free(c.at)
+		if !c.lent {
+			_ = m.device.Free(c.at)
+		}
 	}
 	m.copies = nil
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // backend.cpp: the table of the CUDA library. One kernel an op; a context is a device.
-#include "lane.h"
+#include "pieces.h"
 
 #include <new>
 #include <stdlib.h>
@@ -21,27 +21,27 @@ int32_t invalid(const setun_call *call, const char *message) {
 namespace {
 
 template <class Args> using Op = int32_t (*)(Lane &, Args *);
+template <class Args> using Cutter = int32_t (*)(Pieces &, Args *);
 
-/* The part of every call that is the same. */
-template <class Args, class Work> int32_t with_lane(setun_ctx *ctx, Args *args, Work work) {
-    setun_call *call = reinterpret_cast<setun_call *>(args);
-    if (!ctx) return invalid(call, "there is no context");
-    Device &d = ctx->device;
-    if (d.lost()) return d.refuse(call);
-    if (call->cancel && *call->cancel) return SETUN_ECANCELLED;
-    Lane *lane = d.take();
-    if (!lane) return SETUN_ENOMEM;
-    Current current(d);
-    lane->begin(call);
-    int32_t rc = lane->open();
-    if (rc == SETUN_OK) rc = work(*lane, args);
-    /* A call that failed half-way may have left work behind that reads the caller's memory. */
-    if (rc != SETUN_OK) lane->drain();
-    d.give(lane);
-    return rc;
+/* Where there is no memory, what lanes hold of earlier calls is given up first, that of the call's own lane, too. */
+template <class Args, Op<Args> op> int32_t run(setun_ctx *ctx, void *block) {
+    Args *args = static_cast<Args *>(block);
+    if (!ctx) return invalid(reinterpret_cast<setun_call *>(args), "there is no context");
+    int32_t rc = with_lane(ctx->device, args, op);
+    if (rc != SETUN_ENOMEM) return rc;
+    Current current(ctx->device);
+    return ctx->device.trim() ? with_lane(ctx->device, args, op) : rc;
 }
 
-template <class Args, Op<Args> op> int32_t run(setun_ctx *ctx, void *args) { return with_lane(ctx, static_cast<Args *>(args), op); }
+/* A call that does not fit is done in pieces. */
+template <class Args, Op<Args> op, Cutter<Args> cut> int32_t run_cut(setun_ctx *ctx, void *block) {
+    int32_t rc = run<Args, op>(ctx, block);
+    if (rc != SETUN_ENOMEM) return rc;
+    Pieces pieces(ctx->device, static_cast<setun_call *>(block));
+    rc = pieces.begin();
+    if (rc == SETUN_OK) rc = cut(pieces, static_cast<Args *>(block));
+    return pieces.finish(rc);
+}
 
 int32_t open_device(setun_ctx **ctx, uint32_t ordinal, char *message, uint32_t size) {
     void *p = malloc(sizeof(setun_ctx));
@@ -130,7 +130,7 @@ template <int what> int32_t transfer(setun_ctx *ctx, setun_memory *m) {
     if ((what != DOWNLOAD && !m->from) || (what == DOWNLOAD && !m->to)) return invalid(&m->call, "memory: a pointer is null");
     Buffers &b = ctx->device.buffers;
     if (!b.has(m->device, m->bytes) || (what == COPY && !b.has(m->from, m->bytes))) return invalid(&m->call, "memory: the range does not lie in a buffer");
-    return with_lane(ctx, m, [](Lane &lane, setun_memory *a) {
+    return with_lane(ctx->device, m, [](Lane &lane, setun_memory *a) {
         if (what == UPLOAD) lane.send(a->device, a->from, a->bytes);
         if (what == DOWNLOAD) lane.fetch(a->to, a->device, a->bytes);
         if (what == COPY) lane.move(a->device, a->from, a->bytes);
@@ -169,9 +169,10 @@ int32_t unpin(setun_ctx *ctx, setun_memory *m) {
     return SETUN_OK;
 }
 
-#define ENTRY(name, number, type) {"cuda", number, 1, run<type, op_##name>, 0, 0},
+#define CUT(name, number, type) {"cuda", number, 1, run_cut<type, op_##name, cut_##name>, 0, 0},
+#define WHOLE(name, number, type) {"cuda", number, 1, run<type, op_##name>, 0, 0},
 #define OTHER(op, number, type, name, flags) {name, number, 1, run<type, op_##op>, flags, 0},
-const setun_kernel kernels[] = {SETUN_CUDA_OPS(ENTRY) SETUN_CUDA_OTHERS(OTHER)};
+const setun_kernel kernels[] = {SETUN_CUDA_CUT_OPS(CUT) SETUN_CUDA_WHOLE_OPS(WHOLE) SETUN_CUDA_OTHERS(OTHER)};
 
 const setun_device device = {sizeof(setun_device), 0,     count, open_device, info, alloc, free_buffer, transfer<UPLOAD>, transfer<DOWNLOAD>,
                              transfer<COPY>,       limit, pin,   unpin};

@@ -51,9 +51,9 @@ void share(void *arg, int64_t i) {
 
 } // namespace
 
-void Lane::copy(char *to, const char *from, int64_t bytes) {
+void Device::copy(char *to, const char *from, int64_t bytes) {
     Job j = {to, from, bytes};
-    device.pool.run(device.copiers, share, &j, (bytes - 1) / SHARE + 1);
+    pool.run(copiers, share, &j, (bytes - 1) / SHARE + 1);
 }
 
 /* Pinned memory and an event for piece i of a copy, free to use. */
@@ -89,7 +89,7 @@ void Lane::upload(Address to, const char *from, int64_t bytes) {
             if (ok()) check(DRIVER_NO_MEMORY, "pinning memory");
             return;
         }
-        copy(slots_[s], from + at, n);
+        device.copy(slots_[s], from + at, n);
         check(d->cuMemcpyHtoDAsync_v2(to + Address(at), slots_[s], size_t(n), stream_), "copying to the device");
         if (ok()) check(d->cuEventRecord(events_[s], stream_), "recording an event");
         busy_[s] = ok();
@@ -128,7 +128,7 @@ void Lane::download(char *to, Address from, int64_t bytes) {
         int64_t done = i - (SLOTS - 1);
         if (done < 0 || !ok()) continue;
         int64_t at = done * PIECE, n = bytes - at < PIECE ? bytes - at : PIECE;
-        if (slot(int(done % SLOTS))) copy(to + at, slots_[done % SLOTS], n);
+        if (slot(int(done % SLOTS))) device.copy(to + at, slots_[done % SLOTS], n);
     }
 }
 

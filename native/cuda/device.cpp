@@ -279,12 +279,13 @@ void Device::give(Lane *l) {
     sweep(0);
 }
 
-void Device::trim() {
+bool Device::trim() {
+    bool any = false;
     mutex_.lock();
     Lane *all = idle_, *last = nullptr;
     idle_ = nullptr;
     mutex_.unlock();
-    for (Lane *l = all; l; last = l, l = l->next) l->shed();
+    for (Lane *l = all; l; last = l, l = l->next) any |= l->shed();
     if (last) {
         mutex_.lock();
         last->next = idle_;
@@ -292,6 +293,7 @@ void Device::trim() {
         mutex_.unlock();
     }
     sweep(INT_MAX);
+    return any;
 }
 
 Result Device::allocate(Address *at, int64_t bytes) {
@@ -306,6 +308,15 @@ Result Device::allocate_once(Address *at, int64_t bytes) {
     int64_t after = taken.fetch_add(bytes) + bytes;
     Result r = most > 0 && after > most ? DRIVER_NO_MEMORY : driver->cuMemAlloc_v2(at, size_t(bytes));
     if (r != DRIVER_OK) taken.fetch_sub(bytes);
+    return r;
+}
+
+Result Device::room(int64_t *bytes) {
+    size_t free = 0, all = 0;
+    trim();
+    Result r = driver->cuMemGetInfo_v2(&free, &all);
+    int64_t most = limit.load(std::memory_order_relaxed), left = most - taken.load();
+    *bytes = most > 0 && left < int64_t(free) ? left : int64_t(free);
     return r;
 }
 

@@ -59,6 +59,12 @@ class Device {
     void release(Address at, int64_t bytes);
     /* Frees what was released, unless more than so many calls are on the device or it would not matter yet. */
     void sweep(int calls);
+    /* Takes the scratch of idle lanes; false: they had none. */
+    bool trim();
+    /* How much a call could have that begins now, after idle lanes have given up theirs. */
+    Result room(int64_t *bytes);
+    /* Copies the host's memory, with as many threads as copiers. */
+    void copy(char *to, const char *from, int64_t bytes);
 
     /* A driver's error as a status, in words; from an error that outlasts the call on, the device is lost. */
     int32_t failure(Result r, const char *doing, const setun_call *call);
@@ -86,7 +92,6 @@ class Device {
     friend class Lane;
     Result load(int image, const char *text, int first, int last);
     Result allocate_once(Address *at, int64_t bytes);
-    void trim(); /* takes the scratch of idle lanes */
     void *context_ = nullptr, *modules_[2] = {};
     std::atomic<Result> lost_{0};
     int asked_[KERNELS] = {}; /* guarded by asking_: only ever raised, for calls side by side */

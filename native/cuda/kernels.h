@@ -133,10 +133,11 @@ SETUN_KERNEL void group_first(double *sums, const unsigned *most, int64_t rows, 
 SETUN_KERNEL void group_round(double *sums, int64_t rows, int64_t cols, int64_t group, int levels, int round, float *scales, float *cuts,
                               unsigned long long *counts, unsigned *done);
 SETUN_KERNEL void group_energy(double *sums, int64_t rows, int64_t cols, int64_t group, int levels, const unsigned long long *counts, float *scales);
-/* Codes. group is that of the scales, 2^shift unless shift is negative; unused by those with one scale. */
+/* Codes. group is that of the scales, 2^shift unless shift is negative; unused by those with one scale. first: how many values of the tensor lie before x, a
+ * multiple of 4; read by those that draw. */
 #define SETUN_CODES_KERNEL(name)                                                                                                                               \
     SETUN_KERNEL void name(const float *x, int64_t rows, int64_t cols, int64_t group, int shift, const float *cuts, const float *scales, int levels,           \
-                           uint64_t seed, uint8_t *out)
+                           uint64_t seed, int64_t first, uint8_t *out)
 SETUN_CODES_KERNEL(codes_int8);
 SETUN_CODES_KERNEL(codes_int8_random);
 SETUN_CODES_KERNEL(codes_int8_groups);

@@ -23,9 +23,11 @@ int32_t Lane::open() {
     return status_;
 }
 
-void Lane::shed() {
+bool Lane::shed() {
+    const bool any = segment_count_ > 0;
     for (int i = 0; i < segment_count_; i++) device.release(segments_[i].at, segments_[i].bytes);
     segment_count_ = 0;
+    return any;
 }
 
 void Lane::close() {
@@ -40,11 +42,12 @@ void Lane::close() {
     small_ = nullptr, stream_ = nullptr;
 }
 
-void Lane::begin(setun_call *call) {
+void Lane::begin(setun_call *call, const Aside *asides, int aside_count) {
     call_ = call;
+    asides_ = asides, aside_count_ = aside_count;
     status_ = SETUN_OK;
     started_ = changes_ = false;
-    staged_count_ = fetched_count_ = 0;
+    staged_count_ = brought_ = fetched_count_ = 0;
     small_used_ = 0;
     /* What the last call took in pieces is taken in one from now on. */
     if (segment_count_ > 1) {
@@ -86,7 +89,7 @@ void *Lane::room(int64_t bytes) {
 void *Lane::stage(void *p, int64_t bytes, int mode) {
     if (!ok()) return nullptr;
     if (device.buffers.has(p, bytes)) {
-        changes_ |= mode == (IN | OUT);
+        changes_ |= (mode & OUT) != 0;
         return p;
     }
     if (device.buffers.touches(p, bytes)) {
@@ -98,8 +101,21 @@ void *Lane::stage(void *p, int64_t bytes, int mode) {
     if (ok() && staged_count_ == STAGED) status_ = SETUN_EUNSUPPORTED;
     if (!ok()) return nullptr;
     staged_[staged_count_++] = {p, Address(at), bytes, mode, nullptr};
-    if (mode & IN) upload(Address(at), static_cast<const char *>(p), bytes);
     return at;
+}
+
+void Lane::bring() {
+    for (; ok() && brought_ < staged_count_; brought_++) {
+        const Staged &s = staged_[brought_];
+        if (s.mode & IN) upload(s.at, static_cast<const char *>(s.host), s.bytes);
+    }
+}
+
+char *Lane::elsewhere(const void *p) const {
+    const char *at = static_cast<const char *>(p);
+    for (int i = 0; i < aside_count_; i++)
+        if (at >= asides_[i].host && at < asides_[i].host + asides_[i].bytes) return asides_[i].copy + (at - asides_[i].host);
+    return nullptr;
 }
 
 void Lane::keep(const void *p) {
@@ -112,6 +128,7 @@ void Lane::fill(void *p, uint8_t value, int64_t bytes) {
 }
 
 void Lane::move(void *to, const void *from, int64_t bytes) {
+    bring();
     if (ok() && bytes > 0) check(device.driver->cuMemcpyDtoDAsync_v2(Address(to), Address(from), size_t(bytes), stream_), "copying on the device");
 }
 
@@ -120,6 +137,7 @@ void Lane::send(void *to, const void *p, int64_t bytes) { upload(Address(to), st
 bool Lane::fits(int64_t bytes) const { return fetched_count_ < FETCHED && bytes <= SMALL - small_used_; }
 
 void Lane::fetch(void *to, const void *from, int64_t bytes) {
+    bring();
     if (!ok()) return;
     int64_t room = (bytes + 63) / 64 * 64;
     if (!fits(bytes)) { /* much: at once */
@@ -145,6 +163,7 @@ void Lane::start(Kernel k, unsigned x, unsigned y, unsigned z, int threads, int 
         return;
     }
     if (shared > 48 << 10) check(device.ask(k, shared), "asking for shared memory");
+    bring();
     if (!ok()) return;
     check(device.driver->cuLaunchKernel(f, x, y, z, unsigned(threads), 1, 1, unsigned(shared), stream_, args, nullptr), "starting a kernel");
     started_ = true;
@@ -187,7 +206,10 @@ int32_t Lane::finish() {
         Staged &s = staged_[i];
         if (!(s.mode & OUT)) continue;
         void *to = s.host;
-        if ((s.mode & IN) && !fits(s.bytes)) {
+        char *other = s.mode & IN ? elsewhere(s.host) : nullptr;
+        if (other) {
+            to = other;
+        } else if ((s.mode & IN) && !fits(s.bytes)) {
             to = s.aside = static_cast<char *>(malloc(size_t(s.bytes)));
             if (!to) check(DRIVER_NO_MEMORY, "allocating the host's memory");
         }
@@ -197,7 +219,7 @@ int32_t Lane::finish() {
     for (int i = 0; i < staged_count_; i++) {
         Staged &s = staged_[i];
         if (!s.aside) continue;
-        if (ok()) copy(static_cast<char *>(s.host), s.aside, s.bytes);
+        if (ok()) device.copy(static_cast<char *>(s.host), s.aside, s.bytes);
         free(s.aside);
         s.aside = nullptr;
     }

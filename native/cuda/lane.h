@@ -11,18 +11,26 @@ namespace setun {
 
 template <class T> struct Same { typedef T type; };
 
+/* An array of the host's that a call changes in place, and memory of the host's where what comes back goes first. */
+struct Aside {
+    char *host;
+    int64_t bytes;
+    char *copy;
+};
+
 class Lane {
   public:
     explicit Lane(Device &d) : device(d) {}
     int32_t open(); /* a setun_status */
     void close();
-    void shed(); /* gives the scratch memory back */
+    bool shed(); /* gives the scratch memory back; false: there was none */
 
-    /* Begins a call on this lane. */
-    void begin(setun_call *call);
+    /* Begins a call on this lane. What it changes in place in one of these arrays comes to the copy, and stays there. */
+    void begin(setun_call *call, const Aside *asides = nullptr, int aside_count = 0);
 
     /* An array of the call on the device: itself when it lies in a buffer, otherwise a copy. in: with its content; out: what is there when the call ends well
-     * is copied back; inout: both. What is in and out keeps its content when the call fails, but for what lies in a buffer. */
+     * is copied back; inout: both. What is in and out keeps its content when the call fails, but for what lies in a buffer. Content goes up with the first
+     * kernel, move or fetch: a call for which there is no memory has copied nothing. */
     template <class T> const T *in(const T *p, int64_t n) { return static_cast<const T *>(stage(const_cast<T *>(p), n * int64_t(sizeof(T)), IN)); }
     template <class T> T *out(T *p, int64_t n) { return static_cast<T *>(stage(p, n * int64_t(sizeof(T)), OUT)); }
     template <class T> T *inout(T *p, int64_t n) { return static_cast<T *>(stage(p, n * int64_t(sizeof(T)), IN | OUT)); }
@@ -77,19 +85,20 @@ class Lane {
 
     void *stage(void *p, int64_t bytes, int mode);
     void *room(int64_t bytes);
+    void bring(); /* the content of what was staged */
+    char *elsewhere(const void *p) const;
     void start(Kernel k, unsigned x, unsigned y, unsigned z, int threads, int shared, void **args);
     void check(Result r, const char *doing);
     Result settle(void *event); /* waits for an event, or for the stream */
     void upload(Address to, const char *from, int64_t bytes);
     void download(char *to, Address from, int64_t bytes);
-    void copy(char *to, const char *from, int64_t bytes);
     bool slot(int i);
     bool fits(int64_t bytes) const; /* whether there is room for so much in small_ */
 
     setun_call *call_ = nullptr;
     int32_t status_ = SETUN_OK;
     bool started_ = false; /* kernels, since the call began */
-    bool changes_ = false; /* a buffer in place */
+    bool changes_ = false; /* what a buffer holds */
     void *stream_ = nullptr;
 
     struct Segment {
@@ -108,7 +117,9 @@ class Lane {
         int mode;
         char *aside; /* where it comes back to first */
     } staged_[STAGED];
-    int staged_count_ = 0;
+    int staged_count_ = 0, brought_ = 0;
+    const Aside *asides_ = nullptr;
+    int aside_count_ = 0;
 
     struct Fetched {
         void *to;
@@ -135,14 +146,13 @@ class Lane {
 int32_t invalid(const setun_call *call, const char *message);
 
 /* The ops: each checks its block, works on a lane that has begun, and returns a setun_status. */
-#define SETUN_CUDA_OPS(X)                                                                                                                                      \
+/* Those that can be done in pieces (pieces.h), and those that cannot. */
+#define SETUN_CUDA_CUT_OPS(X)                                                                                                                                  \
     X(quantize, SETUN_OP_QUANTIZE, setun_quantize)                                                                                                             \
     X(constrain, SETUN_OP_CONSTRAIN, setun_constrain)                                                                                                          \
     X(dot, SETUN_OP_DOT, setun_reduce)                                                                                                                         \
     X(norm2, SETUN_OP_NORM2, setun_reduce)                                                                                                                     \
-    X(kmeans, SETUN_OP_KMEANS, setun_kmeans)                                                                                                                   \
     X(matmul, SETUN_OP_MATMUL, setun_matmul)                                                                                                                   \
-    X(clusters, SETUN_OP_CONSTRAIN_CLUSTERS, setun_clusters)                                                                                                   \
     X(step, SETUN_OP_STEP, setun_step)                                                                                                                         \
     X(activations, SETUN_OP_ACTIVATIONS, setun_activations)                                                                                                    \
     X(ternary, SETUN_OP_TERNARY_MATMUL, setun_ternary)                                                                                                         \
@@ -151,14 +161,33 @@ int32_t invalid(const setun_call *call, const char *message);
     X(softmax, SETUN_OP_SOFTMAX, setun_softmax)                                                                                                                \
     X(activate, SETUN_OP_ACTIVATE, setun_activate)                                                                                                             \
     X(update, SETUN_OP_UPDATE, setun_update)
+#define SETUN_CUDA_WHOLE_OPS(X) X(kmeans, SETUN_OP_KMEANS, setun_kmeans) X(clusters, SETUN_OP_CONSTRAIN_CLUSTERS, setun_clusters)
 /* Other kernels of these ops: X(op_..., number, block, name of the kernel, flags). */
 #define SETUN_CUDA_OTHERS(X)                                                                                                                                   \
     X(kmeans_screen, SETUN_OP_KMEANS, setun_kmeans, "screen", 0)                                                                                               \
     X(kmeans_tensor, SETUN_OP_KMEANS, setun_kmeans, "tensor", SETUN_FAST)
 #define SETUN_DECLARE(name, number, type, ...) int32_t op_##name(Lane &lane, type *a);
-SETUN_CUDA_OPS(SETUN_DECLARE)
+SETUN_CUDA_CUT_OPS(SETUN_DECLARE)
+SETUN_CUDA_WHOLE_OPS(SETUN_DECLARE)
 SETUN_CUDA_OTHERS(SETUN_DECLARE)
 #undef SETUN_DECLARE
+
+/* The part of every call that is the same: takes a lane, works on it, and gives it back. */
+template <class Args, class Work> int32_t with_lane(Device &d, Args *args, Work work, const Aside *asides = nullptr, int aside_count = 0) {
+    setun_call *call = reinterpret_cast<setun_call *>(args);
+    if (d.lost()) return d.refuse(call);
+    if (call->cancel && *call->cancel) return SETUN_ECANCELLED;
+    Lane *lane = d.take();
+    if (!lane) return SETUN_ENOMEM;
+    Current current(d);
+    lane->begin(call, asides, aside_count);
+    int32_t rc = lane->open();
+    if (rc == SETUN_OK) rc = work(*lane, args);
+    /* A call that failed half-way may have left work behind that reads the caller's memory. */
+    if (rc != SETUN_OK) lane->drain();
+    d.give(lane);
+    return rc;
+}
 
 /* The lowest index of a value that is not finite, or -1; waits for it. */
 int64_t find_not_finite(Lane &lane, const float *x, int64_t n);

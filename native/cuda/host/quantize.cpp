@@ -10,9 +10,6 @@ namespace {
 const int64_t CHUNK = 4096;
 const int ROUNDS = 16; /* of the least-squares rule, at most */
 
-int64_t row_bytes(uint32_t format, int64_t cols) { return format == SETUN_2BIT ? (cols - 1) / 4 + 1 : format == SETUN_BASE3 ? (cols - 1) / 5 + 1 : cols; }
-int64_t row_block(uint32_t format) { return format == SETUN_2BIT ? 256 : format == SETUN_BASE3 ? 320 : 1; }
-
 int power_of(int64_t v) {
     int p = 0;
     while (v > 1 && v % 2 == 0) v /= 2, p++;
@@ -20,6 +17,9 @@ int power_of(int64_t v) {
 }
 
 } // namespace
+
+int64_t code_bytes(uint32_t format, int64_t cols) { return format == SETUN_2BIT ? (cols - 1) / 4 + 1 : format == SETUN_BASE3 ? (cols - 1) / 5 + 1 : cols; }
+int64_t code_block(uint32_t format) { return format == SETUN_2BIT ? 256 : format == SETUN_BASE3 ? 320 : 1; }
 
 int32_t check_quantize(const setun_quantize *a) {
     const setun_call *c = &a->call;
@@ -33,7 +33,7 @@ int32_t check_quantize(const setun_quantize *a) {
     return SETUN_OK;
 }
 
-Quantizer::Quantizer(Lane &lane, const setun_quantize *a) : lane_(lane), args_(a) {
+Quantizer::Quantizer(Lane &lane, const setun_quantize *a, int64_t first) : lane_(lane), args_(a), first_(first) {
     one_scale_ = a->group == 0;
     rows_ = a->rows, cols_ = a->cols, group_ = a->group;
     if (one_scale_ || cols_ % group_ == 0) cols_ *= rows_, rows_ = 1;
@@ -41,7 +41,7 @@ Quantizer::Quantizer(Lane &lane, const setun_quantize *a) : lane_(lane), args_(a
     groups_ = rows_ * ((cols_ - 1) / group_ + 1);
     chunks_ = (group_ - 1) / CHUNK + 1;
     long_ = chunks_ > 1;
-    out_ = lane.out(static_cast<uint8_t *>(a->out), a->rows * row_bytes(a->format, a->cols));
+    out_ = lane.out(static_cast<uint8_t *>(a->out), a->rows * code_bytes(a->format, a->cols));
     scales_ = lane.out(a->scales, groups_);
     cuts_ = lane.scratch<float>(2 * groups_);
     bad_ = lane.scratch<unsigned>(1);
@@ -50,6 +50,11 @@ Quantizer::Quantizer(Lane &lane, const setun_quantize *a) : lane_(lane), args_(a
     counts_ = lane.scratch<unsigned long long>(4 * groups_);
     done_ = lane.scratch<unsigned>(groups_);
     most_ = lane.scratch<unsigned>(groups_);
+}
+
+Quantizer::Quantizer(Lane &lane, const setun_quantize *a, int64_t first, float *scale, float *cuts)
+    : lane_(lane), args_(a), first_(first), one_scale_(true), scales_(scale), cuts_(cuts) {
+    out_ = lane.out(static_cast<uint8_t *>(a->out), a->rows * code_bytes(a->format, a->cols));
 }
 
 void Quantizer::discard() {
@@ -93,12 +98,12 @@ void Quantizer::codes(const float *x) {
     const setun_quantize *a = args_;
     int64_t rows = a->rows, cols = a->cols, group = a->group;
     /* Rows that end with a block, and with a group, are as one row. */
-    if (cols % row_block(a->format) == 0 && (one_scale_ || cols % group == 0)) cols *= rows, rows = 1;
-    int64_t units = a->format == SETUN_INT8 ? rows * ((cols - 1) / 512 + 1) * 32 : rows * ((row_bytes(a->format, cols) - 1) / 4 + 1);
+    if (cols % code_block(a->format) == 0 && (one_scale_ || cols % group == 0)) cols *= rows, rows = 1;
+    int64_t units = a->format == SETUN_INT8 ? rows * ((cols - 1) / 512 + 1) * 32 : rows * ((code_bytes(a->format, cols) - 1) / 4 + 1);
     int64_t blocks = lane_.blocks(units, 256);
     int shift = one_scale_ ? 0 : power_of(group), levels = int(a->levels);
     bool random = a->rule == SETUN_STOCHASTIC;
-#define MAKE(name) SETUN_LAUNCH(lane_, name, blocks, 256, x, rows, cols, group, shift, cuts_, scales_, levels, a->seed, out_)
+#define MAKE(name) SETUN_LAUNCH(lane_, name, blocks, 256, x, rows, cols, group, shift, cuts_, scales_, levels, a->seed, first_, out_)
 #define MAKE_FORMAT(name)                                                                                                                                      \
     if (one_scale_ && random)                                                                                                                                  \
         MAKE(name##_random);                                                                                                                                   \
@@ -122,9 +127,9 @@ void Quantizer::codes(const float *x) {
 /* Both at once, where groups are short and rows make no difference; false: it was not done. */
 bool Quantizer::tiles(const float *x) {
     const setun_quantize *a = args_;
-    if (one_scale_ || a->group > 1024 || a->cols % a->group != 0 || a->cols % row_block(a->format) != 0) return false;
+    if (one_scale_ || a->group > 1024 || a->cols % a->group != 0 || a->cols % code_block(a->format) != 0) return false;
     if (a->rule != SETUN_ABSMEAN && a->rule != SETUN_ABSMAX) return false;
-    int64_t unit = a->format == SETUN_INT8 ? 512 : row_block(a->format), u = unit, v = a->group;
+    int64_t unit = a->format == SETUN_INT8 ? 512 : code_block(a->format), u = unit, v = a->group;
     while (v != 0) { /* the greatest common divisor, in u */
         int64_t rest = u % v;
         u = v;
@@ -152,25 +157,34 @@ void Quantizer::run(const float *x, bool first_done) {
     codes(x);
 }
 
-int32_t op_quantize(Lane &lane, setun_quantize *a) {
-    if (a->call.size < sizeof *a) return invalid(&a->call, "quantize: the argument block is too small");
-    if (!a->x) return invalid(&a->call, "quantize: x, out or scales is null");
-    int32_t rc = check_quantize(a);
-    if (rc != SETUN_OK) return rc;
+int32_t quantize_rows(Lane &lane, QuantizeRows *rows) {
+    setun_quantize *a = &rows->to;
+    if (a->group > a->cols) a->group = a->cols; /* the end of a row that was cut */
     int64_t n = a->rows * a->cols;
     unsigned bad = 0;
     const float *x = lane.in(a->x, n);
-    Quantizer q(lane, a);
+    Quantizer q(lane, a, rows->first);
     if (lane.cancelled()) return lane.abandon(SETUN_ECANCELLED);
     q.run(x, false);
     lane.fetch(&bad, q.bad(), sizeof bad);
-    rc = lane.wait();
+    int32_t rc = lane.wait();
     if (rc != SETUN_OK) return rc;
     if (bad) {
         a->call.bad_index = find_not_finite(lane, x, n);
         return lane.abandon(SETUN_ENONFINITE);
     }
     return lane.finish();
+}
+
+int32_t op_quantize(Lane &lane, setun_quantize *a) {
+    if (a->call.size < sizeof *a) return invalid(&a->call, "quantize: the argument block is too small");
+    if (!a->x) return invalid(&a->call, "quantize: x, out or scales is null");
+    int32_t rc = check_quantize(a);
+    if (rc != SETUN_OK) return rc;
+    QuantizeRows rows = {*a, 0};
+    rc = quantize_rows(lane, &rows);
+    a->call.bad_index = rows.to.call.bad_index;
+    return rc;
 }
 
 } // namespace setun

@@ -5,9 +5,7 @@
 
 namespace setun {
 
-namespace {
-
-int64_t row_bytes(uint32_t format, int64_t cols) {
+int64_t recode_bytes(uint32_t format, int64_t cols) {
     if (format == SETUN_INT8) return cols;
     if (format == SETUN_2BIT) return (cols - 1) / 4 + 1;
     if (format == SETUN_BASE3) return (cols - 1) / 5 + 1;
@@ -15,8 +13,6 @@ int64_t row_bytes(uint32_t format, int64_t cols) {
     int64_t places = (cols % 256 + 3) / 4; /* four5: of the rest */
     return cols / 256 * 40 + (places + 1) / 2 + (places + 7) / 8;
 }
-
-} // namespace
 
 int32_t op_recode(Lane &lane, setun_recode *a) {
     const setun_call *c = &a->call;
@@ -28,8 +24,8 @@ int32_t op_recode(Lane &lane, setun_recode *a) {
     if (!a->codes || !a->out || (a->from == SETUN_PLANES && (!a->signs || !a->index))) return invalid(c, "recode: codes, signs, index or out is null");
     int64_t rows = a->rows, cols = a->cols;
     uint32_t from = a->from;
-    const uint8_t *codes = lane.in(static_cast<const uint8_t *>(a->codes), rows * row_bytes(from, cols));
-    uint8_t *out = lane.out(static_cast<uint8_t *>(a->out), rows * row_bytes(a->to, cols));
+    const uint8_t *codes = lane.in(static_cast<const uint8_t *>(a->codes), rows * recode_bytes(from, cols));
+    uint8_t *out = lane.out(static_cast<uint8_t *>(a->out), rows * recode_bytes(a->to, cols));
     if (lane.cancelled()) return lane.abandon(SETUN_ECANCELLED);
     if (from == SETUN_PLANES) {
         const int64_t *index = lane.in(a->index, rows + 1);
@@ -51,7 +47,7 @@ int32_t op_recode(Lane &lane, setun_recode *a) {
     }
     /* Rows that end with a block of both formats are as one row. */
     if (cols % 1280 == 0) cols *= rows, rows = 1;
-    int64_t units = a->to == SETUN_INT8 ? rows * ((cols - 1) / 512 + 1) * 32 : rows * ((row_bytes(a->to, cols) - 1) / 4 + 1);
+    int64_t units = a->to == SETUN_INT8 ? rows * ((cols - 1) / 512 + 1) * 32 : rows * ((recode_bytes(a->to, cols) - 1) / 4 + 1);
     int64_t blocks = lane.blocks(units, 256);
 #define RECODE(name) SETUN_LAUNCH(lane, name, blocks, 256, codes, rows, cols, out)
     switch (8 * from + a->to) {

@@ -36,14 +36,16 @@ int32_t forward(Lane &lane, setun_rmsnorm *a) {
     return lane.finish();
 }
 
-/* The caller's parts are not needed: those of the blocks stay on the device. */
+/* The caller's parts are not needed: those of the blocks stay on the device. Where they lie in a buffer the call is a piece, whose sums are added later. */
 int32_t gradient(Lane &lane, setun_rmsnorm *a) {
     int64_t n = a->rows * a->cols, chunks = chunks_of(a->cols), blocks = (a->rows - 1) / SETUN_NORM_BLOCK + 1, tiles = (a->cols - 1) / 256 + 1;
     bool add = (a->flags & SETUN_ADD) != 0, in_place = a->dy == a->out;
     const float *x = lane.in(a->x, n), *gain = a->gain ? lane.in(a->gain, a->cols) : nullptr, *scale = lane.in(a->scale, a->rows);
     float *out = add || in_place ? lane.inout(a->out, n) : lane.out(a->out, n);
     const float *dy = in_place ? out : lane.in(a->dy, n);
-    float *dgain = gain ? lane.inout(a->dgain, a->cols) : nullptr, *parts = gain ? lane.scratch<float>(blocks * a->cols) : nullptr;
+    const bool piece = gain && lane.resident(a->parts);
+    float *dgain = gain && !piece ? lane.inout(a->dgain, a->cols) : nullptr;
+    float *parts = piece ? a->parts : gain ? lane.scratch<float>(blocks * a->cols) : nullptr;
     double *sums = chunks > 1 ? lane.scratch<double>(a->rows * chunks) : nullptr;
     if (lane.cancelled()) return lane.abandon(SETUN_ECANCELLED);
     if (chunks == 1) {
@@ -53,7 +55,7 @@ int32_t gradient(Lane &lane, setun_rmsnorm *a) {
         SETUN_LAUNCH(lane, row_trees, lane.blocks(a->rows, 1), tree_threads(chunks), sums, a->rows, chunks);
         SETUN_LAUNCH(lane, norm_gradient_long, lane.blocks(blocks * tiles, 1), 1024, x, gain, dy, scale, sums, a->rows, a->cols, chunks, add, out, parts);
     }
-    if (gain) SETUN_LAUNCH(lane, norm_gain, (a->cols - 1) / 64 + 1, 64, parts, blocks, a->cols, dgain);
+    if (dgain) SETUN_LAUNCH(lane, norm_gain, (a->cols - 1) / 64 + 1, 64, parts, blocks, a->cols, dgain);
     return lane.finish();
 }
 

@@ -63,8 +63,8 @@ SETUN_DEVICE bool setun_rows_of_fours(const void *p, int64_t aligned, int64_t ro
 
 template <bool GROUPED, bool RANDOM>
 SETUN_DEVICE void setun_to_bytes(const float *x, int64_t rows, int64_t cols, int64_t group, int shift, const float *cuts, const float *scales, int levels,
-                                 uint64_t seed, uint8_t *out) {
-    SetunCoder<GROUPED, RANDOM, false> coder(scales, cuts, rows, cols, group, shift, seed, levels);
+                                 uint64_t seed, int64_t first, uint8_t *out) {
+    SetunCoder<GROUPED, RANDOM, false> coder(scales, cuts, rows, cols, group, shift, seed, first, levels);
     bool wide = setun_rows_of_fours(x, 16, rows, cols), wide_out = setun_rows_of_fours(out, 4, rows, cols);
     setun_units(rows, ((cols - 1) / 512 + 1) * 32, [&](int64_t row, int64_t unit) {
         setun_byte_unit<RANDOM>(coder, {x + row * cols, out + row * cols, wide, wide_out}, row, cols, unit);
@@ -73,8 +73,8 @@ SETUN_DEVICE void setun_to_bytes(const float *x, int64_t rows, int64_t cols, int
 
 template <int PLANES, bool GROUPED, bool RANDOM>
 SETUN_DEVICE void setun_to_packed(const float *x, int64_t rows, int64_t cols, int64_t group, int shift, const float *cuts, const float *scales, int levels,
-                                  uint64_t seed, uint8_t *out) {
-    SetunCoder<GROUPED, RANDOM, true> coder(scales, cuts, rows, cols, group, shift, seed, levels);
+                                  uint64_t seed, int64_t first, uint8_t *out) {
+    SetunCoder<GROUPED, RANDOM, true> coder(scales, cuts, rows, cols, group, shift, seed, first, levels);
     int64_t row_bytes = (cols - 1) / PLANES + 1;
     bool wide = setun_rows_of_fours(x, 16, rows, cols), wide_out = setun_rows_of_fours(out, 4, rows, row_bytes);
     setun_units(rows, (row_bytes - 1) / 4 + 1, [&](int64_t row, int64_t unit) {
@@ -85,8 +85,8 @@ SETUN_DEVICE void setun_to_packed(const float *x, int64_t rows, int64_t cols, in
 /* places: blocks that a multiprocessor is to hold, at most the four that all devices can. What limits them is registers, of which none may be spilled. */
 #define SETUN_CODES(name, places, make)                                                                                                                        \
     extern "C" __global__ void __launch_bounds__(256, places) name(const float *x, int64_t rows, int64_t cols, int64_t group, int shift, const float *cuts,    \
-                                                                   const float *scales, int levels, uint64_t seed, uint8_t *out) {                             \
-        make(x, rows, cols, group, shift, cuts, scales, levels, seed, out);                                                                                    \
+                                                                   const float *scales, int levels, uint64_t seed, int64_t first, uint8_t *out) {              \
+        make(x, rows, cols, group, shift, cuts, scales, levels, seed, first, out);                                                                             \
     }
 SETUN_CODES(codes_int8, 4, (setun_to_bytes<false, false>))
 SETUN_CODES(codes_int8_random, 3, (setun_to_bytes<false, true>))

@@ -53,13 +53,14 @@ template <bool GROUPED, bool RANDOM, bool PACKED> struct SetunCoder {
     int64_t cols, group, groups; /* of a row */
     int shift;                   /* a group is 2^shift values; negative: it is not a power of two */
     uint64_t seed;
+    int64_t first; /* values of the tensor before these */
     double top;
     bool fours; /* four values whose column is a multiple of 4 have one group, and one block of draws */
     float s, one, two;
 
     __device__ __forceinline__ SetunCoder(const float *all_scales, const float *all_cuts, int64_t rows, int64_t n, int64_t of, int power, uint64_t key,
-                                          int levels)
-        : scales(all_scales), cuts((const float2 *)all_cuts), cols(n), group(of), groups(0), shift(power), seed(key), top(levels == 5 ? 2 : 1),
+                                          int64_t before, int levels)
+        : scales(all_scales), cuts((const float2 *)all_cuts), cols(n), group(of), groups(0), shift(power), seed(key), first(before), top(levels == 5 ? 2 : 1),
           fours((!GROUPED || (of & 3) == 0) && (!RANDOM || rows == 1 || (n & 3) == 0)), s(0), one(0), two(0) {
         if (GROUPED)
             groups = (cols - 1) / group + 1;
@@ -92,7 +93,7 @@ template <bool GROUPED, bool RANDOM, bool PACKED> struct SetunCoder {
     __device__ __forceinline__ int one_code(float v, int64_t row, int64_t col) {
         look_up(row, col);
         if (!RANDOM) return from(v, 0);
-        int64_t i = row * cols + col;
+        int64_t i = first + row * cols + col;
         uint4 d = setun_draw4(seed, (uint64_t)i / 4);
         int at = (int)(i & 3);
         return from(v, at == 0 ? d.x : at == 1 ? d.y : at == 2 ? d.z : d.w);
@@ -101,7 +102,7 @@ template <bool GROUPED, bool RANDOM, bool PACKED> struct SetunCoder {
     __device__ __forceinline__ unsigned four_codes(float4 v, int64_t row, int64_t col) {
         uint4 d = {0, 0, 0, 0};
         look_up(row, col);
-        if (RANDOM) d = setun_draw4(seed, (uint64_t)(row * cols + col) / 4);
+        if (RANDOM) d = setun_draw4(seed, (uint64_t)(first + row * cols + col) / 4);
         return (unsigned)(from(v.x, d.x) + BIAS) | (unsigned)(from(v.y, d.y) + BIAS) << 8 | (unsigned)(from(v.z, d.z) + BIAS) << 16 |
                (unsigned)(from(v.w, d.w) + BIAS) << 24;
     }

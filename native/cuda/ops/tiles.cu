@@ -76,7 +76,7 @@ SETUN_DEVICE void setun_tile_scales(const float *x, int64_t first, int64_t end, 
 template <int PLANES>
 SETUN_DEVICE void setun_tiles(const float *x, int64_t n, int64_t group, int shift, int64_t tile, int rule, int levels, float *scales, float *cuts,
                               unsigned *bad, uint8_t *out) {
-    SetunCoder<true, false, PLANES != 0> coder(scales, cuts, 1, n, group, shift, 0, levels);
+    SetunCoder<true, false, PLANES != 0> coder(scales, cuts, 1, n, group, shift, 0, 0, levels);
     SetunPlace at = {x, out, setun_rows_of_fours(x, 16, 1, n), setun_rows_of_fours(out, 4, 1, n)};
     for (int64_t t = blockIdx.x; t * tile < n; t += gridDim.x) {
         int64_t begin = t * tile, end = setun_least(begin + tile, n);

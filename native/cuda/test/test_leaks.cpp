@@ -12,6 +12,7 @@
 
 #include <dlfcn.h>
 #include <stddef.h>
+#include <string.h>
 
 #include <vector>
 
@@ -122,6 +123,44 @@ void every_op() {
     each(SETUN_OP_UPDATE, u);
 }
 
+/* Calls that have twice the memory that the context may take, and more: they are done in pieces, by two threads. */
+void in_pieces() {
+    setun_memory m = {};
+    m.call = call_of<setun_memory>(), m.bytes = 64 << 10;
+    table->device->limit(context, &m);
+    const int n = 8 * 4096, cols = 64;
+    std::vector<float> x(n), y(n), z(n), v(n), delta(n), scales(n / cols);
+    for (int i = 0; i < n; i++) x[size_t(i)] = float(i % 7) - 3, y[size_t(i)] = float(i % 5), v[size_t(i)] = 1;
+    std::vector<double> scratch(n / 4096);
+    std::vector<uint8_t> packed(n);
+    const std::vector<float> was = x;
+
+    setun_reduce r = {};
+    r.x = x.data(), r.y = y.data(), r.n = n;
+    each(SETUN_OP_DOT, r);
+
+    setun_quantize q = {};
+    q.levels = SETUN_TERNARY, q.rule = SETUN_ABSMEAN, q.format = SETUN_2BIT, q.x = x.data(), q.rows = n / cols, q.cols = q.group = cols;
+    q.out = packed.data(), q.scales = scales.data();
+    each(SETUN_OP_QUANTIZE, q);
+    q.group = 0;
+    each(SETUN_OP_QUANTIZE, q);
+
+    setun_update u = {};
+    u.method = SETUN_ADAMW, u.n = n, u.value = x.data(), u.grad = y.data(), u.m = z.data(), u.v = v.data(), u.delta = delta.data();
+    each(SETUN_OP_UPDATE, u);
+
+    setun_step t = {};
+    t.to = q, t.params = x.data(), t.delta = y.data(), t.radius = 1, t.scratch = scratch.data();
+    const long before = failures;
+    each(SETUN_OP_STEP, t);
+    if ((failures == before) != (memcmp(x.data(), was.data(), sizeof(float) * n) != 0))
+        check(false, "a step in pieces is done, or nothing of it", "%s", message);
+
+    m.call = call_of<setun_memory>(), m.bytes = 0;
+    table->device->limit(context, &m);
+}
+
 /* Buffers, and memory that is pinned: one of two is given back. */
 void memory() {
     const setun_device *d = table->device;
@@ -189,6 +228,7 @@ int main(int argc, char **argv) {
             const long before = failures;
             every_op();
             memory();
+            if (i % 8 == 0 || bad) in_pieces();
             if (!bad && failures != before) check(false, "a turn without a fault", "%s", message);
             table->close(context);
         } else if (!bad) {

@@ -247,8 +247,8 @@ typedef struct setun_recode {
  * mean(t * gain): out = r * (e - n * a), and dgain += the sum of t over the rows, by blocks of SETUN_NORM_BLOCK rows (docs/numerics.md). Values are not
  * checked.
  *
- * This op and the three that follow work in place. On any failure but that of cancel they have written nothing, since the host may try the next kernel; for
- * buffers of a device device.h says what holds. */
+ * This op and the three that follow work in place. After any failure but that of cancel arrays that are read too, be it under another name, hold what they
+ * held, since the host may try the next kernel; those that are only written may hold anything. For buffers of a device device.h says what holds. */
 
 enum { SETUN_GRADIENT = 1, SETUN_ADD = 2 }; /* flags of rmsnorm, softmax and activate */
 enum { SETUN_NORM_BLOCK = 32 };

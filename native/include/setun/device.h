@@ -12,6 +12,10 @@
  * After a failure arrays of the host are as the op says. So are buffers, but that those which a call writes may be spoiled where the status is
  * SETUN_EDEVICE or SETUN_ELOST.
  *
+ * A backend may do a call in pieces for which the device has not enough memory at once. Results and promises are the same: what the call changes in place in
+ * the host's memory is written when all pieces have been done, from memory of the host's aside, and until then a failure, or cancel, leaves it as it was. A
+ * call that writes to a buffer is not cut, as a failure in the middle would spoil that: it answers SETUN_ENOMEM, and the buffer is as it was.
+ *
  * Memory that pin returned is the host's like any other, but copies between it and the device run at the speed of the bus.
  *
  * Calls return when their results are there. Addresses of buffers mean nothing to the host: it must not read them. */

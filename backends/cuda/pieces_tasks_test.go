@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package cuda_test
+
+import (
+	"fmt"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/quant"
+)
+
+// cutTasks are calls of every op that is done in pieces, in the ways that they are cut.
+func cutTasks() (list []task) {
+	add := func(name string, op backends.Op, run func(d *data, b backends.Backend, k backends.Kernel) error) {
+		list = append(list, task{name, op, "cuda", run})
+	}
+	const n = 300_000
+	for _, c := range []struct {
+		name string
+		n    int
+		o    quant.Options
+	}{
+		{"by rows", n, quant.Options{Levels: quant.Ternary, Rule: quant.AbsMean, Format: quant.Base3, Cols: 500, Group: 70}},
+		{"by values", 256_000, quant.Options{Levels: quant.Ternary, Rule: quant.AbsMean, Format: quant.Bits2, Cols: 1024, Group: 128}},
+		{"in one row", n, quant.Options{Levels: quant.Quinary, Rule: quant.LeastSquares, Format: quant.Int8, Cols: n, Group: 999}},
+		{"in long groups", n, quant.Options{Levels: quant.Ternary, Rule: quant.Magnitude, Format: quant.Base3, Cols: n, Group: 5000}},
+		{"with draws", 300 * 1001, quant.Options{Levels: quant.Ternary, Rule: quant.Stochastic, Format: quant.Base3, Cols: 1001, Group: 100}},
+		{"with one scale", n, quant.Options{Levels: quant.Ternary, Rule: quant.AbsMean, Format: quant.Bits2, Cols: n}},
+		{"with one scale by rows", n, quant.Options{Levels: quant.Ternary, Rule: quant.AbsMax, Format: quant.Base3, Cols: 500}},
+		{"with one scale and draws", 300 * 1001, quant.Options{Levels: quant.Quinary, Rule: quant.Stochastic, Format: quant.Int8, Cols: 1001}},
+	} {
+		add("quantize "+c.name, backends.OpQuantize, func(d *data, b backends.Backend, k backends.Kernel) error {
+			return b.Quantize(k, &backends.Quantize{X: in(d, values(d, c.n)), Rule: c.o.Rule, Seed: 11, Dst: outTensor(d, c.n/c.o.Cols, c.o)})
+		})
+	}
+	for _, c := range []struct {
+		name    string
+		inPlace bool
+		radius  float64
+	}{{"", false, 3}, {" in place", true, 3}, {" inside", false, 1e6}, {" inside in place", true, 1e6}} {
+		add("constrain"+c.name, backends.OpConstrain, func(d *data, b backends.Backend, k backends.Kernel) error {
+			a := backends.Constrain{X: values(d, n), Radius: c.radius}
+			if a.Dst = a.X; c.inPlace {
+				inout(d, a.X)
+			} else {
+				in(d, a.X)
+				a.Dst = out(d, make([]float32, n))
+			}
+			err := b.Constrain(k, &a)
+			out(d, []float64{a.Norm})
+			return err
+		})
+	}
+	reduce := func(y bool) func(d *data, b backends.Backend, k backends.Kernel) error {
+		return func(d *data, b backends.Backend, k backends.Kernel) error {
+			a := backends.Reduce{X: in(d, values(d, n))}
+			if y {
+				a.Y = in(d, values(d, n))
+			}
+			err := b.Reduce(k, &a)
+			out(d, []float64{a.Result})
+			return err
+		}
+	}
+	add("norm2", backends.OpNorm2, reduce(false))
+	add("dot", backends.OpDot, reduce(true))
+	for _, o := range []quant.Options{
+		{Levels: quant.Ternary, Rule: quant.LeastSquares, Format: quant.Bits2, Cols: 1000, Group: 1000},
+		{Levels: quant.Ternary, Rule: quant.AbsMean, Format: quant.Base3, Cols: n},
+		{Levels: quant.Quinary, Rule: quant.AbsMax, Format: quant.Int8, Cols: 1000},
+	} {
+		add(fmt.Sprintf("step %v", o.Rule), backends.OpStep, func(d *data, b backends.Backend, k backends.Kernel) error {
+			a := backends.Step{Params: inout(d, values(d, n)), Delta: in(d, values(d, n)), Radius: 4, Rule: o.Rule, Dst: outTensor(d, n/o.Cols, o)}
+			err := b.Step(k, &a)
+			out(d, []float64{a.Norm})
+			return err
+		})
+	}
+	for _, c := range []struct {
+		name string
+		a    backends.MatMul
+	}{
+		{"by rows", backends.MatMul{M: 2000, N: 40, K: 100, LDA: 101, LDB: 40, LDC: 40, Batch: 1}},
+		{"added", backends.MatMul{M: 2000, N: 40, K: 100, LDA: 100, LDB: 100, LDC: 43, Batch: 1, TransB: true, Accumulate: true}},
+		{"of a batch", backends.MatMul{M: 20, N: 30, K: 100, LDA: 20, LDB: 30, LDC: 30, Batch: 70, StrideA: 2000, StrideC: 600, TransA: true}},
+		{"of a row", backends.MatMul{M: 1, N: 1500, K: 200, LDA: 200, LDB: 200, LDC: 1500, Batch: 1, TransB: true}},
+	} {
+		add("matmul "+c.name, backends.OpMatMul, func(d *data, b backends.Backend, k backends.Kernel) error {
+			a := c.a
+			rows := a.M
+			if a.TransA {
+				rows = a.K
+			}
+			a.A, a.B, a.C = in(d, values(d, a.Batch*rows*a.LDA)), in(d, values(d, max(a.K, a.N)*a.LDB)), values(d, a.Batch*a.M*a.LDC)
+			if a.Accumulate {
+				inout(d, a.C)
+			} else {
+				out(d, a.C)
+			}
+			return b.MatMul(k, &a)
+		})
+	}
+	codes := func(d *data, rows, cols, group int) *quant.Tensor {
+		t := &quant.Tensor{Rows: rows, Cols: cols, Levels: quant.Ternary, Format: quant.Int8, Group: group, Codes: make([]int8, rows*cols), Scales: []float32{0.25}}
+		if group > 0 {
+			t.Scales = values(d, rows*((cols-1)/group+1))
+		}
+		in(d, t.Scales)
+		for i := range t.Codes {
+			t.Codes[i] = int8(d.r.IntN(3)) - 1
+		}
+		in(d, t.Codes)
+		return t
+	}
+	for _, c := range [][4]int{{2000, 300, 3, 100}, {1500, 400, 1, 0}, {40, 300, 2000, 0}} {
+		add(fmt.Sprintf("ternary %d by %d", c[0], c[2]), backends.OpTernary, func(d *data, b backends.Backend, k backends.Kernel) error {
+			a := backends.Ternary{W: codes(d, c[0], c[1], c[3]), X: new(quant.Activations), Out: out(d, make([]float32, c[2]*c[0]))}
+			a.X.Resize(c[2], c[1])
+			for i := range a.X.Codes {
+				a.X.Codes[i] = int8(d.r.IntN(255) - 127)
+			}
+			copy(a.X.Scales, values(d, c[2]))
+			in(d, a.X.Codes)
+			in(d, a.X.Scales)
+			return b.Ternary(k, &a)
+		})
+	}
+	for _, c := range [][2]int{{1, 2 * n}, {600, 1001}} {
+		add(fmt.Sprintf("recode %dx%d", c[0], c[1]), backends.OpRecode, func(d *data, b backends.Backend, k backends.Kernel) error {
+			from := codes(d, c[0], c[1], 0)
+			to, err := from.Frame(nil, quant.Base3)
+			if err != nil {
+				return err
+			}
+			out(d, to.Packed)
+			return b.Recode(k, &backends.Recode{From: from, To: to})
+		})
+	}
+	add("activations", backends.OpActivations, func(d *data, b backends.Backend, k backends.Kernel) error {
+		a := new(quant.Activations)
+		a.Resize(n/600, 600)
+		out(d, a.Codes)
+		out(d, a.Scales)
+		return b.Activations(k, &backends.Activations{X: in(d, values(d, n)), Dst: a})
+	})
+	const cols = 200
+	add("rmsnorm", backends.OpRMSNorm, func(d *data, b backends.Backend, k backends.Kernel) error {
+		a := backends.RMSNorm{X: inout(d, values(d, n)), Cols: cols, Delta: in(d, values(d, n)), Gain: in(d, values(d, cols)), Scale: out(d, make([]float32, n/cols)), Out: out(d, make([]float32, n)), Epsilon: 1e-5}
+		a.Sum = a.X
+		return b.RMSNorm(k, &a)
+	})
+	add("rmsnorm gradient in place", backends.OpRMSNorm, func(d *data, b backends.Backend, k backends.Kernel) error {
+		a := backends.RMSNorm{X: in(d, values(d, n)), Cols: cols, Gain: in(d, values(d, cols)), Scale: in(d, values(d, n/cols)), DY: inout(d, values(d, n)), DGain: inout(d, values(d, cols)), Parts: make([]float32, (n/cols/backends.NormBlock+1)*cols)}
+		a.Out = a.DY
+		return b.RMSNorm(k, &a)
+	})
+	add("rmsnorm gradient added", backends.OpRMSNorm, func(d *data, b backends.Backend, k backends.Kernel) error {
+		return b.RMSNorm(k, &backends.RMSNorm{X: in(d, values(d, n)), Cols: cols, Scale: in(d, values(d, n/cols)), DY: in(d, values(d, n)), Out: inout(d, values(d, n)), Add: true})
+	})
+	add("softmax", backends.OpSoftmax, func(d *data, b backends.Backend, k backends.Kernel) error {
+		return b.Softmax(k, &backends.Softmax{X: inout(d, values(d, n)), Cols: cols, Period: 7, Scale: 0.5, Factor: 1, Stats: out(d, make([]float64, 2*n/cols))})
+	})
+	add("softmax gradient", backends.OpSoftmax, func(d *data, b backends.Backend, k backends.Kernel) error {
+		return b.Softmax(k, &backends.Softmax{X: inout(d, values(d, n)), Cols: cols, P: in(d, values(d, n)), Scale: 0.5})
+	})
+	add("activate", backends.OpActivate, func(d *data, b backends.Backend, k backends.Kernel) error {
+		return b.Activate(k, &backends.Activate{Function: backends.ReLU2, X: in(d, values(d, n)), Cols: n, Out: out(d, make([]float32, n))})
+	})
+	add("activate gradient", backends.OpActivate, func(d *data, b backends.Backend, k backends.Kernel) error {
+		a := backends.Activate{Function: backends.SwiGLU, X: inout(d, values(d, n)), Cols: 50, DY: in(d, values(d, n/2))}
+		a.Out = a.X
+		return b.Activate(k, &a)
+	})
+	for _, m := range []backends.Method{backends.AdamW, backends.Momentum} {
+		add(fmt.Sprintf("update method=%d", m), backends.OpUpdate, func(d *data, b backends.Backend, k backends.Kernel) error {
+			a := backends.Update{Method: m, Value: in(d, values(d, n)), Grad: in(d, values(d, n)), M: inout(d, values(d, n)), Delta: out(d, make([]float32, n)),
+				Rate: 1e-3, Decay: 0.1, Beta1: 0.9, Beta2: 0.99, Epsilon: 1e-8, Unbias1: 2, Unbias2: 20}
+			if m == backends.AdamW {
+				a.V = values(d, n)
+				for i, v := range a.V {
+					a.V[i] = v * v
+				}
+				inout(d, a.V)
+			}
+			return b.Update(k, &a)
+		})
+	}
+	return list
+}
