@@ -14,7 +14,7 @@ usage:
 	@echo "make bench    measure the call path, compare with other software (build/bench/)"
 	@echo "make lint | test-native | test-go | test-cuda | test-pure | test-race | test-variants   parts of make test"
 	@echo "make gpu-bundle   what a machine with a GPU needs to test and measure the CUDA library: build/gpu-bundle/gpu.sh"
-	@echo "make fuzz FUZZTIME=1m   each op against pure Go on drawn shapes, options and values, for so long"
+	@echo "make fuzz FUZZTIME=1m   each op against pure Go on drawn shapes, options and values, and each parser, for so long each; FUZZIN=./backends/conform: the ops alone"
 	@echo "make soak | chaos DURATION=10m   load on all kernels, every result checked; the latter with a fault every second"
 	@echo "make test-arm64 | test-windows   libraries and Go tests of the other platform, under qemu or wine, some minutes"
 	@echo "make test-asan | test-ubsan | test-tsan   the C tests under a sanitizer, some minutes each"
@@ -96,9 +96,11 @@ bench: native
 	@if [ "$$(go env GOARCH)" = amd64 ]; then echo "with GOEXPERIMENT=simd:"; GOEXPERIMENT=simd go test -run '^$$' -bench Assign ./backends/cpu; fi
 	go run ./bench
 
+# Every fuzz target of the repository, each for so long (500000x: so many executions); FUZZIN names the folders.
 FUZZTIME ?= 1m
+FUZZIN ?= $(sort $(patsubst %/,%,$(dir $(shell grep -rlE --include='*_test.go' --exclude-dir=build '^func Fuzz[A-Za-z0-9]*\(f \*testing\.F\)' .))))
 fuzz: native
-	@for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' backends/conform/fuzz_test.go); do echo "== $$f"; go test ./backends/conform -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME); done
+	@for d in $(FUZZIN); do for f in $$(cat $$d/*_test.go | sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(f \*testing\.F).*/\1/p'); do echo "== $$d $$f"; go test ./$$d -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME); done; done
 
 # Load on all kernels for so long, with every result held against pure Go: alone, and with a fault every second; and a host that is killed again and again.
 DURATION ?= 10m

@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/internal/jsonbound"
 )
 
 // Errors that DecodeProfile wraps.
@@ -31,6 +32,9 @@ const (
 	maxCoef         = 1e12
 	maxName         = 64 // bytes of a backend's or kernel's name
 	maxText         = 256
+
+	// In the text of a profile within these limits there are fewer: what is beyond is refused before it takes memory.
+	maxCommas = maxModels*20 + maxCells*8 + 100
 )
 
 // Entry is the model of one arm for one op.
@@ -118,6 +122,9 @@ func (p *Profile) Encode() ([]byte, error) {
 func DecodeProfile(data []byte, fingerprint string) (*Profile, error) {
 	if len(data) > maxProfileBytes {
 		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrProfileDamaged, len(data), maxProfileBytes)
+	}
+	if n := jsonbound.Commas(data); n > maxCommas {
+		return nil, fmt.Errorf("%w: more than %d models with %d cells", ErrProfileDamaged, maxModels, maxCells)
 	}
 	var version struct{ Schema int }
 	if err := json.Unmarshal(data, &version); err != nil {

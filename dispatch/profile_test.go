@@ -179,3 +179,20 @@ func FuzzParseShape(f *testing.F) {
 		}
 	})
 }
+
+// A list of a million entries, of two or three bytes each, is refused before it takes memory.
+func TestF21AMillionEntries(t *testing.T) {
+	for name, text := range map[string]string{
+		"models":  `{"schema":2,"fingerprint":"abc","models":[` + strings.Repeat("{},", 349_000) + `{}]}`,
+		"numbers": `{"schema":2,"fingerprint":"abc","models":[` + strings.Repeat("0,", 520_000) + `0]}`,
+		"cells":   `{"schema":2,"fingerprint":"abc","models":[{"op":"dot","backend":"b","kernel":"k","coef":[1,0,0,0,0,0],"cells":[` + strings.Repeat("{},", 349_000) + `{}]}]}`,
+		"million": `{"schema":2,"fingerprint":"abc","models":[` + strings.Repeat("{},", 1_000_000) + `{}]}`,
+		"links":   `{"schema":2,"fingerprint":"abc","models":[],"links":[` + strings.Repeat("{},", 349_000) + `{}]}`,
+	} {
+		data := []byte(text)
+		var err error
+		if n := testing.AllocsPerRun(1, func() { _, err = DecodeProfile(data, "abc") }); n > 100 || !errors.Is(err, ErrProfileDamaged) {
+			t.Errorf("%s: %v allocations, %v", name, n, err)
+		}
+	}
+}

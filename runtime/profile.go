@@ -32,10 +32,11 @@ func (report *Report) readProfile(path string) (p *dispatch.Profile, file string
 			return nil, ""
 		}
 	}
-	p, missing, err := decodeFile(path, r.Fingerprint)
+	var files durable.Files
+	p, missing, err := decodeFile(files, path, r.Fingerprint)
 	if r.Path = path; foreign(err) {
 		other := beside(path, r.Fingerprint)
-		if q, missing, e := decodeFile(other, r.Fingerprint); !missing {
+		if q, missing, e := decodeFile(files, other, r.Fingerprint); !missing {
 			r.Path, p, err = other, q, e
 		}
 	}
@@ -50,11 +51,14 @@ func (report *Report) readProfile(path string) (p *dispatch.Profile, file string
 	return p, path
 }
 
+// maxProfile bounds what is read of a profile's file. The package of profiles refuses more.
+const maxProfile = 1 << 20
+
 // decodeFile reads a profile. missing: it could not be read at all.
-func decodeFile(path, fingerprint string) (p *dispatch.Profile, missing bool, err error) {
-	data, err := os.ReadFile(path)
+func decodeFile(files durable.Files, path, fingerprint string) (p *dispatch.Profile, missing bool, err error) {
+	data, err := files.ReadFile(path, maxProfile)
 	if err != nil {
-		return nil, true, err
+		return nil, !errors.Is(err, durable.ErrNotRegular), err
 	}
 	p, err = dispatch.DecodeProfile(data, fingerprint)
 	return p, false, err
@@ -103,9 +107,13 @@ const (
 
 // saveLearned merges what was learned since base was loaded into the profile's file, or, when that is somebody else's, into one of its own beside it.
 func saveLearned(report *Report, path string, learned []dispatch.Entry, base *dispatch.Profile) error {
-	err := mergeInto(report, path, false, learned, base)
+	return saveLearnedTo(durable.Files{}, report, path, learned, base)
+}
+
+func saveLearnedTo(files durable.Files, report *Report, path string, learned []dispatch.Entry, base *dispatch.Profile) error {
+	err := mergeInto(files, report, path, false, learned, base)
 	if foreign(err) {
-		err = mergeInto(report, beside(path, report.Profile.Fingerprint), true, learned, base)
+		err = mergeInto(files, report, beside(path, report.Profile.Fingerprint), true, learned, base)
 	}
 	if err != nil {
 		return fmt.Errorf("save what was learned: %w", err)
@@ -114,19 +122,19 @@ func saveLearned(report *Report, path string, learned []dispatch.Entry, base *di
 }
 
 // mergeInto does so for one file, under a lock. A file that is damaged is put aside; one that is somebody else's is an error and stays as it is, unless its name says that it is ours.
-func mergeInto(report *Report, path string, ours bool, learned []dispatch.Entry, base *dispatch.Profile) error {
+func mergeInto(files durable.Files, report *Report, path string, ours bool, learned []dispatch.Entry, base *dispatch.Profile) error {
 	fingerprint := report.Profile.Fingerprint
-	unlock, err := durable.Lock(path, lockWait)
+	unlock, err := files.Lock(path, lockWait)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	p, _, err := decodeFile(path, fingerprint)
+	p, _, err := decodeFile(files, path, fingerprint)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		p = &dispatch.Profile{}
 	case errors.Is(err, dispatch.ErrProfileDamaged), ours && foreign(err):
-		if err := putAside(path); err != nil {
+		if err := putAside(files, path); err != nil {
 			return err
 		}
 		p = &dispatch.Profile{}
@@ -142,20 +150,18 @@ func mergeInto(report *Report, path string, ours bool, learned []dispatch.Entry,
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(path, data, 0o644)
+	return files.WriteFile(path, data, 0o644)
 }
 
 // maxOld files are kept of those that were put aside.
 const maxOld = 100
 
 // putAside renames a file to path.old, or path.old.2 and so on: what was put aside before stays.
-func putAside(path string) error {
-	old := path + ".old"
-	for i := 1; i <= maxOld; i++ {
-		if _, err := os.Lstat(old); errors.Is(err, fs.ErrNotExist) {
-			return os.Rename(path, old)
-		}
-		old = fmt.Sprintf("%s.old.%d", path, i+1)
+func putAside(files durable.Files, path string) error {
+	names := []string{path + ".old"}
+	for i := 2; i <= maxOld; i++ {
+		names = append(names, fmt.Sprintf("%s.old.%d", path, i))
 	}
-	return fmt.Errorf("%s: %d files were put aside already", path, maxOld)
+	_, err := files.SetAside(path, names, false)
+	return err
 }

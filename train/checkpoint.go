@@ -63,8 +63,21 @@ func load(path string) (*checkpoint, error) {
 		return nil, err
 	}
 	defer f.Close()
-	c := &checkpoint{floats: map[string][]float32{}, state: map[string]string{}}
-	metadata := f.Metadata()
+	c, err := describe(path, f.Metadata())
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range f.Tensors() {
+		if c.floats[t.Name], err = f.Floats(t.Name, nil); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// describe reads what the metadata says, all but the tensors.
+func describe(path string, metadata map[string]string) (c *checkpoint, err error) {
+	c = &checkpoint{floats: map[string][]float32{}, state: map[string]string{}}
 	if metadata[keyConfig] == "" {
 		return nil, fmt.Errorf("%w: %s is no checkpoint of a training run", ErrCheckpoint, path)
 	}
@@ -77,11 +90,6 @@ func load(path string) (*checkpoint, error) {
 	for k, v := range metadata {
 		if len(k) > len(keyState) && k[:len(keyState)] == keyState {
 			c.state[k[len(keyState):]] = v
-		}
-	}
-	for _, t := range f.Tensors() {
-		if c.floats[t.Name], err = f.Floats(t.Name, nil); err != nil {
-			return nil, err
 		}
 	}
 	return c, nil

@@ -76,7 +76,7 @@ func (t *trainer) writeSummary(s Summary, records []Record) error {
 		durable.Write(filepath.Join(t.opts.Folder, reportFile), 0o644, func(w io.Writer) error { return WriteReport(w, s, records) }))
 }
 
-// readRecords reads the lines of a metrics file up to a step. A line that is cut off, as a killed run leaves it, ends the reading.
+// readRecords reads the lines of a metrics file up to a step.
 func readRecords(path string, last int) ([]Record, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -86,16 +86,35 @@ func readRecords(path string, last int) ([]Record, error) {
 		return nil, err
 	}
 	defer f.Close()
-	var list []Record
-	lines := bufio.NewScanner(f)
+	return scanRecords(f, last)
+}
+
+// scanRecords ends at a line that is cut off, as a killed run leaves it, or that is anything else, zeros without end for example, as a power loss may.
+func scanRecords(r io.Reader, last int) (list []Record, err error) {
+	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		var r Record
 		if json.Unmarshal(lines.Bytes(), &r) != nil || r.Step > last {
-			break
+			return list, nil
 		}
 		list = append(list, r)
 	}
-	return list, lines.Err()
+	if err := lines.Err(); !errors.Is(err, bufio.ErrTooLong) {
+		return list, err
+	}
+	return list, nil
+}
+
+// syncMetrics makes the records of the steps so far durable: what a checkpoint has behind it is not written again.
+func (t *trainer) syncMetrics() error {
+	f, err := os.OpenFile(filepath.Join(t.opts.Folder, metricsFile), os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // Names of what a checkpoint holds.
@@ -151,6 +170,9 @@ func (t *trainer) save() error {
 		if err := c.put(stateAux, t.aux.State()); err != nil {
 			return err
 		}
+	}
+	if err := t.syncMetrics(); err != nil {
+		t.warn(fmt.Errorf("metrics until step %d: %w", t.step, err))
 	}
 	if err := c.save(filepath.Join(t.opts.Folder, checkpointFile)); err != nil {
 		return fmt.Errorf("checkpoint of step %d: %w", t.step, err)

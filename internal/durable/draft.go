@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 )
 
-// Draft is a file in the making, which gets its name when it is whole. It must be ended by Commit or Discard; afterwards both do nothing.
+// Draft is a file in the making, which gets its name when it is whole. It must be ended by Commit or Discard; after either Discard does nothing.
 type Draft struct {
 	system System
 	file   File

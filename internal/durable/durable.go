@@ -79,23 +79,27 @@ func (f Files) ReadFile(path string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(file, limit+1))
 }
 
-// SetAside renames a file to the first of the names that is free, or the last one where none is, and makes that durable: what is saved at its path afterwards does not replace it, whatever happens.
-func (f Files) SetAside(path string, names []string) (string, error) {
-	to := names[len(names)-1]
-	for _, name := range names {
-		there, err := f.system().Exists(name)
-		if err != nil {
-			return "", err
+// SetAside renames a file to the first of the names that is free, and makes that durable: what is saved at its path afterwards does not replace it, whatever happens. Where none is free that is
+// an error, or the last one is replaced.
+func (f Files) SetAside(path string, names []string, replace bool) (to string, err error) {
+	there := true
+	for i := 0; there && i < len(names); i++ {
+		to = names[i]
+		if there, err = f.system().Exists(to); err != nil {
+			return "", fmt.Errorf("set %s aside: %w", path, err)
 		}
-		if !there {
-			to = name
-			break
-		}
+	}
+	if there && !replace {
+		return "", fmt.Errorf("set %s aside: %d files were already", path, len(names))
 	}
 	if err := f.system().Rename(path, to); err != nil {
-		return "", err
+		return "", fmt.Errorf("set %s aside: %w", path, err)
 	}
-	return to, f.system().SyncDir(filepath.Dir(path))
+	if err := f.system().SyncDir(filepath.Dir(path)); err != nil {
+		f.system().Rename(to, path) // or the next save would take it for durable
+		return "", fmt.Errorf("set %s aside: %w", path, err)
+	}
+	return to, nil
 }
 
 // makeFolder makes a folder and those above it, durably.

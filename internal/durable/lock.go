@@ -17,7 +17,9 @@ const lockPause = 5 * time.Millisecond
 
 // Lock waits, at most so long, until no other process works on the file at path, and returns a function that lets others go on. The lock is a file of its own beside it, "path.lock", which stays: a lock
 // on the file itself would be lost when it is replaced. The system gives up the lock of a process that dies. The folder is made when it is missing.
-func Lock(path string, wait time.Duration) (unlock func(), err error) { return Files{}.Lock(path, wait) }
+func Lock(path string, wait time.Duration) (unlock func(), err error) {
+	return Files{}.Lock(path, wait)
+}
 
 // Lock is the function of that name.
 func (f Files) Lock(path string, wait time.Duration) (unlock func(), err error) {

@@ -66,7 +66,9 @@ func (machine) ReadDir(dir string) ([]string, error) {
 	return d.Readdirnames(-1)
 }
 
-func (machine) Open(path string) (File, error) { return opened(os.OpenFile(path, os.O_RDONLY|noWait, 0)) }
+func (machine) Open(path string) (File, error) {
+	return opened(os.OpenFile(path, os.O_RDONLY|noWait, 0))
+}
 
 // opened keeps a nil *os.File from becoming a File that is not nil.
 func opened(f *os.File, err error) (File, error) {

@@ -142,6 +142,7 @@ func TestTornAtEveryByte(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"format":"setun quarantine 1","entries":[]}`))
+	f.Add([]byte(`{"format":"setun quarantine 1","entries":[{"digest":"` + library(1).Digest + `","file":"a.so","machine":"0123456789abcdef","contract":"c","op":"dot","reason":"r","count":1,"time":"2026-01-02T03:04:05Z"}]}`))
 	t := &table[Entry]{format: "setun quarantine 1", check: (*Entry).check}
 	f.Fuzz(func(test *testing.T, data []byte) {
 		list, err := t.decode(data)
@@ -150,6 +151,43 @@ func FuzzDecode(f *testing.F) {
 				test.Errorf("%v, %+v", err, list)
 			}
 			return
+		}
+		for i := range list {
+			if err := list[i].check(); err != nil {
+				test.Error(err)
+			}
+		}
+	})
+}
+
+// A list of very many entries, of two or three bytes each, is refused before it takes memory.
+func TestF21AMillionEntries(t *testing.T) {
+	table := &table[Entry]{format: "setun quarantine 1", check: (*Entry).check}
+	for _, element := range []string{"{},", "0,", "[],", `"",`} {
+		data := []byte(`{"format":"setun quarantine 1","entries":[` + strings.Repeat(element, (maxFile-100)/len(element)) + strings.TrimSuffix(element, ",") + `]}`)
+		var err error
+		if n := testing.AllocsPerRun(1, func() { _, err = table.decode(data) }); n > 100 || !errors.Is(err, errInvalid) {
+			t.Errorf("%s: %v allocations, %v", element, n, err)
+		}
+	}
+}
+
+func FuzzVerdicts(f *testing.F) {
+	valid := `{"digest":"` + library(1).Digest + `","file":"a.so","machine":"0123456789abcdef","contract":"c","scope":"s","version":"1","build":"b","kernels":3,"took_ns":1000}`
+	for _, entries := range []string{"", valid, valid + "," + valid, strings.Replace(valid, ":3", ":-3", 1), strings.Replace(valid, "1000", "1e308", 1), "null"} {
+		f.Add([]byte(`{"format":"setun probes 1","entries":[` + entries + `]}`))
+	}
+	t := &table[Verdict]{format: "setun probes 1", check: (*Verdict).check}
+	f.Fuzz(func(test *testing.T, data []byte) {
+		list, err := t.decode(data)
+		if err != nil {
+			if !errors.Is(err, errInvalid) || list != nil {
+				test.Errorf("%v, %+v", err, list)
+			}
+			return
+		}
+		if len(list) > maxEntries {
+			test.Errorf("%d entries", len(list))
 		}
 		for i := range list {
 			if err := list[i].check(); err != nil {

@@ -39,8 +39,8 @@ func At(folder string) *Store {
 	s := stores.all[folder]
 	if s == nil {
 		s = &Store{folder: folder, proven: map[string]map[string]bool{}}
-		s.entries = table[Entry]{filepath.Join(folder, "quarantine.json"), "setun quarantine 1", (*Entry).check}
-		s.verdicts = table[Verdict]{filepath.Join(folder, "probes.json"), "setun probes 1", (*Verdict).check}
+		s.entries = table[Entry]{path: filepath.Join(folder, "quarantine.json"), format: "setun quarantine 1", check: (*Entry).check}
+		s.verdicts = table[Verdict]{path: filepath.Join(folder, "probes.json"), format: "setun probes 1", check: (*Verdict).check}
 		if stores.all == nil {
 			stores.all = map[string]*Store{}
 		}

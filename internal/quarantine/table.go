@@ -6,18 +6,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"time"
 
 	"github.com/setun-compute/setun/internal/durable"
+	"github.com/setun-compute/setun/internal/jsonbound"
 )
 
 // Bounds of a file: beyond them it is not ours, however well formed.
 const (
 	maxFile    = 1 << 20
 	maxEntries = 4096
+	maxFields  = 12 // of an entry
 	maxBroken  = 20 // files that are kept of those that were set aside
 	lockWait   = 2 * time.Second
 )
@@ -26,6 +26,7 @@ const (
 type table[E any] struct {
 	path, format string
 	check        func(*E) error
+	files        durable.Files
 }
 
 // content is the file's.
@@ -42,6 +43,8 @@ func (t *table[E]) decode(data []byte) ([]E, error) {
 		return nil, fmt.Errorf("%w: more than %d bytes", errInvalid, maxFile)
 	case !json.Valid(data): // before anything is allocated
 		return nil, fmt.Errorf("%w: no JSON", errInvalid)
+	case jsonbound.Commas(data) > maxEntries*maxFields:
+		return nil, fmt.Errorf("%w: more than %d entries", errInvalid, maxEntries)
 	}
 	if err := json.Unmarshal(data, &c); err != nil {
 		return nil, fmt.Errorf("%w: %w", errInvalid, err)
@@ -62,19 +65,13 @@ func (t *table[E]) decode(data []byte) ([]E, error) {
 
 // load reads the file. A missing one is empty. An error that is errInvalid is the file's own.
 func (t *table[E]) load() ([]E, error) {
-	f, err := os.Open(t.path)
-	if errors.Is(err, fs.ErrNotExist) {
+	data, err := t.files.ReadFile(t.path, maxFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: not a regular file", errInvalid)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
+	case errors.Is(err, durable.ErrNotRegular):
+		return nil, fmt.Errorf("%w: %w", errInvalid, err)
+	case err != nil:
 		return nil, err
 	}
 	return t.decode(data)
@@ -85,7 +82,7 @@ func (t *table[E]) read() (list []E, note string, err error) {
 	if list, err = t.load(); !errors.Is(err, errInvalid) {
 		return list, "", err
 	}
-	unlock, e := durable.Lock(t.path, lockWait)
+	unlock, e := t.files.Lock(t.path, lockWait)
 	if e != nil {
 		return nil, "", e
 	}
@@ -98,7 +95,7 @@ func (t *table[E]) readLocked() (list []E, note string, err error) {
 	if !errors.Is(err, errInvalid) {
 		return list, "", err
 	}
-	aside, e := setAside(t.path)
+	aside, e := t.setAside()
 	if e != nil {
 		return nil, "", errors.Join(err, e)
 	}
@@ -107,7 +104,7 @@ func (t *table[E]) readLocked() (list []E, note string, err error) {
 
 // update changes the list under a lock. When there are too many entries the first ones go.
 func (t *table[E]) update(change func([]E) []E) (note string, err error) {
-	unlock, err := durable.Lock(t.path, lockWait)
+	unlock, err := t.files.Lock(t.path, lockWait)
 	if err != nil {
 		return "", err
 	}
@@ -123,19 +120,16 @@ func (t *table[E]) update(change func([]E) []E) (note string, err error) {
 			return note, err
 		}
 		if len(data) < maxFile || len(list) < 2 {
-			return note, durable.WriteFile(t.path, append(data, '\n'), 0o600)
+			return note, t.files.WriteFile(t.path, append(data, '\n'), 0o600)
 		}
 	}
 }
 
-// setAside renames a file to path.broken, or path.broken.2 and so on, over the last of them when there are many.
-func setAside(path string) (string, error) {
-	aside := path + ".broken"
+// setAside renames the file to path.broken, or path.broken.2 and so on, over the last of them when there are many.
+func (t *table[E]) setAside() (string, error) {
+	names := []string{t.path + ".broken"}
 	for i := 2; i <= maxBroken; i++ {
-		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		aside = fmt.Sprintf("%s.broken.%d", path, i)
+		names = append(names, fmt.Sprintf("%s.broken.%d", t.path, i))
 	}
-	return aside, os.Rename(path, aside)
+	return t.files.SetAside(t.path, names, true)
 }

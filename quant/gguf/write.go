@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"path/filepath"
 
 	"github.com/setun-compute/setun/internal/durable"
 	"github.com/setun-compute/setun/internal/floats"
@@ -21,7 +20,7 @@ const chunk = 1 << 18
 // all later calls return that error. It must be ended by Close or Abort. It is not for use by several goroutines at once.
 type Writer struct {
 	path      string
-	file      *os.File // nil in tests that write to memory
+	file      *durable.Draft // nil in tests that write to memory
 	out       io.Writer
 	tensors   []Info
 	alignment int64
@@ -49,11 +48,7 @@ func Create(path string, keys []KeyValue, tensors []Info) (*Writer, error) {
 		}
 		return nil, err
 	}
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("save %s: %w", path, err)
-	}
-	file, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	file, err := durable.Create(path)
 	if err != nil {
 		return nil, fmt.Errorf("save %s: %w", path, err)
 	}
@@ -76,8 +71,7 @@ func (w *Writer) put(b []byte) error {
 func (w *Writer) stop(err error) error {
 	w.err, w.ended = err, true
 	if w.file != nil {
-		w.file.Close()
-		os.Remove(w.file.Name())
+		w.file.Discard()
 	}
 	return err
 }
@@ -271,19 +265,7 @@ func (w *Writer) finish() error {
 	if w.file == nil {
 		return nil
 	}
-	if err := w.file.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := w.file.Sync(); err != nil {
-		return err
-	}
-	if err := w.file.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(w.file.Name(), w.path); err != nil {
-		return err
-	}
-	return durable.SyncDir(filepath.Dir(w.path))
+	return w.file.Commit(0o644)
 }
 
 // Abort removes what was written. After Close it does nothing, so that it can be deferred.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/setun-compute/setun/internal/durable"
 	"github.com/setun-compute/setun/internal/floats"
 	"github.com/setun-compute/setun/quant"
 )
@@ -17,7 +18,7 @@ import (
 // argument leaves the Writer as it was;
 // after any other error all calls return that error, and Close removes what was written. Not for use by several goroutines at once.
 type Writer struct {
-	file     *temporary
+	file     *durable.Draft
 	body     *body
 	metadata map[string]string
 	tensors  []Info
@@ -39,10 +40,14 @@ type stream struct {
 // copied; it may be nil.
 // Errors wrap ErrArgument or ErrLimit, or are those of the file system.
 func Create(path string, metadata map[string]string) (*Writer, error) {
+	return createIn(durable.Files{}, path, metadata)
+}
+
+func createIn(files durable.Files, path string, metadata map[string]string) (*Writer, error) {
 	if e := checkMetadata(metadata); e != nil {
 		return nil, fmt.Errorf("create %s: %w", path, argument(e))
 	}
-	file, err := newTemporary(path)
+	file, err := files.Create(path)
 	if err != nil {
 		return nil, fmt.Errorf("create %s: %w", path, err)
 	}
@@ -312,7 +317,7 @@ func (w *Writer) sections(s *stream) error {
 // broken keeps the first failure.
 func (w *Writer) broken(err error) error {
 	if err != nil && w.err == nil {
-		w.err = fmt.Errorf("write %s: %w", w.file.path, err)
+		w.err = fmt.Errorf("write %s: %w", w.file.Path(), err)
 	}
 	return w.err
 }
@@ -322,7 +327,7 @@ func (w *Writer) broken(err error) error {
 // last step fails, to sync the folder, the new file is there and may be lost with the power. Close again returns os.ErrClosed.
 func (w *Writer) Close() error {
 	if w.err == nil && w.open != nil {
-		w.err = fmt.Errorf("write %s: tensor %q has not ended: %w", w.file.path, w.open.info.Name, ErrArgument)
+		w.err = fmt.Errorf("write %s: tensor %q has not ended: %w", w.file.Path(), w.open.info.Name, ErrArgument)
 	}
 	if w.err == nil {
 		w.broken(w.body.finish(appendHeader(nil, w.metadata, w.tensors), len(w.tensors)))
@@ -332,7 +337,7 @@ func (w *Writer) Close() error {
 		w.Abort()
 		return err
 	}
-	if err := w.broken(w.file.commit()); err != nil {
+	if err := w.broken(w.file.Commit(0o644)); err != nil {
 		w.err = os.ErrClosed
 		return err
 	}
@@ -343,7 +348,7 @@ func (w *Writer) Close() error {
 // Abort ends without a file. It does nothing after Close.
 func (w *Writer) Abort() {
 	if w.err != os.ErrClosed {
-		w.file.discard()
+		w.file.Discard()
 		w.err = os.ErrClosed
 	}
 }

@@ -151,45 +151,8 @@ func TestWriterRefuses(t *testing.T) {
 
 func second(_ any, err error) error { return err }
 
-// TestNothingHalfWritten fails each operation on the file in turn: the old file stays, and nothing else does.
-func TestNothingHalfWritten(t *testing.T) {
-	q := random(rand.New(rand.NewPCG(7, 1)), quant.Ternary, 200, 10000, 10000, 0.4)
-	broken := errors.New("broken")
-	for n := 1; ; n++ {
-		dir := t.TempDir()
-		path := filepath.Join(dir, "x.stn")
-		if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		w := must(Create(path, nil))(t)
-		left, op := n, ""
-		w.file.step = func(o string) error {
-			if left--; left == 0 {
-				op = o
-				return broken
-			}
-			return nil
-		}
-		for range 3 {
-			w.Add("a", nil, q, RANS) // its errors come again
-			w.Add("b", nil, q, Base3)
-		}
-		err := w.Close()
-		entries := must(os.ReadDir(dir))(t)
-		if len(entries) != 1 {
-			t.Fatalf("%s failed: %v left behind", op, entries)
-		}
-		if left > 0 { // no operation failed
-			if err != nil || n < 6 {
-				t.Errorf("%d operations, %v", n, err)
-			}
-			break
-		}
-		old := string(must(os.ReadFile(path))(t)) == "old"
-		if !errors.Is(err, broken) || old == (op == "sync folder") {
-			t.Errorf("%s failed: %v; the old file is there: %v", op, err, old)
-		}
-	}
+// A writer that was not closed leaves nothing.
+func TestNothingIsLeft(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.stn")
 	w := must(Create(path, nil))(t)
 	w.Abort()
