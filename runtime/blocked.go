@@ -6,10 +6,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/dispatch"
 )
 
 // defaultPatience is for how long after the end of its context a call waits for a kernel that was told so: those that look at all do within a millisecond or so.
@@ -21,11 +25,15 @@ func calling[A any](ctx context.Context, rt *Runtime, m *arm, a A, do func(*arm,
 	if ctx.Done() == nil || !m.foreign {
 		return direct(m, a, do)
 	}
+	var left atomic.Bool // by its caller, or by the call: whoever is first
 	returned := make(chan error, 1)
 	m.blocked.Add(1)
 	go func() {
 		err := direct(m, a, do)
 		m.blocked.Add(-1)
+		if left.Swap(true) {
+			rt.back(m)
+		}
 		returned <- err
 	}()
 	select {
@@ -40,8 +48,14 @@ func calling[A any](ctx context.Context, rt *Runtime, m *arm, a A, do func(*arm,
 	case err := <-returned:
 		return err
 	case <-wait.C:
-		return &backends.Error{Op: m.kernel.Op.String(), Detail: ctx.Err().Error() + " " + patience.String() + " ago, and what it writes to is still in use", Err: errors.Join(ErrBlocked, ctx.Err())}
 	}
+	err := &backends.Error{Op: m.kernel.Op.String(), Detail: ctx.Err().Error() + " " + patience.String() + " ago, and what it writes to is still in use", Err: errors.Join(ErrBlocked, ctx.Err())}
+	rt.away(m, err)
+	if left.Swap(true) { // it has come back in this moment
+		rt.back(m)
+		return <-returned
+	}
+	return err
 }
 
 func direct[A any](m *arm, a A, do func(*arm, A) error) error {
@@ -51,10 +65,19 @@ func direct[A any](m *arm, a A, do func(*arm, A) error) error {
 	return firstCall(m, a, do)
 }
 
-// leave takes an arm out of the choice for good whose kernel does not return.
-func (rt *Runtime) leave(op backends.Op, i int, cause error) {
-	if rt.retire(op, i) && rt.log != nil {
-		rt.log.Error("setun: kernel quarantined, it does not return", slog.String("op", op.String()), slog.String("kernel", rt.arms[op][i].name), slog.Any("cause", cause))
+// away makes an arm rest whose kernel does not return, for as long as it does not.
+func (rt *Runtime) away(m *arm, cause error) {
+	m.condition.retry.Store(math.MaxInt64)
+	rt.failed[m.kernel.Op].Or(1 << slices.Index(rt.arms[m.kernel.Op], m))
+	if rt.log != nil {
+		rt.log.Error("setun: kernel does not return and rests until it does", slog.String("op", m.kernel.Op.String()), slog.String("kernel", m.name), slog.Any("cause", cause))
+	}
+}
+
+// back has an arm whose kernel has returned after all tried again, unless it is out of the choice for good.
+func (rt *Runtime) back(m *arm) {
+	if m.health() != dispatch.Quarantined {
+		m.condition.retry.Store(rt.clock())
 	}
 }
 

@@ -41,7 +41,7 @@ func (s *stuck) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMean
 	return cpu.Backend{}.KMeans(context.Background(), k, a)
 }
 
-// TestF17Blocked: a kernel that does not return does not keep its caller past the deadline; it is not used again, others answer, Close does not wait, and what the call works with is left to it.
+// TestF17Blocked: a kernel that does not return does not keep its caller past the deadline; it rests until it does, others answer, Close does not wait, and what the call works with is left to it.
 func TestF17Blocked(t *testing.T) {
 	for name, call := range map[string]func(*Runtime, context.Context, []float32) error{
 		"quantize": func(rt *Runtime, ctx context.Context, x []float32) error {
@@ -76,8 +76,14 @@ func TestF17Blocked(t *testing.T) {
 		if err := rt.Close(); !errors.Is(err, ErrBlocked) || !strings.Contains(err.Error(), "stuck") || s.closed.Load() {
 			t.Errorf("%s, close: %v; closed: %v", name, err, s.closed.Load())
 		}
+		if rt.resting(backends.OpQuantize)|rt.resting(backends.OpConstrain)|rt.resting(backends.OpKMeans) == 0 {
+			t.Errorf("%s: the kernel does not rest", name)
+		}
 		close(s.free) // it writes to x, which nobody else does
 		for rt.blocked(1) > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		for rt.resting(backends.OpQuantize)|rt.resting(backends.OpConstrain)|rt.resting(backends.OpKMeans) != 0 { // it has come back
 			time.Sleep(time.Millisecond)
 		}
 	}

@@ -109,7 +109,6 @@ func runPlaced[A any](ctx context.Context, rt *Runtime, without uint64, p *place
 			rt.gate.leave()
 		}
 		if err != nil && errors.Is(err, backends.ErrBlocked) { // the argument is the kernel's: not even a look at it
-			rt.leave(s.Op, d.Arm, err)
 			return backends.OnBackend(err, m.name)
 		}
 		if weight > 0 {
