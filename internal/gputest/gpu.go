@@ -13,7 +13,7 @@ import (
 	"github.com/setun-compute/setun/backends/cpu"
 )
 
-// GPU is a backend with a device. It is not for several goroutines at once, but for its memory.
+// GPU is a backend with a device. Its fields are not to be changed or read while calls run.
 type GPU struct {
 	cpu.Backend
 	Up, Down int   // values that were copied
@@ -87,7 +87,7 @@ func (g *GPU) Upload(to backends.Address, from []byte) error {
 	if g.UploadFails != nil {
 		return g.UploadFails
 	}
-	g.Up += len(from) / 4
+	g.count(&g.Up, len(from)/4)
 	copy(backends.Bytes(g.at(to)), from)
 	return g.Fails
 }
@@ -97,7 +97,7 @@ func (g *GPU) Download(to []byte, from backends.Address) error {
 	if g.DownloadFails != nil {
 		return g.DownloadFails
 	}
-	g.Down += len(to) / 4
+	g.count(&g.Down, len(to)/4)
 	copy(to, backends.Bytes(g.at(from)))
 	return g.Fails
 }
@@ -125,6 +125,12 @@ func (g *GPU) at(to backends.Address) []float32 {
 	return g.memory[base][(to-base)/4:]
 }
 
+func (g *GPU) count(what *int, n int) {
+	g.mutex.Lock()
+	*what += n
+	g.mutex.Unlock()
+}
+
 // operand is a slice of an argument.
 type operand struct {
 	x       *[]float32
@@ -143,7 +149,7 @@ func (g *GPU) on(operands []operand, run func() error) error {
 			*o.x = g.at(o.at)[:len(*o.x)]
 		}
 	}
-	g.Calls++
+	g.count(&g.Calls, 1)
 	err := errors.Join(g.Fails, run())
 	if g.Stale && err == nil {
 		for _, x := range stale {
