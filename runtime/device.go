@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/setun-compute/setun/backends"
-	"github.com/setun-compute/setun/backends/cuda"
 	"github.com/setun-compute/setun/dispatch"
 	"github.com/setun-compute/setun/internal/plugin"
 )
@@ -57,17 +56,12 @@ func (rt *Runtime) holds(memory uint8, home int) bool {
 	return d != nil && d.home == home
 }
 
-// addCUDA opens the CUDA devices that are wanted. A test of one instruction set level has none unless it asks.
-func (rt *Runtime) addCUDA(c *config, places []plugin.Place) error {
-	if c.isa != "" && !c.asked {
-		return nil
-	}
-	list, tried := cuda.Open(places, c.cuda, c.fast)
-	rt.add(nil, tried)
-	for _, b := range list {
+// addDevices adds the backends of CUDA devices, each of which has a line in the report.
+func (rt *Runtime) addDevices(f found) {
+	rt.add(nil, f.tried)
+	for _, b := range f.list {
 		rt.take(b, slices.IndexFunc(rt.report.Backends, func(r BackendReport) bool { return r.Name == b.Name() && r.State == string(plugin.Loaded) }))
 	}
-	return c.refused(tried)
 }
 
 // lose retires all arms of a backend whose device is gone: none of them can work again in this process.

@@ -33,7 +33,7 @@ func (c *config) guard(m machine.Machine, r *Report) *probe.Guard {
 	if c.state != "" {
 		r.Quarantine.Notes = append(r.Quarantine.Notes, c.state)
 	}
-	c.probe.Devices, c.probe.Cores = c.cuda, m.Cores
+	c.probe.Devices, c.probe.Cores, c.probe.Level = c.cuda, m.Cores, c.isa
 	return probe.New(m, c.probe)
 }
 

@@ -14,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/setun-compute/setun/internal/machine"
 	"github.com/setun-compute/setun/internal/plugin"
+	"github.com/setun-compute/setun/internal/probe"
 	"github.com/setun-compute/setun/internal/quarantine"
 )
 
@@ -192,6 +194,24 @@ func BenchmarkOpen(b *testing.B) {
 					b.Fatal(err)
 				}
 				rt.Close()
+			}
+		})
+	}
+}
+
+// BenchmarkProbe is what a process takes, with its start and its end, that tries one of the libraries.
+func BenchmarkProbe(b *testing.B) {
+	places := plugin.DefaultPlaces([]string{libraryFolder(b)})
+	for _, name := range []string{"simd_c", "cpp"} {
+		b.Run(name, func(b *testing.B) {
+			m := machine.Detect()
+			for b.Loop() {
+				g := probe.New(m, probe.Settings{Cores: m.Cores}) // without a folder, and
+				g.Store().Lift("all")                             // without what the process remembers
+				l, tried := plugin.LoadLibrary(name, plugin.Guarded(places, g))
+				if l == nil || tried[0].Pass.Source != "probe" {
+					b.Fatalf("%+v", tried)
+				}
 			}
 		})
 	}

@@ -15,7 +15,6 @@ import (
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/backends/blas"
-	"github.com/setun-compute/setun/backends/cpp"
 	"github.com/setun-compute/setun/backends/cpu"
 	"github.com/setun-compute/setun/backends/cuda"
 	simdc "github.com/setun-compute/setun/backends/simd_c"
@@ -127,18 +126,7 @@ func Open(options ...Option) (*Runtime, error) {
 	if c.native {
 		rt.guard = c.guard(m, &rt.report)
 		places := plugin.Guarded(plugin.DefaultPlaces(c.folders), rt.guard)
-		for _, open := range []func() (backends.Backend, []plugin.Attempt){
-			func() (backends.Backend, []plugin.Attempt) { return simdc.Open(places, c.isa) },
-			func() (backends.Backend, []plugin.Attempt) { return cpp.Open(places, c.isa, cpp.Useful(m.Cores)) },
-		} {
-			b, tried := open()
-			rt.add(b, tried)
-			if err := c.refused(tried); err != nil {
-				rt.Close()
-				return nil, err
-			}
-		}
-		if err := rt.addCUDA(&c, places); err != nil {
+		if err := rt.addNative(&c, places, m.Cores); err != nil {
 			rt.Close()
 			return nil, err
 		}

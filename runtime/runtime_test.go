@@ -26,6 +26,19 @@ import (
 // libraries returns the options that load this checkout's native libraries, or skips the test.
 func libraries(t testing.TB) Option {
 	t.Helper()
+	dir := libraryFolder(t)
+	if level := os.Getenv("SETUN_FORCE_ISA"); level != "" {
+		rt := open(t, WithLibraries(dir))
+		if len(rt.Arms(backends.OpNorm2)) < 2 {
+			t.Skipf("this machine has no %s", level)
+		}
+	}
+	return WithLibraries(dir)
+}
+
+// libraryFolder is where they are.
+func libraryFolder(t testing.TB) string {
+	t.Helper()
 	dir := os.Getenv("SETUN_TEST_LIBRARIES")
 	if dir == "" {
 		dir, _ = filepath.Abs("../native/build/release")
@@ -36,13 +49,7 @@ func libraries(t testing.TB) Option {
 		}
 		t.Skipf("no native library (run make native): %v", err)
 	}
-	if level := os.Getenv("SETUN_FORCE_ISA"); level != "" {
-		rt := open(t, WithLibraries(dir))
-		if len(rt.Arms(backends.OpNorm2)) < 2 {
-			t.Skipf("this machine has no %s", level)
-		}
-	}
-	return WithLibraries(dir)
+	return dir
 }
 
 func open(t testing.TB, options ...Option) *Runtime {

@@ -23,25 +23,30 @@ func Open(places []plugin.Place, level string, keep func(threads int) bool) (bac
 	if b == nil {
 		return nil, tried // not a nil *plugin.Backend in an interface
 	}
-	best := map[backends.Op]string{}
-	for _, k := range b.Kernels() {
-		if best[k.Op] == "" { // the library lists the best level first
-			best[k.Op] = Level(k)
-		}
-	}
-	b.Restrict(func(k backends.Kernel) bool {
-		ok := Level(k) == level
-		if level == "" {
-			ok = strings.HasPrefix(best[k.Op], Level(k)) // avx512vnni is another way of avx512: the data says which is faster
-		}
-		return ok && keep(k.Threads)
-	})
+	b.Restrict(Uses(b.Kernels(), level, keep))
 	last := &tried[len(tried)-1]
 	last.Kernels = last.Kernels[:0]
 	for _, k := range b.Kernels() {
 		last.Kernels = append(last.Kernels, k.Op.String()+"/"+k.Name)
 	}
 	return b, tried
+}
+
+// Uses tells which of a library's kernels Open keeps.
+func Uses(all []backends.Kernel, level string, keep func(threads int) bool) func(k backends.Kernel) bool {
+	best := map[backends.Op]string{}
+	for _, k := range all {
+		if best[k.Op] == "" { // the library lists the best level first
+			best[k.Op] = Level(k)
+		}
+	}
+	return func(k backends.Kernel) bool {
+		ok := Level(k) == level
+		if level == "" {
+			ok = strings.HasPrefix(best[k.Op], Level(k)) // avx512vnni is another way of avx512: the data says which is faster
+		}
+		return ok && keep(k.Threads)
+	}
 }
 
 // Level returns the instruction set level of a kernel: its name without the number of threads.

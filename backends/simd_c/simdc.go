@@ -27,12 +27,7 @@ func Open(places []plugin.Place, force string) (backends.Backend, []plugin.Attem
 		return nil, tried
 	}
 	all := len(b.Kernels())
-	b.Restrict(func(k backends.Kernel) bool {
-		if force == "" {
-			return k.Name != "scalar"
-		}
-		return k.Name == force
-	})
+	b.Restrict(Uses(force))
 	last := &tried[len(tried)-1]
 	if last.Kernels = last.Kernels[:0]; all > 0 && len(b.Kernels()) == 0 {
 		last.Reason = fmt.Sprintf("the library has no kernels for %s = %q on this machine", ForceVariable, force)
@@ -41,4 +36,14 @@ func Open(places []plugin.Place, force string) (backends.Backend, []plugin.Attem
 		last.Kernels = append(last.Kernels, k.Op.String()+"/"+k.Name)
 	}
 	return b, tried
+}
+
+// Uses tells which kernels Open keeps.
+func Uses(force string) func(k backends.Kernel) bool {
+	return func(k backends.Kernel) bool {
+		if force == "" {
+			return k.Name != "scalar"
+		}
+		return k.Name == force
+	}
 }

@@ -15,7 +15,7 @@ func Files(paths []string, origin string) []Place {
 	var list []Place
 	for _, p := range paths {
 		if p != "" {
-			list = append(list, Place{Path: p, File: true, Origin: origin})
+			list = append(list, Place{Path: p, File: true, Others: true, Origin: origin})
 		}
 	}
 	return list

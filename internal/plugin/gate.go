@@ -28,6 +28,7 @@ type Candidate struct {
 	Digest     string // SHA-256, in hexadecimal
 	File       *os.File
 	ByPath     bool // the loader cannot be given the descriptor
+	Others     bool // it is no part of Setun: all of its kernels are used
 }
 
 // Pass is what a Gate gives for a library that may be loaded.
@@ -48,13 +49,13 @@ func Guarded(places []Place, g Gate) []Place {
 }
 
 // pass asks the gate, if there is one, and notes in the attempt what it says.
-func pass(g Gate, file *admit.File, name string, a *Attempt) (State, error) {
-	if g == nil {
+func pass(p Place, file *admit.File, name string, a *Attempt) (State, error) {
+	if p.Gate == nil {
 		return "", nil
 	}
-	p, state, err := g.Admit(Candidate{Name: name, Path: file.Path, Digest: a.Digest, File: file.File, ByPath: file.ByPath()})
+	let, state, err := p.Gate.Admit(Candidate{Name: name, Path: file.Path, Digest: a.Digest, File: file.File, ByPath: file.ByPath(), Others: p.Others})
 	if err == nil {
-		a.Pass = p
+		a.Pass = let
 	}
 	return state, err
 }

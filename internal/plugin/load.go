@@ -79,7 +79,7 @@ func LoadLibrary(name string, places []Place) (*Library, []Attempt) {
 		if !p.File {
 			path = filepath.Join(p.Path, FileName(name))
 		}
-		l, a := load(path, name, p.Gate)
+		l, a := load(path, name, p)
 		a.Name, a.Origin = name, p.Origin
 		if tried = append(tried, a); a.State != Missing {
 			return l, tried
@@ -102,7 +102,7 @@ func (a *Attempt) List(kernels []backends.Kernel) {
 }
 
 // load checks and loads one file, and reads its table.
-func load(path, name string, gate Gate) (*Library, Attempt) {
+func load(path, name string, place Place) (*Library, Attempt) {
 	a := Attempt{Path: path}
 	fail := func(s State, err error) (*Library, Attempt) {
 		a.State, a.Reason, a.Err = s, err.Error(), err
@@ -118,7 +118,7 @@ func load(path, name string, gate Gate) (*Library, Attempt) {
 	defer file.Close()
 	a.Digest, a.Manifest, a.ByPath = file.Digest.String(), file.Manifest, file.ByPath()
 	// Here the file has been checked and is held, and nothing in it has run yet.
-	if state, err := pass(gate, file, name, &a); err != nil {
+	if state, err := pass(place, file, name, &a); err != nil {
 		return fail(state, err)
 	}
 	entry, err := openAdmitted(file, entryPoint)

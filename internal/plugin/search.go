@@ -18,6 +18,7 @@ type Place struct {
 	Path   string // a folder, or the library itself when File is set
 	File   bool
 	Gate   Gate   // that its libraries must pass; nil: none
+	Others bool   // its libraries are no parts of Setun: all of their kernels are used
 	Origin string // "option", "SETUN_BACKEND_PATH", "beside the executable", …
 }
 

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/backends/cpp"
+	simdc "github.com/setun-compute/setun/backends/simd_c"
 	"github.com/setun-compute/setun/internal/admit"
 	"github.com/setun-compute/setun/internal/plugin"
 	"github.com/setun-compute/setun/internal/selftest"
@@ -102,16 +104,22 @@ func (r *result) try(s *spec, step func(at string)) {
 	}
 	r.Version, r.Build = l.Version()
 	if !l.HasDevices() {
+		trials := selftest.Prepare()
 		step("opening it")
 		b, err := l.Open()
-		r.context(s, b, err, step)
+		r.context(s, trials, b, err, step)
 	} else {
 		step("looking for devices")
 		n, _ := l.Devices()
-		for _, ordinal := range chosen(s.Devices, n) {
+		list := chosen(s.Devices, n)
+		if len(list) == 0 {
+			return
+		}
+		trials := selftest.Prepare()
+		for _, ordinal := range list {
 			step(fmt.Sprintf("opening device %d", ordinal))
 			b, err := l.OpenDevice(fmt.Sprintf("%s:%d", s.Name, ordinal), ordinal, 1)
-			if r.context(s, b, err, step); r.Kind != fit {
+			if r.context(s, trials, b, err, step); r.Kind != fit {
 				return
 			}
 			r.Devices++
@@ -127,7 +135,7 @@ func (r *result) try(s *spec, step func(at string)) {
 const linger = 50 * time.Millisecond
 
 // context tests the kernels of a context.
-func (r *result) context(s *spec, b *plugin.Backend, err error, step func(at string)) {
+func (r *result) context(s *spec, trials *selftest.Trials, b *plugin.Backend, err error, step func(at string)) {
 	if err != nil {
 		kind := transient // no memory, or a device that others have
 		if errors.Is(err, plugin.ErrFloatEnvironment) {
@@ -136,13 +144,8 @@ func (r *result) context(s *spec, b *plugin.Backend, err error, step func(at str
 		r.fail(kind, plugin.Failed, err)
 		return
 	}
-	var kernels []backends.Kernel
-	for _, k := range b.Kernels() {
-		if k.Threads <= max(2, s.Cores) || k.Memory != 0 {
-			kernels = append(kernels, k)
-		}
-	}
-	failures, err := selftest.Run(b, kernels, func(k backends.Kernel) { step(k.Op.String() + "/" + k.Name) })
+	kernels := s.used(b.Kernels())
+	failures, err := trials.Run(b, kernels, func(k backends.Kernel) { step(k.Op.String() + "/" + k.Name) })
 	if err != nil {
 		r.fail(transient, plugin.Failed, err)
 		return
@@ -153,6 +156,24 @@ func (r *result) context(s *spec, b *plugin.Backend, err error, step func(at str
 	}
 	step("closing it")
 	b.Close()
+}
+
+// used leaves the kernels that a runtime uses: to test the others would take most of the time.
+func (s *spec) used(all []backends.Kernel) (list []backends.Kernel) {
+	uses := func(k backends.Kernel) bool { return k.Threads <= max(2, s.Cores) || k.Memory != 0 }
+	switch {
+	case s.Others:
+	case s.Name == simdc.Name:
+		uses = simdc.Uses(s.Level)
+	case s.Name == cpp.Name:
+		uses = cpp.Uses(all, s.Level, cpp.Useful(s.Cores))
+	}
+	for _, k := range all {
+		if uses(k) {
+			list = append(list, k)
+		}
+	}
+	return list
 }
 
 // maxFailures keeps the result short. Failures of further ops come up in the next probe.

@@ -39,6 +39,7 @@ type Settings struct {
 	Helper  string // absolute path of the program to be started; "" is this one
 	Devices []int  // of CUDA, that are going to be used; −1 is all
 	Cores   int    // that are going to be used
+	Level   string // of instruction sets, that alone is going to be used; "": as each library does
 	Folder  string // of the state; "" for none
 
 	Limit time.Duration // for a probe; 0: as is right for the library
@@ -116,6 +117,12 @@ func (g *Guard) identify(c plugin.Candidate) quarantine.Library {
 // scope is what a probe depended on beside the library's identity.
 func (g *Guard) scope(c plugin.Candidate) string {
 	text := fmt.Sprintf("%d cores", g.Cores)
+	switch {
+	case c.Others:
+		text += ", all kernels"
+	case g.Level != "":
+		text += ", level " + quarantine.Clean(g.Level, 64)
+	}
 	if c.Name == cudaName {
 		text += fmt.Sprintf(", devices %v of %s", g.Devices, devices())
 	}
@@ -222,7 +229,7 @@ func (r *reported) Unwrap() []error { return r.is }
 
 // probe tries a library in a process of its own.
 func (g *Guard) probe(c plugin.Candidate) outcome {
-	s := spec{Name: c.Name, Path: c.Path, Digest: c.Digest, Cores: g.Cores}
+	s := spec{Name: c.Name, Path: c.Path, Digest: c.Digest, Cores: g.Cores, Level: g.Level, Others: c.Others}
 	most := limit
 	if c.Name == cudaName {
 		s.Devices, most = g.Devices, limitCUDA

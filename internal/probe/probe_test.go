@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/internal/plugin"
 )
 
 const nonce = "0123456789abcdef0123456789abcdef"
@@ -168,6 +171,51 @@ func TestChosen(t *testing.T) {
 		if got := chosen(c.ordinals, c.n); !slices.Equal(got, c.want) {
 			t.Errorf("%v of %d: %v", c.ordinals, c.n, got)
 		}
+	}
+}
+
+// What a runtime uses of a library is tested, and nothing else.
+func TestUsed(t *testing.T) {
+	kernel := func(name string, threads int) backends.Kernel {
+		return backends.Kernel{Op: backends.OpDot, Name: name, Threads: threads}
+	}
+	simd := []backends.Kernel{kernel("avx2", 1), kernel("sse42", 1), kernel("scalar", 1)}
+	threaded := []backends.Kernel{kernel("avx2x1", 1), kernel("avx2x2", 2), kernel("avx2x4", 4), kernel("avx2x16", 16), kernel("sse42x2", 2)}
+	device := []backends.Kernel{{Op: backends.OpDot, Name: "sm80", Threads: 1, Memory: 1}, kernel("host", 16)}
+	for _, c := range []struct {
+		s    spec
+		all  []backends.Kernel
+		want string
+	}{
+		{spec{Name: "simd_c", Cores: 4}, simd, "avx2 sse42"},
+		{spec{Name: "simd_c", Cores: 4, Level: "scalar"}, simd, "scalar"},
+		{spec{Name: "simd_c", Cores: 4, Others: true}, simd, "avx2 sse42 scalar"},
+		{spec{Name: "cpp", Cores: 4}, threaded, "avx2x2 avx2x4"},
+		{spec{Name: "cpp", Cores: 1}, threaded, ""},
+		{spec{Name: "cpp", Cores: 4, Level: "sse42"}, threaded, "sse42x2"},
+		{spec{Name: "cpp", Cores: 4, Others: true}, threaded, "avx2x1 avx2x2 avx2x4 sse42x2"},
+		{spec{Name: "cuda", Cores: 4}, device, "sm80"},
+	} {
+		var names []string
+		for _, k := range c.s.used(c.all) {
+			names = append(names, k.Name)
+		}
+		if got := strings.Join(names, " "); got != c.want {
+			t.Errorf("%+v: %q, wanted %q", c.s, got, c.want)
+		}
+	}
+}
+
+// A verdict counts for those kernels alone that were tested for it.
+func TestScope(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range []Settings{{Cores: 2}, {Cores: 3}, {Cores: 2, Level: "avx2"}, {Cores: 2, Level: "sse42"}} {
+		g := Guard{Settings: s}
+		seen[g.scope(plugin.Candidate{Name: "simd_c"})] = true
+		seen[g.scope(plugin.Candidate{Name: "simd_c", Others: true})] = true
+	}
+	if len(seen) != 6 { // of others all is used, whatever the level
+		t.Errorf("%v", seen)
 	}
 }
 

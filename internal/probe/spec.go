@@ -16,7 +16,7 @@ import (
 const ChildVariable = "SETUN_PROBE_CHILD"
 
 // revision is raised when a probe finds more than before: what was said of libraries does not count any longer.
-const revision = 1
+const revision = 2
 
 // Contract is the version of what a library was tried for.
 func Contract() string { return fmt.Sprintf("%s, probe %d", plugin.Contract(), revision) }
@@ -31,7 +31,9 @@ type spec struct {
 	Name     string `json:"name"`
 	Path     string `json:"path"`
 	Digest   string `json:"digest"` // of the file at the path, when it is loaded by that
-	Cores    int    `json:"cores"`  // kernels with more threads than that are not used, and not tested
+	Cores    int    `json:"cores"`
+	Level    string `json:"level,omitempty"`  // of instruction sets, that alone is used
+	Others   bool   `json:"others,omitempty"` // the library is no part of Setun
 	Devices  []int  `json:"devices,omitempty"`
 	Seconds  int    `json:"seconds"` // of the processor's time
 }

@@ -5,6 +5,7 @@ package selftest
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/quant"
@@ -91,9 +92,24 @@ var forms = []struct {
 	{6, 200, 0, 5, quant.Ternary, quant.Planes},
 }
 
-func ternaryTrials() (list []*trial) {
+// matrix is one of a form, and what went wrong when it was made.
+type matrix struct {
+	tensor *quant.Tensor
+	err    error
+}
+
+// matrices has one of each form. Two ops take them, which must not change them.
+var matrices = sync.OnceValue(func() (list []matrix) {
 	for i, f := range forms {
 		w, err := coded(f.rows, f.cols, f.group, f.levels, f.format, uint64(i))
+		list = append(list, matrix{w, err})
+	}
+	return list
+})
+
+func ternaryTrials() (list []*trial) {
+	for i, f := range forms {
+		m := matrices()[i]
 		r := rand.New(rand.NewPCG(uint64(i), 5))
 		x := make([]int8, f.batch*f.cols)
 		for i := range x {
@@ -101,10 +117,10 @@ func ternaryTrials() (list []*trial) {
 		}
 		scales := positive(f.batch, uint64(i))
 		list = append(list, &trial{shape: fmt.Sprintf("%dx%dx%d %v", f.rows, f.cols, f.batch, f.format), call: func(t *try) error {
-			if err != nil {
-				return err
+			if m.err != nil {
+				return m.err
 			}
-			g, w := &t.ground, *w
+			g, w := &t.ground, *m.tensor
 			w.Codes, w.Packed, w.Signs, w.Index, w.Scales = some(g, w.Codes), some(g, w.Packed), some(g, w.Signs), some(g, w.Index), input(g, w.Scales)
 			a := backends.Ternary{W: &w, X: &quant.Activations{Rows: f.batch, Cols: f.cols, Codes: input(g, x), Scales: input(g, scales)}, Out: output[float32](g, f.batch*f.rows)}
 			err := t.backend.Ternary(t.kernel, &a)
@@ -117,13 +133,13 @@ func ternaryTrials() (list []*trial) {
 
 func recodeTrials() (list []*trial) {
 	for i, f := range forms {
-		w, err := coded(f.rows, f.cols, f.group, f.levels, f.format, uint64(i))
+		m := matrices()[i]
 		to := []quant.Format{quant.Bits2, quant.Int8, quant.Base3}[i%3]
 		list = append(list, &trial{shape: fmt.Sprintf("%dx%d %v to %v", f.rows, f.cols, f.format, to), call: func(t *try) error {
-			if err != nil {
-				return err
+			if m.err != nil {
+				return m.err
 			}
-			g, w := &t.ground, *w
+			g, w := &t.ground, *m.tensor
 			dst, err := w.Frame(nil, to)
 			if err != nil {
 				return err

@@ -4,6 +4,7 @@ package selftest
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/backends/cpu"
@@ -28,7 +29,9 @@ type trial struct {
 	shape string
 	exact bool // any order of summation gives the same bits
 	call  func(t *try) error
-	want  *results // of pure Go; nil: not yet run
+	want  results // of pure Go
+
+	broken error // pure Go refuses it
 }
 
 // try is a trial on one kernel.
@@ -40,17 +43,54 @@ type try struct {
 	changed string // of the float environment
 }
 
+// Trials are those of all ops, with what pure Go answers. They serve any number of backends, one after another.
+type Trials struct {
+	of map[backends.Op]*prepared
+}
+
+// prepared are the trials of an op.
+type prepared struct {
+	once sync.Once
+	list []*trial
+}
+
+// Prepare begins to have pure Go answer all trials, beside whatever the caller does meanwhile: loading a library, and testing those ops that are ready. On one processor nothing is gained, or lost.
+func Prepare() *Trials {
+	all := &Trials{of: map[backends.Op]*prepared{}}
+	for _, op := range backends.Ops() {
+		all.of[op] = new(prepared)
+	}
+	go func() {
+		var t try
+		for _, op := range backends.Ops() {
+			all.list(op, &t)
+		}
+	}()
+	return all
+}
+
+// list returns the trials of an op. Whoever asks first has pure Go answer them.
+func (all *Trials) list(op backends.Op, t *try) []*trial {
+	p := all.of[op]
+	if p == nil {
+		return nil
+	}
+	p.once.Do(func() {
+		p.list = trialsOf(op)
+		for _, c := range p.list {
+			c.broken = t.run(cpu.Backend{}, backends.Kernel{Op: op, Name: "go"}, c)
+			c.want, t.out = t.out, results{}
+		}
+	})
+	return p.list
+}
+
 // Run tests kernels of b. before is called ahead of each, with what comes next. The error is that of a machine that cannot do the test now: no memory, or a device that is
 // lost; it is no verdict on the library.
-func Run(b backends.Backend, kernels []backends.Kernel, before func(k backends.Kernel)) (failures []Failure, err error) {
-	trials := map[backends.Op][]*trial{}
+func (all *Trials) Run(b backends.Backend, kernels []backends.Kernel, before func(k backends.Kernel)) (failures []Failure, err error) {
 	var t try
 	for _, k := range kernels {
-		list, known := trials[k.Op]
-		if !known {
-			list = trialsOf(k.Op)
-			trials[k.Op] = list
-		}
+		list := all.list(k.Op, &t)
 		before(k)
 		for _, c := range list {
 			if k.Fast && !c.exact {
@@ -71,12 +111,8 @@ func Run(b backends.Backend, kernels []backends.Kernel, before func(k backends.K
 
 // compare runs a trial on a kernel and says what is wrong with what came back.
 func (t *try) compare(b backends.Backend, k backends.Kernel, c *trial) (detail string, err error) {
-	if c.want == nil {
-		if err := t.run(cpu.Backend{}, backends.Kernel{Op: k.Op, Name: "go"}, c); err != nil {
-			return "the trial itself is wrong: " + err.Error(), nil
-		}
-		want := t.out
-		c.want, t.out = &want, results{}
+	if c.broken != nil {
+		return "the trial itself is wrong: " + c.broken.Error(), nil
 	}
 	switch err := t.run(b, k, c); {
 	case errors.Is(err, backends.ErrUnsupported): // the runtime goes on with another kernel
@@ -92,7 +128,7 @@ func (t *try) compare(b backends.Backend, k backends.Kernel, c *trial) (detail s
 	if d := t.ground.disturbed(); d != "" {
 		return d, nil
 	}
-	return t.out.differ(c.want), nil
+	return t.out.differ(&c.want), nil
 }
 
 func (t *try) run(b backends.Backend, k backends.Kernel, c *trial) (err error) {

@@ -205,8 +205,8 @@ func kmeansTrials() (list []*trial) {
 		}})
 	}
 	add(backends.KMeans{X: values(40*7, 1), N: 40, D: 7, K: 9, Seed: 1, MaxIter: 2}, false)
-	add(backends.KMeans{X: values(70*33, 2), N: 70, D: 33, K: 17, Seed: 2, MaxIter: 2, Cosine: true, Weights: positive(70, 2)}, false)
-	x := apart(120, 24, 70, 3)
-	add(backends.KMeans{X: x, N: 120, D: 24, K: 70, Initial: x[:70*24], MaxIter: 1}, true)
+	add(backends.KMeans{X: values(39*33, 2), N: 39, D: 33, K: 17, Seed: 2, MaxIter: 1, Cosine: true, Weights: positive(39, 2)}, false)
+	x := apart(75, 17, 70, 3) // two panels of 32 points, and a part of one
+	add(backends.KMeans{X: x, N: 75, D: 17, K: 70, Initial: x[:70*17], MaxIter: 1}, true)
 	return list
 }
