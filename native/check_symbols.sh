@@ -17,7 +17,7 @@ for symbol in $(nm -D -u "$lib" | awk '{print $NF}' | sed 's/@.*//'); do
             echo "$lib calls $symbol, which only a library with threads may" >&2
             exit 1
         } ;;
-    dlopen | dlsym | getenv | sysconf | nanosleep | realloc | vsnprintf | snprintf)
+    dlopen | dlsym | secure_getenv | getuid | geteuid | getgid | getegid | sysconf | nanosleep | realloc | vsnprintf | snprintf)
         [ "${2:-}" = driver ] || {
             echo "$lib calls $symbol, which only a library that finds a driver may" >&2
             exit 1

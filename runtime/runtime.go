@@ -121,7 +121,7 @@ func Open(options ...Option) (*Runtime, error) {
 		}
 	}
 	m := machine.Detect()
-	rt := &Runtime{opened: time.Now(), strict: c.strict, recheck: int64(c.recheck), patience: defaultPatience, gate: newGate(max(16, 4*goruntime.GOMAXPROCS(0))), observer: c.observer, log: c.log, report: Report{Machine: m, ISA: m.Levels, Ignored: admit.Ignored(plugin.PathVariable, plugin.FilesVariable, blas.Variable, probe.Variable, probe.HelperVariable, quarantine.StateVariable, ProfileVariable, TraceVariable, "HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")}}
+	rt := &Runtime{opened: time.Now(), strict: c.strict, recheck: int64(c.recheck), patience: defaultPatience, gate: newGate(max(16, 4*goruntime.GOMAXPROCS(0))), observer: c.observer, log: c.log, report: Report{Machine: m, ISA: m.Levels, Ignored: admit.Ignored(plugin.PathVariable, plugin.FilesVariable, blas.Variable, probe.Variable, probe.HelperVariable, quarantine.StateVariable, ProfileVariable, TraceVariable, "SETUN_CUDA_DRIVER", "HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")}}
 	rt.add(cpu.Backend{}, nil)
 	if c.native {
 		rt.guard = c.guard(m, &rt.report)

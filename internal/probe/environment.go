@@ -5,6 +5,8 @@ package probe
 import (
 	"os"
 	"strings"
+
+	"github.com/setun-compute/setun/internal/admit"
 )
 
 // passed are the variables that the child gets, all of them such as decide how the library is loaded or what it finds. There is no PATH: nothing is to be started.
@@ -14,8 +16,8 @@ func passed(name string, cuda bool) bool {
 		return true
 	case "LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS": // likewise; a library with a sanitizer needs its runtime first
 		return true
-	case "SETUN_CUDA_DRIVER": // which driver: tests have one of their own
-		return cuda
+	case "SETUN_CUDA_DRIVER": // which driver: tests have one of their own. A raised process takes the system's, and a helper that is not must do so too
+		return cuda && !admit.Raised()
 	case "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES": // which devices there are
 		return cuda
 	case "HOME", "CUDA_CACHE_PATH", "CUDA_CACHE_DISABLE", "CUDA_CACHE_MAXSIZE": // where the driver keeps compiled kernels; without, each probe would compile them

@@ -167,7 +167,7 @@ Result Device::load(int image, const char *text, int first, int last) {
 }
 
 static int64_t from_environment(const char *name, int64_t otherwise) {
-    const char *text = getenv(name);
+    const char *text = setting(name);
     if (!text || !*text) return otherwise;
     int64_t v = 0;
     for (; *text >= '0' && *text <= '9' && v < int64_t(1) << 50; text++) v = 10 * v + (*text - '0');

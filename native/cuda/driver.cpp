@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 namespace setun {
 
@@ -32,7 +33,7 @@ bool bind(void *library, char *message, uint32_t size) {
 
 /* The library stays open whatever happens: a driver does not bear to be closed. */
 bool load(char *message, uint32_t size) {
-    const char *path = getenv("SETUN_CUDA_DRIVER");
+    const char *path = setting("SETUN_CUDA_DRIVER");
     if (path && path[0] != '/') {
         format(message, size, "SETUN_CUDA_DRIVER=%s is not an absolute path", path);
         return false;
@@ -62,6 +63,15 @@ bool load(char *message, uint32_t size) {
 }
 
 } // namespace
+
+const char *setting(const char *name) {
+    if (getuid() != geteuid() || getgid() != getegid()) return nullptr;
+#if defined(__linux__)
+    return secure_getenv(name); /* knows of capabilities too */
+#else
+    return issetugid() ? nullptr : getenv(name);
+#endif
+}
 
 const Driver *driver(char *message, uint32_t size) {
     while (busy.test_and_set(std::memory_order_acquire)) Thread::yield();

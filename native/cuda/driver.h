@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * driver.h: the slice of the CUDA driver API that the backend uses, found at run time: building it needs no CUDA, using it needs the driver alone.
- * SETUN_CUDA_DRIVER is the absolute path of another library to take for the driver; the tests' stand-in is never found otherwise. */
+ * SETUN_CUDA_DRIVER is the absolute path of another library to take for the driver, but in processes with raised privileges; the tests' stand-in is never found
+ * otherwise. */
 #ifndef SETUN_CUDA_DRIVER_H
 #define SETUN_CUDA_DRIVER_H
 
@@ -60,6 +61,9 @@ struct Driver {
     /* The name of an error, or "unknown error". */
     const char *name(Result r) const;
 };
+
+/* A variable of the environment; null in a process with privileges that its user lacks, who must not choose what it loads. */
+const char *setting(const char *name);
 
 /* The driver, or null with a message that says what is missing. Cheap after the first time; an answer of null is asked for again. */
 const Driver *driver(char *message, uint32_t size);

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+
+	"github.com/setun-compute/setun/internal/admit"
 )
 
 // Variable is the environment variable that chooses the MPI library: its absolute path, or "none" for processes that train on their own, whoever started them.
@@ -60,9 +62,16 @@ func launched(environment func(string) string) (*launch, error) {
 
 // Open joins the processes that mpirun started, when it started this one; else, or with one process, it returns Alone and loads nothing. Call it once in a process.
 //
-// Errors: ErrLibrary with all that was tried, ErrUnsupported on a system without known libraries, ErrWorld when the library sees another number of processes than mpirun started: it belongs to another MPI then, or mpirun did not start this process.
+// Errors: ErrLibrary with all that was tried, ErrUnsupported on a system without known libraries and for a process with privileges that its user lacks, in which no MPI is loaded, ErrWorld when the library sees another number of processes than mpirun started: it belongs to another MPI then, or mpirun did not start this process.
 func Open() (Peers, error) {
-	choice := os.Getenv(Variable)
+	if admit.Raised() {
+		// Whoever started it chose the environment. Not that alone names a library: an MPI believes it in much more.
+		if l, err := launched(os.Getenv); l != nil || err != nil {
+			return nil, fmt.Errorf("parallel: the environment says that this is one of several processes, and is not believed: this process has privileges that its user lacks: %w", ErrUnsupported)
+		}
+		return Alone{}, nil
+	}
+	choice := admit.Getenv(Variable)
 	if choice == "none" {
 		return Alone{}, nil
 	}
