@@ -5,13 +5,11 @@ package runtime
 import (
 	"log/slog"
 	"math"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/dispatch"
-	"github.com/setun-compute/setun/internal/plugin"
 )
 
 // device is that of a backend.
@@ -54,14 +52,6 @@ func (rt *Runtime) holds(memory uint8, home int) bool {
 	}
 	d := rt.memories[memory]
 	return d != nil && d.home == home
-}
-
-// addDevices adds the backends of CUDA devices, each of which has a line in the report.
-func (rt *Runtime) addDevices(f found) {
-	rt.add(nil, f.tried)
-	for _, b := range f.list {
-		rt.take(b, slices.IndexFunc(rt.report.Backends, func(r BackendReport) bool { return r.Name == b.Name() && r.State == string(plugin.Loaded) }))
-	}
 }
 
 // lose retires all arms of a backend whose device is gone: none of them can work again in this process.

@@ -6,12 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"sync"
 
 	"github.com/setun-compute/setun/backends"
-	"github.com/setun-compute/setun/backends/cpp"
-	"github.com/setun-compute/setun/backends/cuda"
-	simdc "github.com/setun-compute/setun/backends/simd_c"
 	"github.com/setun-compute/setun/internal/plugin"
 )
 
@@ -26,45 +22,6 @@ func WithPlugin(paths ...string) Option {
 		}
 		c.plugins = append(c.plugins, plugin.Files(paths, "option")...)
 		return nil
-	}
-}
-
-// addNative loads Setun's own libraries, all at once: one that was not tried before waits for a process that tries it, and Open takes as long as the slowest of them.
-func (rt *Runtime) addNative(c *config, places []plugin.Place, cores int) error {
-	var simd, threads, devices found
-	var all sync.WaitGroup
-	all.Go(func() { simd.one(simdc.Open(places, c.isa)) })
-	all.Go(func() { threads.one(cpp.Open(places, c.isa, cpp.Useful(cores))) })
-	if c.isa == "" || c.asked { // a test of one instruction set level has no device unless it asks
-		devices.list, devices.tried = cuda.Open(places, c.cuda, c.fast)
-	}
-	all.Wait()
-	for _, f := range []*found{&simd, &threads} {
-		for _, b := range f.list {
-			rt.add(b, f.tried)
-		}
-		if len(f.list) == 0 {
-			rt.add(nil, f.tried)
-		}
-	}
-	rt.addDevices(devices)
-	for _, f := range []*found{&simd, &threads, &devices} {
-		if err := c.refused(f.tried); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// found is what became of a library.
-type found struct {
-	list  []backends.Backend
-	tried []plugin.Attempt
-}
-
-func (f *found) one(b backends.Backend, tried []plugin.Attempt) {
-	if f.tried = tried; b != nil {
-		f.list = []backends.Backend{b}
 	}
 }
 

@@ -123,10 +123,11 @@ func Open(options ...Option) (*Runtime, error) {
 	m := machine.Detect()
 	rt := &Runtime{opened: time.Now(), strict: c.strict, recheck: int64(c.recheck), patience: defaultPatience, gate: newGate(max(16, 4*goruntime.GOMAXPROCS(0))), observer: c.observer, log: c.log, report: Report{Machine: m, ISA: m.Levels, Ignored: admit.Ignored(plugin.PathVariable, plugin.FilesVariable, blas.Variable, probe.Variable, probe.HelperVariable, quarantine.StateVariable, ProfileVariable, TraceVariable, "SETUN_CUDA_DRIVER", "HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")}}
 	rt.add(cpu.Backend{}, nil)
+	var system found // a BLAS
 	if c.native {
 		rt.guard = c.guard(m, &rt.report)
 		places := plugin.Guarded(plugin.DefaultPlaces(c.folders), rt.guard)
-		if err := rt.addNative(&c, places, m.Cores); err != nil {
+		if system, err = rt.addNative(&c, places, m.Cores); err != nil {
 			rt.Close()
 			return nil, err
 		}
@@ -140,18 +141,7 @@ func Open(options ...Option) (*Runtime, error) {
 	if c.fast {
 		rt.add(cpu.Gonum{}, nil)
 	}
-	if c.fast && c.native {
-		b, tried := blas.Open(c.blas)
-		if b == nil {
-			rt.add(nil, tried)
-		} else {
-			rt.add(b, tried)
-		}
-		if err := c.refused(tried); err != nil {
-			rt.Close()
-			return nil, err
-		}
-	}
+	rt.addFound(system)
 	for _, b := range c.backends {
 		rt.add(b, nil)
 	}

@@ -47,15 +47,16 @@ type sgemm func(order, transA, transB, m, n, k int32, alpha float32, a *float32,
 type Backend struct {
 	backends.Unsupported // a BLAS has matmul only
 
-	kernel backends.Kernel
-	sgemm  sgemm
+	kernel   backends.Kernel
+	sgemm    sgemm
+	identity string
 }
 
 var _ backends.Backend = (*Backend)(nil)
 
-// Open loads a BLAS: the library at an absolute path, or with "" the first that the system's loader knows. "none" opens nothing. The backend is nil when none was loaded; what was
-// tried tells why, and wraps backends.ErrLibrary.
-func Open(choice string) (*Backend, []plugin.Attempt) {
+// Open loads a BLAS: the library at an absolute path, or with "" the first that the system's loader knows. "none" opens nothing. Each that is there must pass the gate, unless that is nil. The backend is
+// nil when none was loaded; what was tried tells why, and wraps backends.ErrLibrary.
+func Open(choice string, gate plugin.SystemGate) (*Backend, []plugin.Attempt) {
 	origin, list := "system", names()
 	switch {
 	case choice == "none":
@@ -64,8 +65,8 @@ func Open(choice string) (*Backend, []plugin.Attempt) {
 		origin, list = "option", []string{choice}
 	}
 	var tried []plugin.Attempt
-	for _, path := range list {
-		b, a := open(path, origin)
+	for _, name := range list {
+		b, a := open(name, origin, gate)
 		if tried = append(tried, a); b != nil {
 			return b, tried
 		}
@@ -73,26 +74,52 @@ func Open(choice string) (*Backend, []plugin.Attempt) {
 	return nil, tried
 }
 
-func open(path, origin string) (*Backend, plugin.Attempt) {
-	a := plugin.Attempt{Name: Name, Path: path, Origin: origin}
+func open(name, origin string, gate plugin.SystemGate) (*Backend, plugin.Attempt) {
+	a := plugin.Attempt{Name: Name, Path: name, Origin: origin}
+	if origin == "option" && !filepath.IsAbs(name) {
+		a.State, a.Err = plugin.Refused, fmt.Errorf("%w: the path is neither absolute nor \"none\"", backends.ErrLibrary)
+		a.Reason = a.Err.Error()
+		return nil, a
+	}
+	if gate != nil {
+		file, pass, state, err := gate.AdmitSystem(name)
+		if err != nil {
+			a.State, a.Reason, a.Err = state, err.Error(), err
+			return nil, a
+		}
+		a.Path, a.Pass = file, pass
+	}
+	return load(a, func(string) {})
+}
+
+// Try opens a library without a gate, by its path or by a name that the system's loader knows, and tests it. It is for probes, which are there to crash. As soon as it is loaded found is told which
+// file that is, as far as the system knows.
+func Try(name string, found func(file string)) (*Backend, plugin.Attempt) {
+	origin := "system"
+	if filepath.IsAbs(name) {
+		origin = "option"
+	}
+	return load(plugin.Attempt{Name: Name, Path: name, Origin: origin}, found)
+}
+
+// load loads and tests the library at a's path.
+func load(a plugin.Attempt, found func(file string)) (*Backend, plugin.Attempt) {
 	fail := func(s plugin.State, err error) (*Backend, plugin.Attempt) {
 		a.State, a.Reason, a.Err = s, err.Error(), err
 		return nil, a
 	}
-	if origin == "option" && !filepath.IsAbs(path) {
-		return fail(plugin.Refused, fmt.Errorf("%w: the path is neither absolute nor \"none\"", backends.ErrLibrary))
-	}
-	entry, err := plugin.Symbol(path, "cblas_sgemm")
+	entry, err := plugin.Symbol(a.Path, "cblas_sgemm")
 	switch {
-	case err != nil && origin == "system" && !errors.Is(err, plugin.ErrFloatEnvironment):
+	case err != nil && a.Origin == "system" && !errors.Is(err, plugin.ErrFloatEnvironment):
 		return fail(plugin.Missing, err)
 	case err != nil:
 		return fail(plugin.Refused, err)
 	}
-	b := &Backend{kernel: backends.Kernel{Op: backends.OpMatMul, Name: "blas", Threads: runtime.NumCPU(), Fast: true}}
+	found(plugin.FileOf(entry))
+	b := &Backend{kernel: backends.Kernel{Op: backends.OpMatMul, Name: "blas", Threads: runtime.NumCPU(), Fast: true}, identity: a.Pass.Identity}
 	purego.RegisterFunc(&b.sgemm, entry)
 	if failed := plugin.Undisturbed("in its self-test", func() {
-		a.Version = b.identify(path)
+		a.Version = b.identify(a.Path)
 		err = selfTest(b)
 	}); failed != nil {
 		err = failed
@@ -132,6 +159,9 @@ func (b *Backend) identify(path string) (version string) {
 
 // Name returns "blas".
 func (*Backend) Name() string { return Name }
+
+// Digest returns the identity under which the gate remembers the library; empty without a gate.
+func (b *Backend) Digest() string { return b.identity }
 
 // Kernels returns one kernel, named after the library.
 func (b *Backend) Kernels() []backends.Kernel { return []backends.Kernel{b.kernel} }

@@ -17,7 +17,7 @@ import (
 
 // That its products are within their bound is tested in backends/conform.
 func TestOpenFindsAKernel(t *testing.T) {
-	b, tried := Open(os.Getenv(Variable))
+	b, tried := Open(os.Getenv(Variable), nil)
 	if b == nil {
 		t.Skipf("no BLAS on this machine: %+v", tried)
 	}
@@ -28,7 +28,7 @@ func TestOpenFindsAKernel(t *testing.T) {
 }
 
 func TestChoices(t *testing.T) {
-	if b, tried := Open("none"); b != nil || len(tried) != 0 {
+	if b, tried := Open("none", nil); b != nil || len(tried) != 0 {
 		t.Errorf("none: %v, %v", b, tried)
 	}
 	junk := filepath.Join(t.TempDir(), "libblas.so")
@@ -36,7 +36,7 @@ func TestChoices(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"libopenblas.so.0", "./libblas.so", "/nowhere/libblas.so", junk} {
-		b, tried := Open(path)
+		b, tried := Open(path, nil)
 		if b != nil || len(tried) != 1 || tried[0].State != plugin.Refused || !errors.Is(tried[0].Err, backends.ErrLibrary) || tried[0].Reason == "" {
 			t.Errorf("%s: %v, %+v", path, b, tried)
 		}
@@ -66,7 +66,7 @@ void cblas_sgemm(void) { ON_CALL(); }`
 		if msg, err := exec.Command(cc, "-shared", "-fPIC", "-DON_LOAD="+c.load, "-DON_CALL="+c.call, filepath.Join(dir, "blas.c"), "-o", path).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, msg)
 		}
-		b, tried := Open(path)
+		b, tried := Open(path, nil)
 		if b != nil || tried[0].State != c.state || !errors.Is(tried[0].Err, plugin.ErrFloatEnvironment) || !strings.Contains(tried[0].Reason, c.when) || !strings.Contains(tried[0].Reason, "flush to zero") {
 			t.Errorf("%+v: %+v", c, tried)
 		}

@@ -68,7 +68,7 @@ func Open(places []plugin.Place, level, system string) *Set {
 			s.add(nil, tried)
 		}
 	}
-	if b, tried := blas.Open(system); b != nil {
+	if b, tried := blas.Open(system, nil); b != nil {
 		s.add(b, tried)
 	} else {
 		s.add(nil, tried) // not a nil *blas.Backend in an interface

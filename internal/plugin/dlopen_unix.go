@@ -6,6 +6,7 @@ package plugin
 
 import (
 	"fmt"
+	"unsafe"
 
 	"github.com/ebitengine/purego"
 )
@@ -22,3 +23,23 @@ func openSymbol(path, symbol string) (uintptr, error) {
 	}
 	return entry, nil
 }
+
+// FileOf returns the path of the file that a function of a loaded library lies in, as the loader found it; empty where that is not known.
+func FileOf(entry uintptr) string {
+	dladdr, err := purego.Dlsym(purego.RTLD_DEFAULT, "dladdr")
+	if err != nil {
+		return ""
+	}
+	var info struct {
+		file  *byte
+		base  uintptr
+		name  *byte
+		entry uintptr
+	}
+	if found, _, _ := purego.SyscallN(dladdr, entry, uintptr(unsafe.Pointer(&info))); int32(found) == 0 {
+		return ""
+	}
+	return text(info.file, maxPath)
+}
+
+const maxPath = 4096

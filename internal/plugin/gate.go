@@ -34,6 +34,7 @@ type Candidate struct {
 // Pass is what a Gate gives for a library that may be loaded.
 type Pass struct {
 	Withheld map[backends.Op]string // ops whose kernels must not be used, and why
+	Identity string                 // under which a library that is no backend is remembered
 	Kernels  int                    // that were tested
 	Took     time.Duration          // by the probe
 	Source   string                 // "probe" now, "process" before in this one, "disk" by another one, "off"

@@ -24,3 +24,9 @@ func Symbol(library, symbol string) (uintptr, error) {
 
 // Text copies a C string that a library returned.
 func Text(p *byte) string { return text(p, maxText) }
+
+// SystemGate decides about a library that is not a Setun backend, before anything in it runs.
+type SystemGate interface {
+	// AdmitSystem says which file to load for an absolute path or a bare name; or with an error that nothing is to be loaded, and which state that is.
+	AdmitSystem(name string) (file string, pass Pass, state State, err error)
+}

@@ -51,8 +51,10 @@ func child(s *spec) {
 	r := result{Nonce: s.Nonce, Kind: fit}
 	if err := restrain(s); err != nil {
 		r.fail(transient, plugin.Refused, fmt.Errorf("the probe's limits: %w", err))
+	} else if step := func(at string) { write(stepPrefix + at) }; s.System != "" {
+		r.system(s, step, func(file string) { write(foundPrefix + file) })
 	} else {
-		r.try(s, func(at string) { write(stepPrefix + at) })
+		r.try(s, step)
 	}
 	r.Nanos = int64(time.Since(begin))
 	line, err := json.Marshal(r)
@@ -66,12 +68,15 @@ func child(s *spec) {
 func (r *result) fail(kind string, state plugin.State, err error) {
 	r.Kind, r.State, r.Error = kind, state, err.Error()
 	switch {
-	case errors.Is(err, plugin.ErrFloatEnvironment):
+	case isUnfit(err):
 		r.Sentinel = "float environment"
 	case errors.Is(err, backends.ErrABIMismatch):
 		r.Sentinel = "ABI"
 	}
 }
+
+// isUnfit says whether an error of loading is the library's own, and not one of where it is loaded.
+func isUnfit(err error) bool { return errors.Is(err, plugin.ErrFloatEnvironment) }
 
 // sentinel is the error that fail has found.
 func (r *result) sentinel() error {

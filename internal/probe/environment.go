@@ -10,7 +10,8 @@ import (
 )
 
 // passed are the variables that the child gets, all of them such as decide how the library is loaded or what it finds. There is no PATH: nothing is to be started.
-func passed(name string, cuda bool) bool {
+func passed(name string, s *spec) bool {
+	cuda := s.Name == cudaName
 	switch name {
 	case "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH": // the loader must find what it would find here
 		return true
@@ -23,16 +24,16 @@ func passed(name string, cuda bool) bool {
 	case "HOME", "CUDA_CACHE_PATH", "CUDA_CACHE_DISABLE", "CUDA_CACHE_MAXSIZE": // where the driver keeps compiled kernels; without, each probe would compile them
 		return cuda
 	}
-	return false
+	return s.System != "" && tunes(name)
 }
 
 // environment is the child's.
-func environment(spec string, cuda bool) []string {
+func environment(text string, s *spec) []string {
 	// Go prints what signal it was; the stacks of goroutines would hide that.
-	list := []string{ChildVariable + "=" + spec, "GOTRACEBACK=none"}
+	list := []string{ChildVariable + "=" + text, "GOTRACEBACK=none"}
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
-		if passed(name, cuda) {
+		if passed(name, s) {
 			list = append(list, v)
 		}
 	}

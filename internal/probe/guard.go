@@ -153,27 +153,32 @@ func (g *Guard) Admit(c plugin.Candidate) (plugin.Pass, plugin.State, error) {
 	return g.try(c, l)
 }
 
-// try makes a probe and keeps what it said.
-func (g *Guard) try(c plugin.Candidate, l quarantine.Library) (p plugin.Pass, state plugin.State, err error) {
-	o := g.probe(c)
-	fail := func(state plugin.State, why string) (plugin.Pass, plugin.State, error) {
-		e := g.store.Add(l, quarantine.Load, why)
-		return p, state, fmt.Errorf("%w: %s; it is quarantined, to lift that: calibrate quarantine lift %.12s", ErrProbe, e.Reason, l.Digest)
-	}
+// fate is what an outcome means for a library: nothing, or an error, for which it may be quarantined.
+func (g *Guard) fate(o outcome, l quarantine.Library) (plugin.State, error) {
 	switch {
 	case o.absent:
-		return p, plugin.Refused, fmt.Errorf("%w: %s; name a program that uses Setun, such as calibrate, by %s, or accept the risk with %s=off", ErrNoProbe, o.died, HelperVariable, Variable)
+		return plugin.Refused, fmt.Errorf("%w: %s; name a program that uses Setun, such as calibrate, by %s, or accept the risk with %s=off", ErrNoProbe, o.died, HelperVariable, Variable)
 	case o.died != "":
 		at := ""
 		if o.at != "" {
 			at = ", when " + doing(o.at)
 		}
-		return fail(plugin.Failed, "the process that tried it "+o.died+at)
+		e := g.store.Add(l, quarantine.Load, "the process that tried it "+o.died+at)
+		return plugin.Failed, fmt.Errorf("%w: %s; it is quarantined, to lift that: calibrate quarantine lift %.12s", ErrProbe, e.Reason, l.Digest)
 	case o.Kind == transient:
-		return p, o.State, &reported{quarantine.Clean(o.Error, 1000), []error{o.sentinel()}}
+		return o.State, &reported{quarantine.Clean(o.Error, 1000), []error{o.sentinel()}}
 	case o.Kind == unfit:
 		e := g.store.Add(l, quarantine.Load, o.Error)
-		return p, o.State, &reported{fmt.Sprintf("%s; it is quarantined, to lift that: calibrate quarantine lift %.12s", e.Reason, l.Digest), []error{o.sentinel(), ErrProbe}}
+		return o.State, &reported{fmt.Sprintf("%s; it is quarantined, to lift that: calibrate quarantine lift %.12s", e.Reason, l.Digest), []error{o.sentinel(), ErrProbe}}
+	}
+	return "", nil
+}
+
+// try makes a probe and keeps what it said.
+func (g *Guard) try(c plugin.Candidate, l quarantine.Library) (p plugin.Pass, state plugin.State, err error) {
+	o := g.probe(c)
+	if state, err := g.fate(o, l); err != nil {
+		return p, state, err
 	}
 	told := map[string]bool{}
 	for _, f := range o.Failures {
@@ -234,13 +239,18 @@ func (g *Guard) probe(c plugin.Candidate) outcome {
 	if c.Name == cudaName {
 		s.Devices, most = g.Devices, limitCUDA
 	}
+	if !c.ByPath && runtime.GOOS == "linux" {
+		s.Library = 1 // by its descriptor, whatever number it gets
+	}
+	return g.run(s, most, c.File)
+}
+
+// run starts a child and waits for it, so long at most.
+func (g *Guard) run(s spec, most time.Duration, library *os.File) outcome {
 	if g.Limit > 0 {
 		most = g.Limit
 	}
 	s.Seconds = 2 * int(max(most, time.Second)/time.Second)
-	if !c.ByPath && runtime.GOOS == "linux" {
-		s.Library = 1 // by its descriptor, whatever number it gets
-	}
 	program := ""
 	if g.Helper != "" {
 		helper, name, err := openHelper(g.Helper)
@@ -252,7 +262,7 @@ func (g *Guard) probe(c plugin.Candidate) outcome {
 	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), most, errSlow)
 	defer cancel()
-	return run(ctx, program, s, c.File)
+	return run(ctx, program, s, library)
 }
 
 // busy has a lock for each library that is being tried in this process: many runtimes may be opened at once.

@@ -107,15 +107,15 @@ func FuzzRead(f *testing.F) {
 
 // The child gets what decides how a library is loaded, and nothing that decides what it starts.
 func TestEnvironment(t *testing.T) {
-	for _, name := range []string{"LD_PRELOAD", "CUDA_VISIBLE_DEVICES", "SETUN_BACKEND_PATH", "SETUN_STATE", "SETUN_PROBE_HELPER", "SECRET", "GODEBUG"} {
+	for _, name := range []string{"LD_PRELOAD", "CUDA_VISIBLE_DEVICES", "SETUN_BACKEND_PATH", "SETUN_STATE", "SETUN_PROBE_HELPER", "SECRET", "GODEBUG", "OMP_NUM_THREADS"} {
 		t.Setenv(name, "")
 	}
-	has := func(cuda bool, name string) bool {
-		return slices.ContainsFunc(environment("s", cuda), func(v string) bool { return strings.HasPrefix(v, name+"=") })
+	has := func(s *spec, name string) bool {
+		return slices.ContainsFunc(environment("s", s), func(v string) bool { return strings.HasPrefix(v, name+"=") })
 	}
-	for name, want := range map[string][2]bool{"LD_PRELOAD": {true, true}, "CUDA_VISIBLE_DEVICES": {false, true}, "HOME": {false, os.Getenv("HOME") != ""}, ChildVariable: {true, true}, "GOTRACEBACK": {true, true},
+	for name, want := range map[string][3]bool{"LD_PRELOAD": {true, true, true}, "CUDA_VISIBLE_DEVICES": {1: true}, "HOME": {1: os.Getenv("HOME") != ""}, "OMP_NUM_THREADS": {2: true}, ChildVariable: {true, true, true}, "GOTRACEBACK": {true, true, true},
 		"PATH": {}, "SETUN_BACKEND_PATH": {}, "SETUN_STATE": {}, "SETUN_PROBE_HELPER": {}, "SECRET": {}, "GODEBUG": {}} {
-		if got := [2]bool{has(false, name), has(true, name)}; got != want {
+		if got := [3]bool{has(&spec{Name: "simd_c"}, name), has(&spec{Name: cudaName}, name), has(&spec{System: "libopenblas.so.0"}, name)}; got != want {
 			t.Errorf("%s: %v, wanted %v", name, got, want)
 		}
 	}

@@ -65,7 +65,7 @@ func run(ctx context.Context, program string, s spec, library *os.File) (o outco
 	if err != nil {
 		return absent(err)
 	}
-	c.Env = environment(string(text), s.Name == cudaName)
+	c.Env = environment(string(text), &s)
 
 	// The child ends with the thread that has started it, so that thread must not.
 	runtime.LockOSThread()

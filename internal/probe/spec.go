@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/setun-compute/setun/internal/plugin"
@@ -24,10 +25,11 @@ func Contract() string { return fmt.Sprintf("%s, probe %d", plugin.Contract(), r
 // spec is what the child is told, in ChildVariable.
 type spec struct {
 	Revision int    `json:"revision"`
-	Parent   int    `json:"parent"`  // its process number
-	Nonce    string `json:"nonce"`   // which the result must repeat
-	Library  int    `json:"library"` // descriptor; 0: by its path
-	Result   int    `json:"result"`  // descriptor
+	Parent   int    `json:"parent"`           // its process number
+	Nonce    string `json:"nonce"`            // which the result must repeat
+	Library  int    `json:"library"`          // descriptor; 0: by its path
+	Result   int    `json:"result"`           // descriptor
+	System   string `json:"system,omitempty"` // a library of the system that is to be tried, by its path or name, and none of Setun's
 	Name     string `json:"name"`
 	Path     string `json:"path"`
 	Digest   string `json:"digest"` // of the file at the path, when it is loaded by that
@@ -54,7 +56,7 @@ func parse(text string, parent int) (s spec, err error) {
 		return s, fmt.Errorf("%w: revision %d, not %d: the helper is not of the same version", errSpec, s.Revision, revision)
 	case s.Parent != parent:
 		return s, fmt.Errorf("%w: process %d has started it, not %d", errSpec, parent, s.Parent)
-	case len(s.Nonce) != nonceSize || s.Result < 1 || s.Library < 0 || s.Library == 0 && s.Path == "" || s.Cores < 1 || s.Seconds < 1:
+	case len(s.Nonce) != nonceSize || s.Result < 1 || s.Library < 0 || s.Library == 0 && s.Path == "" && s.System == "" || s.Cores < 1 || s.Seconds < 1:
 		return s, fmt.Errorf("%w: fields are out of range", errSpec)
 	}
 	return s, nil
@@ -93,9 +95,10 @@ type outcome struct {
 	died   string // how it ended; empty when it ended as it should
 	at     string // what it was doing
 	absent bool   // no probe was made, for the reason in died
+	found  string // the file that a library of the system lies in, once it was loaded
 }
 
-// read takes a child's output apart: hello, a line for each step, a line of JSON. A child that died may have left half a line.
+// read takes a child's output apart: hello, a line for each step and each file that was found, a line of JSON. A child that died may have left half a line.
 func (o *outcome) read(nonce string, output []byte) {
 	wrong := func(why string) {
 		if o.died == "" {
@@ -115,6 +118,10 @@ func (o *outcome) read(nonce string, output []byte) {
 			o.at = at
 			continue
 		}
+		if file, ok := strings.CutPrefix(line, foundPrefix); ok && filepath.IsAbs(file) && len(file) <= 4096 {
+			o.found = file
+			continue
+		}
 		if i == len(lines)-2 && rest == "" && json.Unmarshal([]byte(line), &o.result) == nil && o.Nonce == nonce && (o.Kind == fit || o.Kind == unfit || o.Kind == transient) {
 			return
 		}
@@ -124,7 +131,10 @@ func (o *outcome) read(nonce string, output []byte) {
 	wrong("ended without a result")
 }
 
-// stepPrefix begins a line that says what comes next.
-const stepPrefix = "at "
+// stepPrefix begins a line that says what comes next, foundPrefix one that says which file was loaded.
+const (
+	stepPrefix  = "at "
+	foundPrefix = "found "
+)
 
 func isStep(s string) bool { return s != "" && len(s) <= 200 }

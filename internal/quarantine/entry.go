@@ -19,6 +19,7 @@ const Load = "load"
 // Bounds of texts in the files.
 const (
 	maxName   = 255
+	maxPath   = 4096
 	maxReason = 1000
 	maxCount  = 1_000_000_000
 )
@@ -68,6 +69,9 @@ type Verdict struct {
 	Build   string        `json:"build"`
 	Kernels int           `json:"kernels"` // tested
 	Took    time.Duration `json:"took_ns"`
+
+	Path    string `json:"path,omitempty"`    // of the file that a name led to
+	Missing string `json:"missing,omitempty"` // why a name led to none
 }
 
 var errInvalid = errors.New("not valid")
@@ -93,7 +97,7 @@ func (v *Verdict) check() error {
 	if err := v.Library.check(); err != nil {
 		return err
 	}
-	if !isText(v.Scope, 1, maxReason) || !isText(v.Version, 0, maxReason) || !isText(v.Build, 0, maxReason) || v.Kernels < 0 || v.Kernels > maxCount || v.Took < 0 {
+	if !isText(v.Scope, 1, maxReason) || !isText(v.Version, 0, maxReason) || !isText(v.Build, 0, maxReason) || !isText(v.Path, 0, maxPath) || !isText(v.Missing, 0, maxReason) || v.Kernels < 0 || v.Kernels > maxCount || v.Took < 0 {
 		return fmt.Errorf("%w: the verdict on %s", errInvalid, v.Digest)
 	}
 	return nil
