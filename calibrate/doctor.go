@@ -326,6 +326,9 @@ func printQuarantine(env *environment, q *runtime.QuarantineReport) {
 	for _, e := range q.Entries {
 		fmt.Fprintf(env.out, "quarantine %s: %v\n", e.File, e)
 	}
+	for _, text := range q.Running {
+		fmt.Fprintf(env.out, "ended     %s\n", text)
+	}
 	for _, n := range q.Notes {
 		fmt.Fprintf(env.out, "note      %s\n", n)
 	}

@@ -106,29 +106,6 @@ func TestLateButThere(t *testing.T) {
 	}
 }
 
-// TestGate: no more calls than the limit are in kernels at a time, and all come through.
-func TestGate(t *testing.T) {
-	g := newGate(3)
-	var inside, most atomic.Int64
-	var all sync.WaitGroup
-	for range 50 {
-		all.Go(func() {
-			for range 200 {
-				g.enter()
-				n := inside.Add(1)
-				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
-				}
-				inside.Add(-1)
-				g.leave()
-			}
-		})
-	}
-	all.Wait()
-	if most.Load() > 3 || g.inside.Load() != 0 || g.waiting.Load() != 0 {
-		t.Errorf("%d at a time; %d are left inside, %d wait", most.Load(), g.inside.Load(), g.waiting.Load())
-	}
-}
-
 // counting is a backend that counts who is in it at a time.
 type counting struct {
 	liar

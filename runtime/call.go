@@ -90,8 +90,10 @@ func runPlaced[A any](ctx context.Context, rt *Runtime, without uint64, p *place
 		if rt.recheck > 0 && calls%rt.recheck == 0 {
 			again = rt.part(m, s, p, a, calls)
 		}
+		place := -1
 		if m.foreign {
-			rt.gate.enter()
+			place = rt.gate.enter()
+			rt.note(place, m, s)
 		}
 		var begin time.Time
 		if weight > 0 {
@@ -106,7 +108,8 @@ func runPlaced[A any](ctx context.Context, rt *Runtime, without uint64, p *place
 			err = calling(ctx, rt, m, a, do, d.Nanos*mostParts(a))
 		}
 		if m.foreign {
-			rt.gate.leave()
+			rt.unnote(place, m)
+			rt.gate.leave(place)
 		}
 		if err != nil && errors.Is(err, backends.ErrBlocked) { // the argument is the kernel's: not even a look at it
 			return backends.OnBackend(err, m.name)

@@ -116,8 +116,9 @@ func TestF13CrashInUse(t *testing.T) {
 	if err != nil || !slices.Equal(got.Codes, want.Codes) || !slices.Equal(got.Scales, want.Scales) {
 		t.Errorf("not what pure Go answers (%v)", err)
 	}
+	// Whoever lifts that has it tried on the shape that it had, by a process that may crash.
 	r.lift(t)
-	if _, b := r.open(t); len(b.Kernels) != 2 {
+	if _, b := r.open(t); !slices.Equal(b.Kernels, []string{"activations/avx2"}) || !strings.Contains(b.Reason, "tried it once more ended with code 2: SIGSEGV") {
 		t.Errorf("after lifting: %+v", b)
 	}
 }

@@ -3,6 +3,7 @@
 package runtime
 
 import (
+	"slices"
 	"time"
 
 	"github.com/setun-compute/setun/backends"
@@ -16,9 +17,12 @@ import (
 type QuarantineReport struct {
 	Path     string             `json:"path"`               // of the list; empty: nothing is remembered between processes
 	Entries  []quarantine.Entry `json:"entries,omitempty"`  // of all libraries, those that are not here too
+	Running  []string           `json:"running,omitempty"`  // what processes had in kernels when they ended, and what came of that
 	Notes    []string           `json:"notes,omitempty"`    // what could not be read, written or believed
 	Unprobed bool               `json:"unprobed,omitempty"` // LIBRARIES ARE LOADED WITHOUT A PROBE
 	Helper   string             `json:"helper,omitempty"`   // the program that makes the probes, when it is not this one
+
+	found []string // of Running, what this Open has found
 }
 
 // ProbeReport tells how a library was tried before it was loaded.
@@ -44,6 +48,13 @@ func (r *Report) quarantine(g *probe.Guard) {
 	}
 	q := &r.Quarantine
 	q.Path, q.Entries, q.Unprobed, q.Helper = g.Store().Path(), g.Store().List(), g.Off, g.Helper
+	for _, s := range g.Store().Suspects() {
+		text := probe.Describe(s)
+		q.Running = append(q.Running, text)
+		if slices.ContainsFunc(g.Found, func(o quarantine.Suspect) bool { return o.Flight == s.Flight }) {
+			q.found = append(q.found, text)
+		}
+	}
 	q.Notes = append(q.Notes, g.Store().Notes()...)
 }
 
@@ -57,11 +68,10 @@ func probeReport(a plugin.Attempt) *ProbeReport {
 
 // firstUse returns what marks the first use of a library's kernel, nil for what needs none: it has been used before, or is no library's.
 func (rt *Runtime) firstUse(b backends.Backend, k backends.Kernel) *quarantine.Use {
-	l, ok := b.(interface{ Digest() string })
-	if !ok || rt.guard == nil {
+	if rt.guard == nil {
 		return nil
 	}
-	return rt.guard.Use(l.Digest(), k)
+	return rt.guard.Use(digestOf(b), k)
 }
 
 // firstCall calls a kernel that has not been used yet, with a mark that tells the next process what this one was doing if it does not come back. Of many such calls at once each has a mark of its own.

@@ -92,6 +92,9 @@ func (r *Report) log(l *slog.Logger) {
 	if r.Quarantine.Unprobed {
 		l.Warn("setun: LIBRARIES ARE LOADED WITHOUT A PROBE: one that crashes takes the program with it")
 	}
+	for _, text := range r.Quarantine.found {
+		l.Warn("setun: " + text)
+	}
 	for _, note := range r.Quarantine.Notes {
 		l.Warn("setun: " + note)
 	}

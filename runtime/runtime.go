@@ -53,8 +53,9 @@ type Runtime struct {
 	report   Report
 	strict   bool
 	gate     *gate
-	patience time.Duration // with a kernel whose context has ended
-	recheck  int64         // of so many calls of a kernel one is held against pure Go; 0: none
+	calls    *quarantine.Calls // what is in kernels now, for those who come after this process
+	patience time.Duration     // with a kernel whose context has ended
+	recheck  int64             // of so many calls of a kernel one is held against pure Go; 0: none
 	observer func(Event)
 	guard    *probe.Guard  // of native libraries; nil: there are none
 	trace    *trace.Writer // nil: none
@@ -76,6 +77,7 @@ type arm struct {
 	name    string
 	stats   stats
 	foreign bool          // it is not pure Go
+	number  uint32        // in the list of rt.calls, from 1; 0: it is not noted
 	blocked atomic.Int64  // calls with a context that can end that have not returned
 	refused atomic.Uint32 // a bit mask of variants: its latest answer was that it does not have them
 	used    atomic.Bool   // it has come back from a call, of this process or an earlier one
@@ -121,7 +123,7 @@ func Open(options ...Option) (*Runtime, error) {
 		}
 	}
 	m := machine.Detect()
-	rt := &Runtime{opened: time.Now(), strict: c.strict, recheck: int64(c.recheck), patience: defaultPatience, gate: newGate(max(16, 4*goruntime.GOMAXPROCS(0))), observer: c.observer, log: c.log, report: Report{Machine: m, ISA: m.Levels, Ignored: admit.Ignored(plugin.PathVariable, plugin.FilesVariable, blas.Variable, probe.Variable, probe.HelperVariable, quarantine.StateVariable, ProfileVariable, TraceVariable, "SETUN_CUDA_DRIVER", "HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")}}
+	rt := &Runtime{opened: time.Now(), strict: c.strict, recheck: int64(c.recheck), patience: defaultPatience, calls: new(quarantine.Calls), gate: newGate(max(16, 4*goruntime.GOMAXPROCS(0))), observer: c.observer, log: c.log, report: Report{Machine: m, ISA: m.Levels, Ignored: admit.Ignored(plugin.PathVariable, plugin.FilesVariable, blas.Variable, probe.Variable, probe.HelperVariable, quarantine.StateVariable, ProfileVariable, TraceVariable, "SETUN_CUDA_DRIVER", "HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")}}
 	rt.add(cpu.Backend{}, nil)
 	var system found // a BLAS
 	if c.native {
@@ -158,6 +160,7 @@ func Open(options ...Option) (*Runtime, error) {
 		return nil, fmt.Errorf("open: %w", err)
 	}
 	rt.router.Store(router)
+	rt.noteCalls()
 	rt.report.quarantine(rt.guard)
 	rt.report.log(rt.log)
 	if c.trace != "" {
@@ -253,6 +256,7 @@ func (rt *Runtime) Close() error {
 				err = e
 			}
 		}
+		rt.calls.Close()
 	})
 	return err
 }

@@ -150,6 +150,10 @@ func (r *result) context(s *spec, trials *selftest.Trials, b *plugin.Backend, er
 		return
 	}
 	kernels := s.used(b.Kernels())
+	r.again(s, b, kernels, step)
+	if r.Kind != fit {
+		return
+	}
 	failures, err := trials.Run(b, kernels, func(k backends.Kernel) { step(k.Op.String() + "/" + k.Name) })
 	if err != nil {
 		r.fail(transient, plugin.Failed, err)
@@ -161,6 +165,24 @@ func (r *result) context(s *spec, trials *selftest.Trials, b *plugin.Backend, er
 	}
 	step("closing it")
 	b.Close()
+}
+
+// again tries what was running when processes ended.
+func (r *result) again(s *spec, b backends.Backend, kernels []backends.Kernel, step func(at string)) {
+	for _, c := range s.Again {
+		for _, k := range kernels {
+			if k.Op.String() != c.Op || k.Name != c.Kernel {
+				continue
+			}
+			step(c.Op + "/" + c.Kernel + againSuffix)
+			failures, err := selftest.Again(b, k, shape(k.Op, c.Variant, c.Sizes))
+			if err != nil {
+				r.fail(transient, plugin.Failed, err)
+				return
+			}
+			r.Failures = append(r.Failures, failures...)
+		}
+	}
 }
 
 // used leaves the kernels that a runtime uses: to test the others would take most of the time.

@@ -18,6 +18,7 @@ import (
 	"github.com/setun-compute/setun/internal/machine"
 	"github.com/setun-compute/setun/internal/plugin"
 	"github.com/setun-compute/setun/internal/quarantine"
+	"github.com/setun-compute/setun/internal/selftest"
 )
 
 // Environment variables.
@@ -75,6 +76,9 @@ type Guard struct {
 	machine string
 	mutex   sync.Mutex
 	known   map[string]quarantine.Library // by digest, what has come by
+
+	// Found is what was running when processes ended, that nobody has tried again yet.
+	Found []quarantine.Suspect
 }
 
 var _ plugin.Gate = (*Guard)(nil)
@@ -85,6 +89,7 @@ func New(m machine.Machine, s Settings) *Guard {
 	m.Cores = 0 // they change from process to process
 	g := &Guard{Settings: s, store: quarantine.At(s.Folder), machine: m.Fingerprint(nil), known: map[string]quarantine.Library{}}
 	g.store.Sweep()
+	g.Found = slices.DeleteFunc(g.store.Suspects(), func(s quarantine.Suspect) bool { return s.Fate != "" })
 	return g
 }
 
@@ -93,13 +98,19 @@ func (g *Guard) Store() *quarantine.Store { return g.store }
 
 // Use marks the first use of a kernel of a library that came by, nil for none.
 func (g *Guard) Use(digest string, k backends.Kernel) *quarantine.Use {
-	g.mutex.Lock()
-	l, found := g.known[digest]
-	g.mutex.Unlock()
+	l, found := g.Known(digest)
 	if !found {
 		return nil
 	}
 	return g.store.Use(l, k.Op.String(), k.Name)
+}
+
+// Known returns under which identity a library that came by is remembered.
+func (g *Guard) Known(digest string) (l quarantine.Library, ok bool) {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	l, ok = g.known[digest]
+	return l, ok
 }
 
 // identify returns the name under which a library is remembered.
@@ -140,7 +151,8 @@ func (g *Guard) Admit(c plugin.Candidate) (plugin.Pass, plugin.State, error) {
 		return p, "", nil
 	}
 	defer alone(g.Folder + l.Digest + g.scope(c))()
-	if v, here, found := g.store.Verdict(l, g.scope(c)); found {
+	again := g.again(l, &p)
+	if v, here, found := g.store.Verdict(l, g.scope(c)); found && len(again) == 0 {
 		p.Kernels, p.Took, p.Source = v.Kernels, v.Took, "disk"
 		if here {
 			p.Source = "process"
@@ -150,7 +162,29 @@ func (g *Guard) Admit(c plugin.Candidate) (plugin.Pass, plugin.State, error) {
 	if err := withhold(&p, g.store.Find(l)); err != nil { // who was before us may have found something
 		return p, plugin.Quarantined, err
 	}
-	return g.try(c, l)
+	return g.try(c, l, again)
+}
+
+// again lists what was running of a library when processes ended, but for ops that are not used.
+func (g *Guard) again(l quarantine.Library, p *plugin.Pass) []quarantine.Suspect {
+	return slices.DeleteFunc(g.store.Pending(l), func(s quarantine.Suspect) bool {
+		for op := range p.Withheld {
+			if op.String() == s.Op {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// calls are suspects as the child is told of them.
+func calls(list []quarantine.Suspect) (all []call) {
+	for _, s := range list {
+		if s.Op != quarantine.Copies { // any kernel on a device makes some
+			all = append(all, call{s.Op, s.Name, s.Variant, s.Sizes})
+		}
+	}
+	return all
 }
 
 // fate is what an outcome means for a library: nothing, or an error, for which it may be quarantined.
@@ -175,18 +209,20 @@ func (g *Guard) fate(o outcome, l quarantine.Library) (plugin.State, error) {
 }
 
 // try makes a probe and keeps what it said.
-func (g *Guard) try(c plugin.Candidate, l quarantine.Library) (p plugin.Pass, state plugin.State, err error) {
-	o := g.probe(c)
+func (g *Guard) try(c plugin.Candidate, l quarantine.Library, again []quarantine.Suspect) (p plugin.Pass, state plugin.State, err error) {
+	o := g.probe(c, again)
+	for op := o.blamed(); op != ""; op = o.blamed() { // that one alone; what of the rest?
+		g.store.Add(l, op, "the process that tried it once more "+o.died+", when "+doing(o.at))
+		rest := slices.DeleteFunc(slices.Clone(again), func(s quarantine.Suspect) bool { return s.Op == op })
+		g.store.Settle(slices.DeleteFunc(again, func(s quarantine.Suspect) bool { return s.Op != op }), quarantine.Failed)
+		again = rest
+		o = g.probe(c, again)
+	}
 	if state, err := g.fate(o, l); err != nil {
 		return p, state, err
 	}
-	told := map[string]bool{}
-	for _, f := range o.Failures {
-		if !told[f.Op] {
-			told[f.Op] = true
-			g.store.Add(l, f.Op, "wrong in its self-test: "+f.String())
-		}
-	}
+	g.settle(again, o.Failures)
+	g.wrong(l, o.Failures)
 	// That there is no device may be over with the next process, which must not use one that was never tried.
 	lasting := c.Name != cudaName || o.Devices > 0
 	g.store.Pass(lasting, quarantine.Verdict{Library: l, Scope: g.scope(c), Version: o.Version, Build: o.Build, Kernels: o.Kernels, Took: time.Duration(o.Nanos)})
@@ -195,6 +231,26 @@ func (g *Guard) try(c plugin.Candidate, l quarantine.Library) (p plugin.Pass, st
 		return p, plugin.Quarantined, err
 	}
 	return p, "", nil
+}
+
+// settle notes what came of suspects that were tried again in a process that lived.
+func (g *Guard) settle(tried []quarantine.Suspect, failures []selftest.Failure) {
+	failed := func(s quarantine.Suspect) bool {
+		return slices.ContainsFunc(failures, func(f selftest.Failure) bool { return f.Op == s.Op })
+	}
+	g.store.Settle(slices.DeleteFunc(slices.Clone(tried), failed), quarantine.Passed)
+	g.store.Settle(slices.DeleteFunc(slices.Clone(tried), func(s quarantine.Suspect) bool { return !failed(s) }), quarantine.Failed)
+}
+
+// wrong quarantines the ops of which a kernel gave wrong results.
+func (g *Guard) wrong(l quarantine.Library, failures []selftest.Failure) {
+	told := map[string]bool{}
+	for _, f := range failures {
+		if !told[f.Op] {
+			told[f.Op] = true
+			g.store.Add(l, f.Op, "wrong in its self-test: "+f.String())
+		}
+	}
 }
 
 // withhold notes which ops are quarantined. The error is for a library that is so as a whole.
@@ -233,8 +289,8 @@ func (r *reported) Error() string   { return r.text }
 func (r *reported) Unwrap() []error { return r.is }
 
 // probe tries a library in a process of its own.
-func (g *Guard) probe(c plugin.Candidate) outcome {
-	s := spec{Name: c.Name, Path: c.Path, Digest: c.Digest, Cores: g.Cores, Level: g.Level, Others: c.Others}
+func (g *Guard) probe(c plugin.Candidate, again []quarantine.Suspect) outcome {
+	s := spec{Again: calls(again), Name: c.Name, Path: c.Path, Digest: c.Digest, Cores: g.Cores, Level: g.Level, Others: c.Others}
 	most := limit
 	if c.Name == cudaName {
 		s.Devices, most = g.Devices, limitCUDA

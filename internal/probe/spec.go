@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/setun-compute/setun/internal/plugin"
+	"github.com/setun-compute/setun/internal/quarantine"
 	"github.com/setun-compute/setun/internal/selftest"
 )
 
@@ -37,7 +38,8 @@ type spec struct {
 	Level    string `json:"level,omitempty"`  // of instruction sets, that alone is used
 	Others   bool   `json:"others,omitempty"` // the library is no part of Setun
 	Devices  []int  `json:"devices,omitempty"`
-	Seconds  int    `json:"seconds"` // of the processor's time
+	Seconds  int    `json:"seconds"`         // of the processor's time
+	Again    []call `json:"again,omitempty"` // what was running when processes ended
 }
 
 var errSpec = errors.New("not a probe's")
@@ -64,6 +66,14 @@ func parse(text string, parent int) (s spec, err error) {
 
 const nonceSize = 32
 
+// call is one that a process had in a kernel when it ended.
+type call struct {
+	Op      string                 `json:"op"`
+	Kernel  string                 `json:"kernel"`
+	Variant uint32                 `json:"variant,omitempty"`
+	Sizes   [quarantine.Dims]int64 `json:"sizes"`
+}
+
 // Kinds of ends of a child that lived.
 const (
 	fit       = "fit"       // it may be loaded; some ops may have failed
@@ -84,6 +94,18 @@ type result struct {
 	Devices  int                `json:"devices,omitempty"`
 	Failures []selftest.Failure `json:"failures,omitempty"`
 	Nanos    int64              `json:"nanos"`
+}
+
+// againSuffix ends a step that tries once more what was running when a process ended.
+const againSuffix = " on a shape that it had when a process ended"
+
+// blamed is the op of which such a call was being tried when the child ended.
+func (o *outcome) blamed() string {
+	step, again := strings.CutSuffix(o.at, againSuffix)
+	if op, _, found := strings.Cut(step, "/"); again && found && o.died != "" && !o.absent {
+		return op
+	}
+	return ""
 }
 
 // hello is the child's first line. Without it the program is none that knows of probes.

@@ -52,11 +52,13 @@ func (g *Guard) AdmitSystem(name string) (file string, p plugin.Pass, state plug
 			file = v.Path
 		}
 	}
+	var again []quarantine.Suspect
 	if l, ok := g.ofFile(file); ok {
+		again = g.store.Pending(l)
 		if state, err := g.barred(&p, l); err != nil {
 			return "", p, state, err
 		}
-		if v, here, found := g.store.Verdict(l, systemScope()); found && !g.Off {
+		if v, here, found := g.store.Verdict(l, systemScope()); found && !g.Off && len(again) == 0 {
 			if p.Kernels, p.Took, p.Source = v.Kernels, v.Took, "disk"; here {
 				p.Source = "process"
 			}
@@ -66,12 +68,12 @@ func (g *Guard) AdmitSystem(name string) (file string, p plugin.Pass, state plug
 	if g.Off {
 		return name, p, "", nil
 	}
-	return g.trySystem(name, asked)
+	return g.trySystem(name, asked, again)
 }
 
 // trySystem makes a probe of a library of the system and keeps what it said.
-func (g *Guard) trySystem(name string, asked quarantine.Library) (file string, p plugin.Pass, state plugin.State, err error) {
-	o := g.run(spec{System: name, Cores: g.Cores}, limit, nil)
+func (g *Guard) trySystem(name string, asked quarantine.Library, again []quarantine.Suspect) (file string, p plugin.Pass, state plugin.State, err error) {
+	o := g.run(spec{System: name, Cores: g.Cores, Again: calls(again)}, limit, nil)
 	if file = name; o.found != "" {
 		file = o.found
 	}
@@ -89,6 +91,8 @@ func (g *Guard) trySystem(name string, asked quarantine.Library) (file string, p
 	if state, err := g.fate(o, l); err != nil {
 		return "", p, state, err
 	}
+	g.settle(again, o.Failures)
+	g.wrong(l, o.Failures)
 	v := quarantine.Verdict{Library: l, Scope: systemScope(), Version: o.Version, Kernels: o.Kernels, Took: time.Duration(o.Nanos)}
 	g.store.Pass(lasting && known, v)
 	p = plugin.Pass{Kernels: v.Kernels, Took: v.Took, Source: "probe"}
@@ -177,6 +181,7 @@ func (r *result) system(s *spec, step, found func(text string)) {
 	r.Version, r.Kernels = a.Version, len(a.Kernels)
 	switch {
 	case b != nil:
+		r.again(s, b, b.Kernels(), step)
 	case a.State == plugin.Failed, isUnfit(a.Err):
 		r.fail(unfit, a.State, a.Err)
 	default: // something that it needs may be missing, or the library itself is

@@ -120,7 +120,7 @@ func (u *session) open(s *Store) error {
 	return nil
 }
 
-// Sweep looks for what processes were using when they died, and quarantines that. It returns the new entries.
+// Sweep looks for what processes were using when they died, and quarantines what they used for the first time; the rest is suspect. It returns the new entries.
 func (s *Store) Sweep() (found []Entry) {
 	if !s.on() {
 		return nil
@@ -132,19 +132,32 @@ func (s *Store) Sweep() (found []Entry) {
 	ours := s.first.name()
 	var dead []mark
 	var unlock func()
+	look := func() bool { // only when there is something to look at
+		if unlock == nil {
+			if unlock, err = durable.Lock(filepath.Join(s.folder, prefix+"all"), lockWait); err != nil {
+				s.note("what crashed in use was not looked for: %v", err)
+				return false
+			}
+		}
+		return true
+	}
+	defer func() {
+		if unlock != nil {
+			unlock()
+		}
+	}()
 	for _, entry := range files {
 		name := filepath.Join(s.folder, entry.Name())
 		if !strings.HasPrefix(entry.Name(), prefix) || strings.HasSuffix(name, ".lock") || name == ours {
 			continue
 		}
-		if unlock == nil { // only when there is something to look at
-			if unlock, err = durable.Lock(filepath.Join(s.folder, prefix+"all"), lockWait); err != nil {
-				s.note("what crashed in use was not looked for: %v", err)
-				return nil
-			}
-			defer unlock()
+		if !look() {
+			return nil
 		}
 		dead = append(dead, bury(name)...)
+	}
+	if folder, err := memoryFolder(); err == nil && len(s.callsFiles(folder)) > 0 && look() {
+		s.suspect(s.flights(folder))
 	}
 	boot := self().Boot
 	for _, m := range dead {

@@ -18,6 +18,7 @@ type Store struct {
 	folder   string
 	entries  table[Entry]
 	verdicts table[Verdict]
+	suspects table[Suspect]
 
 	mutex  sync.Mutex
 	kept   []Entry   // that could not be written
@@ -41,6 +42,7 @@ func At(folder string) *Store {
 		s = &Store{folder: folder, proven: map[string]map[string]bool{}}
 		s.entries = table[Entry]{path: filepath.Join(folder, "quarantine.json"), format: "setun quarantine 1", check: (*Entry).check}
 		s.verdicts = table[Verdict]{path: filepath.Join(folder, "probes.json"), format: "setun probes 1", check: (*Verdict).check}
+		s.suspects = table[Suspect]{path: filepath.Join(folder, "suspects.json"), format: "setun suspects 1", check: (*Suspect).check}
 		if stores.all == nil {
 			stores.all = map[string]*Store{}
 		}

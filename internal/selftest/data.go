@@ -21,6 +21,9 @@ var normal = sync.OnceValue(func() []float32 {
 func values(n int, seed uint64) []float32 {
 	all := normal()
 	from := int(seed % 64 * 97)
+	for len(all) < from+n { // for a shape that was noted, which may be large
+		all = append(all[:len(all):len(all)], all...)
+	}
 	return all[from : from+n : from+n]
 }
 

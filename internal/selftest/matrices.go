@@ -13,26 +13,8 @@ import (
 
 func matmulTrials() (list []*trial) {
 	add := func(a backends.MatMul, exact bool, draw func(n int, seed uint64) []float32) {
-		rowsA, colsA, rowsB, colsB := a.M, a.K, a.K, a.N
-		if a.TransA {
-			rowsA, colsA = colsA, rowsA
-		}
-		if a.TransB {
-			rowsB, colsB = colsB, rowsB
-		}
-		const gap = 3
-		a.LDA, a.LDB, a.LDC, a.Batch = colsA+gap, colsB+gap, a.N+gap, max(1, a.Batch)
-		a.StrideA, a.StrideB, a.StrideC = rowsA*a.LDA, rowsB*a.LDB, a.M*a.LDC
-		a.A, a.B, a.C = draw(a.Batch*a.StrideA, 1), draw(a.Batch*a.StrideB, 2), draw(a.SizeC(), 3)
-		list = append(list, &trial{shape: a.Shape(), exact: exact, call: func(t *try) error {
-			a := a
-			a.A, a.B, a.C = input(&t.ground, a.A), input(&t.ground, a.B), inout(&t.ground, a.C)
-			err := t.backend.MatMul(t.kernel, &a)
-			take(&t.out, "value", a.C)
-			return err
-		}})
+		list = append(list, matmulTrial(a, exact, draw))
 	}
-	small := func(n int, seed uint64) []float32 { return whole(n, 4, seed) }
 	add(backends.MatMul{M: 3, N: 5, K: 7}, false, values)
 	add(backends.MatMul{M: 17, N: 33, K: 40, TransB: true, Accumulate: true}, false, values)
 	add(backends.MatMul{M: 14, N: 19, K: 70, TransA: true, Batch: 2}, false, values)
@@ -41,19 +23,46 @@ func matmulTrials() (list []*trial) {
 	return list
 }
 
+// small are integers whose products and sums are exact.
+func small(n int, seed uint64) []float32 { return whole(n, 4, seed) }
+
+func matmulTrial(a backends.MatMul, exact bool, draw func(n int, seed uint64) []float32) *trial {
+	rowsA, colsA, rowsB, colsB := a.M, a.K, a.K, a.N
+	if a.TransA {
+		rowsA, colsA = colsA, rowsA
+	}
+	if a.TransB {
+		rowsB, colsB = colsB, rowsB
+	}
+	const gap = 3
+	a.LDA, a.LDB, a.LDC, a.Batch = colsA+gap, colsB+gap, a.N+gap, max(1, a.Batch)
+	a.StrideA, a.StrideB, a.StrideC = rowsA*a.LDA, rowsB*a.LDB, a.M*a.LDC
+	a.A, a.B, a.C = draw(a.Batch*a.StrideA, 1), draw(a.Batch*a.StrideB, 2), draw(a.SizeC(), 3)
+	return &trial{shape: a.Shape(), exact: exact, call: func(t *try) error {
+		a := a
+		a.A, a.B, a.C = input(&t.ground, a.A), input(&t.ground, a.B), inout(&t.ground, a.C)
+		err := t.backend.MatMul(t.kernel, &a)
+		take(&t.out, "value", a.C)
+		return err
+	}}
+}
+
 func activationsTrials() (list []*trial) {
 	for _, s := range [][2]int{{1, 7}, {3, 65}, {2, 2051}} {
-		rows, cols := s[0], s[1]
-		x := values(rows*cols, uint64(cols))
-		list = append(list, &trial{shape: fmt.Sprintf("%dx%d", rows, cols), call: func(t *try) error {
-			d := quant.Activations{Rows: rows, Cols: cols, Codes: output[int8](&t.ground, rows*cols), Scales: output[float32](&t.ground, rows)}
-			err := t.backend.Activations(t.kernel, &backends.Activations{X: input(&t.ground, x), Dst: &d})
-			take(&t.out, "code", d.Codes)
-			take(&t.out, "scale", d.Scales)
-			return err
-		}})
+		list = append(list, activationsTrial(s[0], s[1]))
 	}
 	return list
+}
+
+func activationsTrial(rows, cols int) *trial {
+	x := values(rows*cols, uint64(cols))
+	return &trial{shape: fmt.Sprintf("%dx%d", rows, cols), call: func(t *try) error {
+		d := quant.Activations{Rows: rows, Cols: cols, Codes: output[int8](&t.ground, rows*cols), Scales: output[float32](&t.ground, rows)}
+		err := t.backend.Activations(t.kernel, &backends.Activations{X: input(&t.ground, x), Dst: &d})
+		take(&t.out, "code", d.Codes)
+		take(&t.out, "scale", d.Scales)
+		return err
+	}}
 }
 
 // coded is a matrix of codes in a form; the seed makes codes and scales.

@@ -75,69 +75,86 @@ var layouts = []struct {
 
 func quantizeTrials() (list []*trial) {
 	for i, l := range layouts {
-		x, o := values(l.n, uint64(i)), l.o.WithDefaults(l.n)
-		list = append(list, &trial{shape: fmt.Sprintf("%d values, rows of %d, groups of %d, %v %v %v", l.n, o.Cols, o.Group, o.Levels, o.Rule, o.Format), call: func(t *try) error {
-			dst := tensor(&t.ground, len(x), o)
-			err := t.backend.Quantize(t.kernel, &backends.Quantize{X: input(&t.ground, x), Rule: o.Rule, Seed: o.Seed, Dst: &dst})
-			takeTensor(&t.out, &dst)
-			return err
-		}})
+		list = append(list, quantizeTrial(l.n, l.o, uint64(i)))
 	}
 	return list
+}
+
+func quantizeTrial(n int, o quant.Options, seed uint64) *trial {
+	x := values(n, seed)
+	o = o.WithDefaults(n)
+	return &trial{shape: fmt.Sprintf("%d values, rows of %d, groups of %d, %v %v %v", n, o.Cols, o.Group, o.Levels, o.Rule, o.Format), call: func(t *try) error {
+		dst := tensor(&t.ground, len(x), o)
+		err := t.backend.Quantize(t.kernel, &backends.Quantize{X: input(&t.ground, x), Rule: o.Rule, Seed: o.Seed, Dst: &dst})
+		takeTensor(&t.out, &dst)
+		return err
+	}}
 }
 
 func stepTrials() (list []*trial) {
 	for i, l := range layouts {
-		params, delta, o := values(l.n, uint64(i)), values(l.n, uint64(i+50)), l.o.WithDefaults(l.n)
-		radius := []float64{1, math.Inf(1), 3}[i%3]
-		list = append(list, &trial{shape: fmt.Sprintf("%d values, groups of %d, radius %v", l.n, o.Group, radius), call: func(t *try) error {
-			dst := tensor(&t.ground, len(params), o)
-			a := backends.Step{Params: inout(&t.ground, params), Delta: input(&t.ground, delta), Radius: radius, Rule: o.Rule, Seed: o.Seed, Dst: &dst}
-			err := t.backend.Step(t.kernel, &a)
-			take(&t.out, "norm", []float64{a.Norm})
-			take(&t.out, "parameter", a.Params)
-			takeTensor(&t.out, &dst)
-			return err
-		}})
+		list = append(list, stepTrial(l.n, l.o, []float64{1, math.Inf(1), 3}[i%3], uint64(i)))
 	}
 	return list
 }
 
+func stepTrial(n int, o quant.Options, radius float64, seed uint64) *trial {
+	params, delta := values(n, seed), values(n, seed+50)
+	o = o.WithDefaults(n)
+	return &trial{shape: fmt.Sprintf("%d values, groups of %d, radius %v", n, o.Group, radius), call: func(t *try) error {
+		dst := tensor(&t.ground, len(params), o)
+		a := backends.Step{Params: inout(&t.ground, params), Delta: input(&t.ground, delta), Radius: radius, Rule: o.Rule, Seed: o.Seed, Dst: &dst}
+		err := t.backend.Step(t.kernel, &a)
+		take(&t.out, "norm", []float64{a.Norm})
+		take(&t.out, "parameter", a.Params)
+		takeTensor(&t.out, &dst)
+		return err
+	}}
+}
+
 func constrainTrials() (list []*trial) {
 	for i, n := range []int{7, 321, 4099} {
-		x, radius, inPlace := values(n, uint64(n)), []float64{0.5, 1e9, 2}[i], i > 0
-		list = append(list, &trial{shape: fmt.Sprintf("%d values, radius %v", n, radius), call: func(t *try) error {
-			a := backends.Constrain{Radius: radius}
-			if inPlace {
-				a.X = inout(&t.ground, x)
-				a.Dst = a.X
-			} else {
-				a.X, a.Dst = input(&t.ground, x), output[float32](&t.ground, n)
-			}
-			err := t.backend.Constrain(t.kernel, &a)
-			take(&t.out, "norm", []float64{a.Norm})
-			take(&t.out, "value", a.Dst)
-			return err
-		}})
+		list = append(list, constrainTrial(n, []float64{0.5, 1e9, 2}[i], i > 0))
 	}
 	return list
+}
+
+func constrainTrial(n int, radius float64, inPlace bool) *trial {
+	x := values(n, uint64(n))
+	return &trial{shape: fmt.Sprintf("%d values, radius %v", n, radius), call: func(t *try) error {
+		a := backends.Constrain{Radius: radius}
+		if inPlace {
+			a.X = inout(&t.ground, x)
+			a.Dst = a.X
+		} else {
+			a.X, a.Dst = input(&t.ground, x), output[float32](&t.ground, n)
+		}
+		err := t.backend.Constrain(t.kernel, &a)
+		take(&t.out, "norm", []float64{a.Norm})
+		take(&t.out, "value", a.Dst)
+		return err
+	}}
 }
 
 func reduceTrials(op backends.Op) (list []*trial) {
 	// An order of its own changes a sum by its last bit, and not always: some lengths, until luck is no explanation.
 	for _, n := range []int{7, 65, 100, 321, 500, 1000, 2047, 4099, 9001} {
-		x, y := wide(n, uint64(n)), wide(n, uint64(n+1))
-		if op == backends.OpNorm2 {
-			y = nil
-		}
-		list = append(list, &trial{shape: fmt.Sprintf("%d values", n), call: func(t *try) error {
-			a := backends.Reduce{X: input(&t.ground, x), Y: input(&t.ground, y)}
-			err := t.backend.Reduce(t.kernel, &a)
-			take(&t.out, "result", []float64{a.Result})
-			return err
-		}})
+		list = append(list, reduceTrial(op, n))
 	}
 	return list
+}
+
+func reduceTrial(op backends.Op, n int) *trial {
+	x, y := wide(n, uint64(n)), wide(n, uint64(n+1))
+	if op == backends.OpNorm2 {
+		y = nil
+	}
+	return &trial{shape: fmt.Sprintf("%d values", n), call: func(t *try) error {
+		a := backends.Reduce{X: input(&t.ground, x), Y: input(&t.ground, y)}
+		err := t.backend.Reduce(t.kernel, &a)
+		take(&t.out, "result", []float64{a.Result})
+		return err
+	}}
 }
 
 func clustersTrials() (list []*trial) {
@@ -165,27 +182,30 @@ func clustersTrials() (list []*trial) {
 
 func updateTrials() (list []*trial) {
 	for i, n := range []int{7, 321, 4099} {
-		method := []backends.Method{backends.AdamW, backends.Momentum, backends.AdamW}[i]
-		v := slices.Clone(values(n, 4))
-		for i := range v {
-			v[i] *= v[i]
-		}
-		if method != backends.AdamW {
-			v = nil
-		}
-		value, grad, m := values(n, 1), values(n, 2), values(n, 3)
-		list = append(list, &trial{shape: fmt.Sprintf("%d values, method %d", n, method), call: func(t *try) error {
-			g := &t.ground
-			a := backends.Update{Method: method, Value: input(g, value), Grad: input(g, grad), M: inout(g, m), V: inout(g, v), Delta: output[float32](g, n),
-				Rate: 3e-3, Decay: 0.01, Beta1: 0.9, Beta2: 0.99, Epsilon: 1e-8, Unbias1: 1.7, Unbias2: 9.5}
-			err := t.backend.Update(t.kernel, &a)
-			take(&t.out, "step", a.Delta)
-			take(&t.out, "moment", a.M)
-			take(&t.out, "second moment", a.V)
-			return err
-		}})
+		list = append(list, updateTrial([]backends.Method{backends.AdamW, backends.Momentum, backends.AdamW}[i], n))
 	}
 	return list
+}
+
+func updateTrial(method backends.Method, n int) *trial {
+	v := slices.Clone(values(n, 4))
+	for i := range v {
+		v[i] *= v[i]
+	}
+	if method != backends.AdamW {
+		v = nil
+	}
+	value, grad, m := values(n, 1), values(n, 2), values(n, 3)
+	return &trial{shape: fmt.Sprintf("%d values, method %d", n, method), call: func(t *try) error {
+		g := &t.ground
+		a := backends.Update{Method: method, Value: input(g, value), Grad: input(g, grad), M: inout(g, m), V: inout(g, v), Delta: output[float32](g, n),
+			Rate: 3e-3, Decay: 0.01, Beta1: 0.9, Beta2: 0.99, Epsilon: 1e-8, Unbias1: 1.7, Unbias2: 9.5}
+		err := t.backend.Update(t.kernel, &a)
+		take(&t.out, "step", a.Delta)
+		take(&t.out, "moment", a.M)
+		take(&t.out, "second moment", a.V)
+		return err
+	}}
 }
 
 func kmeansTrials() (list []*trial) {
