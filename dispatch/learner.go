@@ -99,7 +99,7 @@ type Learner struct {
 	drifts []Drift // that nobody has taken yet
 
 	usual   [numOps]float64 // what the arms of an op have had in common lately
-	beliefs [maxArms]belief // of the class that was weighed last
+	beliefs [MaxArms]belief // of the class that was weighed last
 
 	spent, explored float64 // nanoseconds: of all calls, and what probes took beyond the best prediction
 

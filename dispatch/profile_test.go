@@ -125,7 +125,7 @@ func decodes(t *testing.T, data []byte) {
 	}
 	arms := map[backends.Op][]Arm{}
 	for _, e := range p.Models {
-		if op := opOf(e.Op); len(arms[op]) < maxArms {
+		if op := opOf(e.Op); len(arms[op]) < MaxArms {
 			arms[op] = append(arms[op], Arm{Backend: e.Backend, Kernel: e.Kernel, Threads: 1})
 		}
 	}

@@ -11,10 +11,10 @@ import (
 	"github.com/setun-compute/setun/backends"
 )
 
-const (
-	maxArms = 64 // arms of an op: what fits a bit mask
-	numOps  = 16 // room for op numbers
-)
+// MaxArms is how many arms an op may have: what fits a bit mask.
+const MaxArms = 64
+
+const numOps = 16 // room for op numbers
 
 // Router decides. It never changes, so any number of goroutines may share it; learning makes a new one.
 type Router struct {
@@ -56,8 +56,8 @@ func (h Hardware) NewRouter(arms map[backends.Op][]Arm, profile *Profile, policy
 	matched := policy.Force == ""
 	for _, op := range backends.Ops() {
 		list := slices.Clone(arms[op])
-		if len(list) > maxArms {
-			return nil, fmt.Errorf("%w: %v has %d arms, at most %d are possible", ErrPolicy, op, len(list), maxArms)
+		if len(list) > MaxArms {
+			return nil, fmt.Errorf("%w: %v has %d arms, at most %d are possible", ErrPolicy, op, len(list), MaxArms)
 		}
 		r.arms[op] = list
 		if policy.Force == "" {

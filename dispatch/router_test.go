@@ -144,7 +144,7 @@ func TestBadInput(t *testing.T) {
 	if _, err := NewRouter(arms, nil, Policy{}); !errors.Is(err, ErrPolicy) {
 		t.Errorf("an unknown op: %v", err)
 	}
-	arms = map[backends.Op][]Arm{backends.OpDot: make([]Arm, maxArms+1)}
+	arms = map[backends.Op][]Arm{backends.OpDot: make([]Arm, MaxArms+1)}
 	if _, err := NewRouter(arms, nil, Policy{}); !errors.Is(err, ErrPolicy) {
 		t.Errorf("too many arms: %v", err)
 	}

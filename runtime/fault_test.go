@@ -16,6 +16,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/setun-compute/setun/internal/plugin"
 	"github.com/setun-compute/setun/internal/probe"
 	"github.com/setun-compute/setun/internal/quarantine"
 	"github.com/setun-compute/setun/quant"
@@ -300,4 +301,19 @@ func TestBrokenQuarantine(t *testing.T) {
 		t.Errorf("%+v, %q", b, notes)
 	}
 	answers(t, rt)
+}
+
+// A library of others with more kernels than can be told apart is left out; the program goes on.
+func TestPluginWithTooManyKernels(t *testing.T) {
+	r := newRogue(t, "MANY")
+	path := filepath.Join(r.folder, plugin.FileName("simd_c"))
+	rt := open(t, WithPlugin(path))
+	i := slices.IndexFunc(rt.report.Backends, func(b BackendReport) bool { return b.Path == path })
+	if i < 0 || rt.report.Backends[i].State != string(plugin.Failed) || !strings.Contains(rt.report.Backends[i].Reason, "more than 64 kernels of activations") {
+		t.Errorf("%+v", rt.report.Backends)
+	}
+	answers(t, rt)
+	if _, err := Open(WithPlugin(path), WithStrict()); !errors.Is(err, ErrLibrary) {
+		t.Errorf("in strict mode: %v", err)
+	}
 }

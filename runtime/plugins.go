@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/dispatch"
 	"github.com/setun-compute/setun/internal/plugin"
 )
 
@@ -31,8 +32,8 @@ func (rt *Runtime) addPlugins(c *config) error {
 		b, tried := plugin.Load(plugin.Stem(p.Path), []plugin.Place{p})
 		if b == nil {
 			rt.add(nil, tried)
-		} else if slices.ContainsFunc(rt.backends, func(o backends.Backend) bool { return o.Name() == b.Name() }) {
-			tried[len(tried)-1].Fail(fmt.Errorf("%w: a backend called %q is there already", ErrLibrary, b.Name()))
+		} else if why := rt.unwelcome(b); why != "" {
+			tried[len(tried)-1].Fail(fmt.Errorf("%w: %s", ErrLibrary, why))
 			rt.add(nil, tried)
 			b.Close()
 		} else {
@@ -44,6 +45,20 @@ func (rt *Runtime) addPlugins(c *config) error {
 		}
 	}
 	return nil
+}
+
+// unwelcome says why there is no room for a backend; it is empty where there is.
+func (rt *Runtime) unwelcome(b backends.Backend) string {
+	if slices.ContainsFunc(rt.backends, func(o backends.Backend) bool { return o.Name() == b.Name() }) {
+		return fmt.Sprintf("a backend called %q is there already", b.Name())
+	}
+	more := map[backends.Op]int{}
+	for _, k := range b.Kernels() {
+		if more[k.Op]++; len(rt.arms[k.Op])+more[k.Op] > dispatch.MaxArms {
+			return fmt.Sprintf("with those that are there already it has more than %d kernels of %v", dispatch.MaxArms, k.Op)
+		}
+	}
+	return ""
 }
 
 // Backends returns what was opened, pure Go first: what package backends/conform holds against each other. They are the runtime's, and end with it.

@@ -139,57 +139,6 @@ func load(path, name string, place Place) (*Library, Attempt) {
 	return l, a
 }
 
-// handshake asks for the table and reads it, trusting no field before it has been checked.
-func handshake(entry uintptr) (*Library, error) {
-	r, _, _ := purego.SyscallN(entry, version)
-	t := *(**table)(unsafe.Pointer(&r))
-	mismatch := func(field string, found, want any) error {
-		return fmt.Errorf("%w: %s is %v, wanted %v: rebuild the library and the program from the same source", backends.ErrABIMismatch, field, found, want)
-	}
-	switch {
-	case t == nil:
-		return nil, fmt.Errorf("%w: the library does not serve version %d on this machine", backends.ErrABIMismatch, version)
-	case t.magic != magic:
-		return nil, mismatch("magic", fmt.Sprintf("%#x", t.magic), fmt.Sprintf("%#x", magic))
-	case uintptr(t.size) < minTable:
-		return nil, mismatch("table size", t.size, fmt.Sprintf("at least %d", minTable))
-	case t.abi != version:
-		return nil, mismatch("version", t.abi, version)
-	case uintptr(t.kernelSize) < minKernel:
-		return nil, mismatch("kernel size", t.kernelSize, fmt.Sprintf("at least %d", minKernel))
-	case t.kernelCount > 0 && t.kernels == nil, t.kernelCount > maxKernels:
-		return nil, mismatch("kernel count", t.kernelCount, fmt.Sprintf("a table of at most %d", maxKernels))
-	case (t.open == 0) != (t.close == 0):
-		return nil, fmt.Errorf("%w: open and close must both be there, or neither", backends.ErrLibrary)
-	}
-	l := &Library{name: text(t.name, maxText), version: text(t.version, maxText), build: text(t.build, maxText), open: t.open, close: t.close}
-	for i := range uintptr(t.kernelCount) {
-		k := (*kernelEntry)(unsafe.Add(t.kernels, i*uintptr(t.kernelSize)))
-		if k.run == 0 || k.name == nil {
-			return nil, fmt.Errorf("%w: kernel %d has no name or no entry", backends.ErrLibrary, i)
-		}
-		op := backends.Op(k.op)
-		if k.op > 255 || op.String() == "unknown op" {
-			continue // of a newer header
-		}
-		fast := uintptr(t.kernelSize) >= unsafe.Sizeof(kernelEntry{}) && k.flags&fastFlag != 0
-		l.kernels = append(l.kernels, backends.Kernel{Op: op, Name: text(k.name, maxText), Threads: int(k.threads), Index: len(l.entries), Fast: fast})
-		l.entries = append(l.entries, k.run)
-	}
-	if uintptr(t.size) < unsafe.Sizeof(table{}) || t.device == nil {
-		return l, nil
-	}
-	if t.device.size < minDevice {
-		return nil, mismatch("size of the device's table", t.device.size, fmt.Sprintf("at least %d", minDevice))
-	}
-	l.device = new(deviceTable) // a copy: the library's may end before ours
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(l.device)), unsafe.Sizeof(*l.device)), unsafe.Slice((*byte)(unsafe.Pointer(t.device)), t.device.size))
-	if d := l.device; slices.Contains([]uintptr{d.count, d.open, d.info, d.alloc, d.free, d.upload, d.download, d.copy, d.limit, l.close}, 0) {
-		return nil, fmt.Errorf("%w: the device's table has holes", backends.ErrLibrary)
-	}
-	return l, nil
-}
-
 // context opens a context by the given entry, 0 for none.
 func (l *Library) context(name string, open uintptr, ordinal ...uintptr) (*Backend, error) {
 	b := &Backend{lib: l, name: name, kernels: slices.Clone(l.kernels), entries: l.entries}
@@ -222,7 +171,4 @@ type hidden struct{ error }
 func (hidden) Error() string   { return "" }
 func (h hidden) Unwrap() error { return h.error }
 
-const (
-	maxKernels  = 1024
-	messageSize = 192
-)
+const messageSize = 192

@@ -19,7 +19,7 @@
 
 enum { GOOD, CTOR_SEGV, CTOR_ABORT, CTOR_EXIT, CTOR_HANG, CTOR_KILL, CTOR_GARBAGE, CTOR_FLOOD, CTOR_STDOUT, CTOR_SPAWN, CTOR_THREAD, CTOR_FENV,
     CALL_SEGV, CALL_FPE, CALL_ABORT, CALL_STACK, CALL_EXIT, CALL_HANG, CALL_THROW, CALL_NTH, CALL_FENV, CALL_NOMEM,
-    WRONG_ULP, WRONG_NAN, WRONG_ZERO, WRONG_PAST, WRONG_INPUT, NO_SYMBOL, OLD_ABI, NEW_ABI, SHORT_TABLE, NULL_KERNEL, LATER_SEGV, LARGE_SEGV };
+    WRONG_ULP, WRONG_NAN, WRONG_ZERO, WRONG_PAST, WRONG_INPUT, NO_SYMBOL, OLD_ABI, NEW_ABI, SHORT_TABLE, NULL_KERNEL, LATER_SEGV, LARGE_SEGV, MANY };
 #ifndef ROGUE
 #define ROGUE GOOD
 #endif
@@ -147,9 +147,12 @@ static int32_t quantize(setun_ctx *ctx, void *p) {
 static const setun_kernel kernels[] = {
     {"avx2", SETUN_OP_ACTIVATIONS, 1, ROGUE == NULL_KERNEL ? 0 : activations, 0, 0},
     {"avx2", SETUN_OP_QUANTIZE, 1, quantize, 0, 0},
+#define ONE(name) {name, SETUN_OP_ACTIVATIONS, 1, activations, 0, 0}
+#define EIGHT(name) ONE(name "0"), ONE(name "1"), ONE(name "2"), ONE(name "3"), ONE(name "4"), ONE(name "5"), ONE(name "6"), ONE(name "7")
+    EIGHT("a"), EIGHT("b"), EIGHT("c"), EIGHT("d"), EIGHT("e"), EIGHT("f"), EIGHT("g"), EIGHT("h"),
 };
 static const setun_table table = {SETUN_MAGIC, ROGUE == SHORT_TABLE ? 24u : (uint32_t)sizeof(setun_table), ROGUE == OLD_ABI ? 0u : ROGUE == NEW_ABI ? 99u : SETUN_ABI, sizeof(setun_kernel), "simd_c", "0", "rogue", kernels,
-    ROGUE == LATER_SEGV ? 2 : 1, 0, 0, 0, 0};
+    ROGUE == MANY ? sizeof kernels / sizeof *kernels : ROGUE == LATER_SEGV ? 2 : 1, 0, 0, 0, 0};
 
 #ifndef ENTRY
 #define ENTRY setun_backend
