@@ -3,6 +3,7 @@
 package conform
 
 import (
+	"bytes"
 	"fmt"
 	"unsafe"
 )
@@ -13,6 +14,9 @@ const (
 	canary = 0x5A // what they hold
 	unset  = 0xA5 // what outputs hold before the call
 )
+
+// unsetBytes is a page of them.
+var unsetBytes = [4096]byte(bytes.Repeat([]byte{unset}, 4096))
 
 // arena hands out pieces of memory one of whose ends borders on a page that cannot be touched, where the system has such pages. By turns a piece ends
 // at the last page, and begins at each offset from the first one within a cache line.
@@ -88,11 +92,18 @@ func (a *arena) free() {
 
 // output is memory for n values that a kernel writes. It holds the same bytes for every arm, so that what is left unwritten can be compared too.
 func output[E any](c *call, n int) []E {
+	v := room[E](c, n)
+	b := raw(v)
+	for done := 0; done < len(b); { // by copies, which are faster than a loop
+		done += copy(b[done:], unsetBytes[:])
+	}
+	return v
+}
+
+// room is memory for n values.
+func room[E any](c *call, n int) []E {
 	var e E
 	b := c.memory.cut(n*int(unsafe.Sizeof(e)), int(unsafe.Alignof(e)))
-	for i := range b {
-		b[i] = unset
-	}
 	return unsafe.Slice((*E)(unsafe.Pointer(unsafe.SliceData(b))), n)
 }
 

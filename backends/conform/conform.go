@@ -43,7 +43,6 @@ type Options struct {
 	Large  bool          // also sizes past the caches, outside the digest
 	Seed   uint64        // of Random
 	Random int           // cases of each op that are drawn from Seed, outside the digest
-	bytes  []byte        // one case drawn from them, and nothing else
 	// Progress is called when an op is done, by one goroutine at a time; nil: nobody is told.
 	Progress func(op backends.Op, cases int)
 }

@@ -28,3 +28,8 @@ func FuzzStep(f *testing.F)      { fuzz(f, backends.OpStep) }
 func FuzzActivations(f *testing.F) { fuzz(f, backends.OpActivations) }
 func FuzzTernary(f *testing.F)     { fuzz(f, backends.OpTernary) }
 func FuzzRecode(f *testing.F)      { fuzz(f, backends.OpRecode) }
+
+func FuzzRMSNorm(f *testing.F)  { fuzz(f, backends.OpRMSNorm) }
+func FuzzSoftmax(f *testing.F)  { fuzz(f, backends.OpSoftmax) }
+func FuzzActivate(f *testing.F) { fuzz(f, backends.OpActivate) }
+func FuzzUpdate(f *testing.F)   { fuzz(f, backends.OpUpdate) }

@@ -73,13 +73,14 @@ func newSuite(ctx context.Context, op backends.Op, arms []Arm, o Options) *suite
 	return s
 }
 
-func (s *suite) run() {
-	defer s.memory.free()
-	type part struct {
-		fixed, large func()
-		random       func(d *draws)
-	}
-	p := map[backends.Op]part{
+// cases are those of an op.
+type cases struct {
+	fixed, large func()
+	random       func(d *draws)
+}
+
+func (s *suite) cases() cases {
+	return map[backends.Op]cases{
 		backends.OpQuantize:  {s.quantize, s.largeQuantize, s.randomQuantize},
 		backends.OpConstrain: {s.constrain, s.largeConstrain, s.randomConstrain},
 		backends.OpDot:       {s.reduce, nil, s.randomReduce},
@@ -98,11 +99,11 @@ func (s *suite) run() {
 		backends.OpActivate: {s.functions, nil, s.randomFunction},
 		backends.OpUpdate:   {s.updates, nil, s.randomUpdate},
 	}[s.op]
-	if s.o.bytes != nil {
-		s.outside = true
-		p.random(drawsFrom(s.o.bytes))
-		return
-	}
+}
+
+func (s *suite) run() {
+	defer s.memory.free()
+	p := s.cases()
 	p.fixed()
 	for _, a := range s.arms {
 		a.row.Digest = fmt.Sprintf("%x", a.hash.Sum(nil)[:16])
@@ -116,14 +117,13 @@ func (s *suite) run() {
 
 // report adds what the arms did.
 func (s *suite) report(r *Report) {
-	for at := 0; at < line && !s.o.Short && s.o.bytes == nil; at += 4 {
+	for at := 0; at < line && !s.o.Short; at += 4 {
 		if !s.memory.seen[at] {
 			s.arms[0].fail("no piece of memory began %d bytes into a cache line", at)
 		}
 	}
 	for _, a := range append(s.arms, s.fast...) {
 		switch {
-		case s.o.bytes != nil: // one case: no kernel of another kind need have run
 		case a.row.Cases == 0:
 			a.fail("no case ran")
 		case a.Kernel.Fast && !a.telling:
@@ -256,7 +256,7 @@ func inout[E any](c *call, v []E) []E {
 	if v == nil {
 		return nil
 	}
-	w := output[E](c, len(v))
+	w := room[E](c, len(v))
 	copy(w, v)
 	return w
 }
