@@ -244,3 +244,21 @@ func TestChartKeepsGroupsApart(t *testing.T) {
 		t.Errorf("memory chart %+v", got)
 	}
 }
+
+// FuzzParse reads what another program answers.
+func FuzzParse(f *testing.F) {
+	for _, text := range []string{"", "a=1 b=2.5e3", "a=NaN", "=1", "a=1 a=2", "a==1", "a=1e999", "a=0x1p-2\tb=\x00"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		figures, err := parse(text)
+		if (err == nil) != (len(figures) > 0) || err != nil && !errors.Is(err, errPeer) {
+			t.Fatalf("%v, %v", figures, err)
+		}
+		for name, v := range figures {
+			if name == "" || v-v != 0 || !strings.Contains(text, name+"=") {
+				t.Fatalf("%v of %q", figures, text)
+			}
+		}
+	})
+}

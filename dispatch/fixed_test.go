@@ -3,7 +3,9 @@
 package dispatch
 
 import (
+	"encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -80,4 +82,65 @@ func TestDamagedTablesAreRefused(t *testing.T) {
 			t.Errorf("%.80s: %v", text, err)
 		}
 	}
+}
+
+// FuzzFixed reads tables of thresholds. One that is taken says the same when it is written and read again, and names arms that are there or is refused for them.
+func FuzzFixed(f *testing.F) {
+	for _, text := range []string{`{"setun_thresholds":1,"ops":{"norm2":[{"from":0,"kernel":"simd_c/sse42"},{"from":100,"kernel":"cpu/go"}]}}`, `{"setun_thresholds":1}`, `{"setun_thresholds":2,"ops":{}}`, `{"setun_thresholds":1,"ops":{"dot":[{"from":5}]}}`,
+		`{"setun_thresholds":1,"ops":{"dot":[{"kernel":"cpu"},{"from":1e308}]}}`, `{"setun_thresholds":1,"ops":{"dot":[{"from":-0.0},{"from":5e-324,"kernel":"cpu"}]}} 1`, `null`, ``} {
+		f.Add([]byte(text))
+	}
+	arms := []Arm{{Backend: "cpu", Kernel: "go", Threads: 1}, {Backend: "simd_c", Kernel: "sse42", Threads: 1}}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		table, err := DecodeFixed(data)
+		if err != nil {
+			if !errors.Is(err, ErrPolicy) {
+				t.Fatalf("an error without a sentinel: %v", err)
+			}
+			return
+		}
+		text, err := json.Marshal(table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := DecodeFixed(text); len(text) <= maxFixedBytes && (err != nil || !reflect.DeepEqual(again.Ops, table.Ops) && len(again.Ops)+len(table.Ops) > 0) {
+			t.Fatalf("%+v was written as %s and read as %+v, %v", table, text, again, err)
+		}
+		all := map[backends.Op][]Arm{}
+		for _, op := range backends.Ops() {
+			all[op] = arms
+		}
+		router, err := NewRouter(all, nil, Policy{Fixed: table})
+		if err != nil {
+			if !errors.Is(err, ErrPolicy) {
+				t.Fatal(err)
+			}
+			return
+		}
+		for _, n := range []int64{1, 1000, 1 << 40} {
+			s := Shape{Op: backends.OpNorm2, N: n}
+			d := router.Decide(&s, 0)
+			for _, row := range table.Ops["norm2"] {
+				if float64(n) < row.From {
+					break
+				}
+				if a := arms[d.Arm]; row.Kernel == a.Backend || row.Kernel == a.String() {
+					continue
+				}
+				if last := lastRow(table.Ops["norm2"], float64(n)); last == row {
+					t.Fatalf("%d values go to %v, the table has %q", n, arms[d.Arm], row.Kernel)
+				}
+			}
+		}
+	})
+}
+
+// lastRow is the row for a size.
+func lastRow(rows []FixedRow, size float64) (r FixedRow) {
+	for _, row := range rows {
+		if row.From <= size {
+			r = row
+		}
+	}
+	return r
 }

@@ -2,6 +2,11 @@
 
 package quant
 
+import (
+	"encoding/binary"
+	"fmt"
+)
+
 // blockBytes is the length of a full packed block: one cache line.
 const blockBytes = 64
 
@@ -75,6 +80,23 @@ func codeAt(codes []int8, i int) int8 {
 		return codes[i]
 	}
 	return 0
+}
+
+// checkPairs says whether no code of Bits2, those beyond a row's end too, has both bits set, which stand for none.
+func (t *Tensor) checkPairs() error {
+	const low = 0x5555555555555555
+	left := t.Packed
+	for ; len(left) >= 8; left = left[8:] {
+		if v := binary.LittleEndian.Uint64(left); v&(v>>1)&low != 0 {
+			break
+		}
+	}
+	for i, b := range left {
+		if b&(b>>1)&(low&0xff) != 0 {
+			return fmt.Errorf("%w: byte %d of the codes, %#02x, has one that is not %v", ErrFormat, len(t.Packed)-len(left)+i, b, t.Levels)
+		}
+	}
+	return nil
 }
 
 // UnpackRow writes the codes of row r to dst, which has Cols elements.

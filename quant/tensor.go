@@ -62,7 +62,7 @@ func resized[E any](s []E, n int) []E {
 	return s[:n]
 }
 
-// Check returns an error that wraps ErrFormat unless all fields fit together. It reads all Int8 codes, which must be of the levels, and of Planes it counts the bits of the first plane.
+// Check returns an error that wraps ErrFormat unless all fields fit together. It reads all codes of Int8 and Bits2, which must be of the levels (Base3 and Four5 hold no others), and of Planes it counts the bits of the first plane.
 func (t *Tensor) Check() error {
 	if err := t.CheckShape(); err != nil {
 		return err
@@ -70,6 +70,8 @@ func (t *Tensor) Check() error {
 	switch t.Format {
 	case Planes:
 		return t.checkPlanes()
+	case Bits2:
+		return t.checkPairs()
 	case Int8:
 		most := int8(1)
 		if t.Levels == Quinary {

@@ -38,11 +38,11 @@ func Parse(text string) (ordinals []int, err error) {
 		return nil, nil
 	}
 	for _, word := range strings.Split(text, ",") {
-		n, err := strconv.Atoi(strings.TrimSpace(word))
-		if err != nil || n < 0 {
+		n, err := strconv.ParseUint(strings.TrimSpace(word), 10, 31) // takes no sign
+		if err != nil {
 			return nil, fmt.Errorf("%q is not a list of devices such as 0,1, nor all, nor none: %w", text, backends.ErrArgument)
 		}
-		ordinals = append(ordinals, n)
+		ordinals = append(ordinals, int(n))
 	}
 	return ordinals, nil
 }

@@ -3,9 +3,12 @@
 package cuda
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/setun-compute/setun/backends"
@@ -104,4 +107,33 @@ func TestParse(t *testing.T) {
 	if got := chosen([]int{2, All, 9}, 4); !slices.Equal(got, []int{2, 0, 1, 3, 9}) {
 		t.Errorf("chosen %v", got)
 	}
+}
+
+// FuzzParse reads choices of devices. What is taken is what stands there, and no device is opened twice.
+func FuzzParse(f *testing.F) {
+	for _, text := range []string{"", "all", "none", "0", " 1, 0 ,7", "-1", "0,", "+5", "9223372036854775808", "0x1", "1_0", "\x00", "all,0"} {
+		f.Add(text, 3)
+	}
+	f.Fuzz(func(t *testing.T, text string, count int) {
+		list, err := Parse(text)
+		if err != nil {
+			if !errors.Is(err, backends.ErrArgument) || list != nil {
+				t.Fatalf("%v, %v", list, err)
+			}
+			return
+		}
+		words := strings.Split(text, ",")
+		for i, n := range list {
+			if n != All && (n < 0 || strings.TrimSpace(text) != "" && strings.TrimLeft(strings.TrimSpace(words[i]), "0") != strings.TrimLeft(strconv.Itoa(n), "0")) {
+				t.Fatalf("%q is %v", text, list)
+			}
+		}
+		seen := map[int]bool{}
+		for _, n := range chosen(list, max(0, count)) {
+			if seen[n] || n < 0 {
+				t.Fatalf("%q: %v of %d", text, list, count)
+			}
+			seen[n] = true
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"image/png"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -315,4 +316,17 @@ func TestUsage(t *testing.T) {
 	if code, _, stderr := start("-h"); code != 0 || !strings.Contains(stderr, "usage: cluster [flags] vectors.npy") || !strings.Contains(stderr, "-seed") {
 		t.Errorf("-h: exit code %d, %s", code, stderr)
 	}
+}
+
+// FuzzParse reads command lines, an argument a line.
+func FuzzParse(f *testing.F) {
+	for _, args := range []string{"v.npy -k 3 -out d", "-suggest v.npy -out d -json", "-k 0 v.npy -out d", "-k 2 -tol NaN v.npy -out d", "-k 2 -tol Inf v.npy -out d", "-seed 18446744073709551615 -k 0x7fffffffffffffff -iterations 0b1 -out= v", "-h", "--"} {
+		f.Add(strings.ReplaceAll(args, " ", "\n"))
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		o, err := parse(strings.Split(text, "\n"), io.Discard)
+		if err != nil && (o != nil || err.Error() == "") || err == nil && (o.out == "" || o.k < 1 != o.suggest || o.iterations < 1 || !(o.tol >= 0)) {
+			t.Fatalf("%q: %+v, %v", text, o, err)
+		}
+	})
 }

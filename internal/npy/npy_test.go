@@ -5,13 +5,17 @@ package npy
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/setun-compute/setun/internal/floats"
 )
 
 // The files in testdata were written by numpy.save, and by numpy.lib.format.write_array for versions 2 and 3.
@@ -252,6 +256,56 @@ func FuzzHeader(f *testing.F) {
 			if err != nil || !slices.Equal(again.Shape, h.Shape) {
 				t.Fatalf("%v; %v after a round trip: %v", h.Shape, again, err)
 			}
+		}
+	})
+}
+
+// FuzzFloats opens files. What is read has as many values as the shape says, and is what the bytes say.
+func FuzzFloats(f *testing.F) {
+	for _, descr := range []string{"<f2", "<f4", "<f8", ">f4", "|i1", "<i8"} {
+		for _, shape := range []string{"(3, 2)", "(6,)", "()", "(0, 4)"} {
+			text := fmt.Sprintf("{'descr': '%s', 'fortran_order': False, 'shape': %s, }", descr, shape)
+			data := append([]byte("\x93NUMPY\x01\x00"), byte(len(text)+1), 0)
+			f.Add(slices.Concat(data, []byte(text+"\n"), bytes.Repeat([]byte{0, 0x3c}, 24)), uint8(48))
+		}
+	}
+	path := filepath.Join(f.TempDir(), "x.npy")
+	f.Fuzz(func(t *testing.T, data []byte, cut uint8) {
+		for n := range min(int(cut), len(data)) + 1 { // of some length the shape will be right
+			if h, err := ParseHeader(data[:len(data)-n], int64(len(data)-n)); err == nil && h != nil {
+				data = data[:len(data)-n]
+				break
+			}
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		x, err := OpenFloats(context.Background(), path)
+		if err != nil {
+			var e *Error
+			if !errors.As(err, &e) || e.Offset < 0 || e.Offset > int64(len(data)) {
+				t.Fatalf("untyped, or beyond the file: %v", err)
+			}
+			return
+		}
+		defer x.Close()
+		raw := data[x.Offset:]
+		for i, v := range x.Values {
+			want := float64(0)
+			switch b := raw[i*x.Size:]; x.Size {
+			case 2:
+				want = float64(floats.Half(binary.LittleEndian.Uint16(b)))
+			case 4:
+				want = float64(math.Float32frombits(binary.LittleEndian.Uint32(b)))
+			case 8:
+				want = float64(float32(math.Float64frombits(binary.LittleEndian.Uint64(b))))
+			}
+			if float64(v) != want && v == v {
+				t.Fatalf("value %d is %v, not %v", i, v, want)
+			}
+		}
+		if n, ok := product(x.Shape); !ok || n != len(x.Values) || x.Size*n != len(raw) {
+			t.Fatalf("%d values of the shape %v", len(x.Values), x.Shape)
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"path/filepath"
 	"reflect"
 	"runtime/debug"
 	"strings"
@@ -249,6 +250,27 @@ func FuzzTable(f *testing.F) {
 			t.Fatalf("%v, wanted %q", err, wrong)
 		case err == nil && !reflect.DeepEqual(l, want):
 			t.Fatalf("read as\n%+v and not\n%+v", l, want)
+		}
+	})
+}
+
+// FuzzListed reads lists of libraries of others. Each place is a file that the list names, and has a stem that is no path.
+func FuzzListed(f *testing.F) {
+	for _, list := range []string{"", ":", "/opt/libsetun_mine.so", "/a.so::b.so:/", "/libsetun_.so:/lib.so:/.so", "\x00:\xff/../x"} {
+		f.Add(list)
+	}
+	f.Fuzz(func(t *testing.T, list string) {
+		places := Listed(list)
+		if len(places) > strings.Count(list, string(filepath.ListSeparator))+1 {
+			t.Fatalf("%d places", len(places))
+		}
+		for _, p := range places {
+			if !p.File || p.Path == "" || !strings.Contains(list, p.Path) || p.Origin != FilesVariable {
+				t.Fatalf("%+v", p)
+			}
+			if stem := Stem(p.Path); strings.Contains(stem, "/") && stem != "/" {
+				t.Fatalf("%q of %q", stem, p.Path)
+			}
 		}
 	})
 }

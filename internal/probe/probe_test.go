@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/internal/plugin"
@@ -101,6 +103,38 @@ func FuzzRead(f *testing.F) {
 		o.read(nonce, data)
 		if o.died == "" && (o.Kind == "" || o.Nonce != nonce || !strings.HasPrefix(string(data), hello(nonce)+"\n") || !strings.HasSuffix(string(data), "\n")) {
 			t.Errorf("taken for a result: %q", data)
+		}
+	})
+}
+
+// FuzzSpec gives a child what it might be told by anybody.
+func FuzzSpec(f *testing.F) {
+	text, err := json.Marshal(told())
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, s := range []string{string(text), string(text) + "{}", "null", `{"revision":1,"parent":7}`, strings.Replace(string(text), `"cores":2`, `"cores":-1,"devices":[-9,1e9]`, 1)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := parse(text, 7)
+		switch {
+		case err != nil && !errors.Is(err, errSpec):
+			t.Errorf("an error without a sentinel: %v", err)
+		case err == nil && (s.Parent != 7 || s.Revision != revision || len(s.Nonce) != nonceSize || s.Result < 1 || s.Library < 0 || s.Cores < 1 || s.Seconds < 1 || s.Library == 0 && s.Path == "" && s.System == ""):
+			t.Errorf("taken: %+v", s)
+		}
+	})
+}
+
+// FuzzTelling makes one line of what a child has said.
+func FuzzTelling(f *testing.F) {
+	for _, s := range []string{"", "one\ntwo\n\n", "what(): bad\nSIGABRT: abort\nPC=0x1\n", "\xff\x00SIG: \n", strings.Repeat("ü", 300)} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, said []byte) {
+		if line := telling(said); len(line) > 402 || !utf8.ValidString(line) || strings.ContainsFunc(line, unicode.IsControl) {
+			t.Errorf("%q", line)
 		}
 	})
 }

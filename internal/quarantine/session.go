@@ -183,6 +183,12 @@ func bury(name string) (marks []mark) {
 	if err != nil {
 		return nil
 	}
+	os.Remove(name)
+	return parseMarks(data)
+}
+
+// parseMarks reads the lines of a file of marks.
+func parseMarks(data []byte) (marks []mark) {
 	for line := range bytes.Lines(data) {
 		var m mark
 		if line = bytes.TrimSpace(line); len(line) == 0 || json.Unmarshal(line, &m) != nil || m.Library.check() != nil || !isOp(m.Op) || !isText(m.Kernel, 1, 64) {
@@ -190,6 +196,5 @@ func bury(name string) (marks []mark) {
 		}
 		marks = append(marks, m)
 	}
-	os.Remove(name)
 	return marks
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -355,4 +356,42 @@ func TestDecideAndObserveAllocateNothing(t *testing.T) {
 	}); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
+}
+
+// FuzzState loads states that say anything. One that is refused changes nothing, and a controller goes on from one that is taken, within its limits.
+func FuzzState(f *testing.F) {
+	text := func(t testing.TB, c *Controller) string {
+		b, err := json.Marshal(c.State())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	whole := text(f, New(Options{}))
+	for _, s := range []string{whole, strings.Replace(whole, `"samples":0`, `"samples":-5`, 1), strings.Replace(whole, `"cooling":0`, `"cooling":9000000000000000000`, 1), strings.Replace(whole, `"pending":false`, `"pending":true`, 1), "null", "{}"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var s State
+		if json.Unmarshal(data, &s) != nil {
+			return
+		}
+		c := New(Options{})
+		if err := c.Load(&s); err != nil {
+			if !errors.Is(err, ErrState) || text(t, c) != whole {
+				t.Fatalf("%v, and it is\n%s", err, text(t, c))
+			}
+			return
+		}
+		taken := text(t, c)
+		again := New(Options{})
+		if err := again.Load(c.State()); err != nil || text(t, again) != taken {
+			t.Fatalf("what was taken is refused, or is another: %v", err)
+		}
+		for d := range 3 {
+			if fs := one(c, d); !within(fs.Rate) || !within(fs.Radius) {
+				t.Fatalf("%+v", fs)
+			}
+		}
+	})
 }

@@ -318,3 +318,50 @@ func ExampleSampler_Batch() {
 	fmt.Println(string(in[1:]) == string(out[:7]))
 	// Output: true
 }
+
+// FuzzVocabulary makes a vocabulary of one text, and of any pieces, and another text's tokens by them.
+func FuzzVocabulary(f *testing.F) {
+	f.Add([]byte("to be, or not"), "abc", false, []byte("be not"))
+	f.Add([]byte("\xff\xfe\x00"), "\u00ff\u0100", true, []byte("\xff"))
+	f.Add([]byte{}, "", true, []byte("\U0010ffff\ufffd"))
+	f.Add([]byte("ü\ufffd"), "ba", false, []byte("\xef\xbf"))
+	f.Fuzz(func(t *testing.T, text []byte, pieces string, single bool, other []byte) {
+		try := func(v *Vocabulary, text []byte, whole bool) {
+			tokens, err := v.Encode(nil, text)
+			if err != nil {
+				if whole || !errors.Is(err, ErrUnknown) || len(tokens) != 0 {
+					t.Fatalf("%v: %v, %v", v, tokens, err)
+				}
+				return
+			}
+			if back, err := v.Decode(nil, tokens); err != nil || !bytes.Equal(back, text) {
+				t.Fatalf("%q came back as %q, %v", text, back, err)
+			}
+			list, single := v.Pieces()
+			if again, err := FromPieces(list, single); err != nil || again.Size() != v.Size() {
+				t.Fatalf("%v from its pieces: %v, %v", v, again, err)
+			}
+		}
+		v, err := Characters(text)
+		if err == nil {
+			try(v, text, true)
+			try(v, other, false)
+		} else if len(text) > 0 || !errors.Is(err, ErrEmpty) {
+			t.Fatal(err)
+		}
+		if v, err = FromPieces([]rune(pieces), single); err == nil {
+			try(v, other, false)
+		} else if !errors.Is(err, ErrArgument) {
+			t.Fatal(err)
+		}
+		tokens := make([]int32, len(other))
+		for i, b := range other {
+			tokens[i] = int32(int8(b)) * 300
+		}
+		if v != nil {
+			if _, err := v.Decode(nil, tokens); err != nil && !errors.Is(err, ErrUnknown) {
+				t.Fatal(err)
+			}
+		}
+	})
+}

@@ -3,6 +3,7 @@
 package optim
 
 import (
+	"encoding/json"
 	"errors"
 	"math"
 	"slices"
@@ -126,4 +127,46 @@ func TestBadStates(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// FuzzState loads states that say anything. One that is refused changes nothing, and one that is taken is what State returns.
+func FuzzState(f *testing.F) {
+	rt := open(f)
+	text := func(t testing.TB, o *Optimizer) string {
+		b, err := json.Marshal(o.State(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	fresh := func(t testing.TB) *Optimizer {
+		list := []Tensor{{Name: "a", Rows: 3, Cols: 2, Value: []float32{1, 2, -1, 2, 1, -2}, Grad: []float32{1, 0, 1, 0, -1, 1}, Ternary: true}, {Name: "b", Rows: 1, Cols: 2, Value: make([]float32, 2), Grad: make([]float32, 2)}}
+		return must[*Optimizer](t)(New(rt, list, Options{Groups: ByKMeans, K: 2}))
+	}
+	o := fresh(f)
+	f.Add([]byte(text(f, o)))
+	must[Report](f)(o.Step(f.Context(), Control{Rate: 0.1, Radius: 1}))
+	whole := text(f, o)
+	for _, s := range []string{whole, strings.Replace(whole, `"a/m":[0,`, `"a/m":[1e38,`, 1), strings.Replace(whole, `"step":1`, `"step":-1`, 1), `{"step":1}`, `{"labels":{"a":[-1,1000000]}}`, "null"} {
+		f.Add([]byte(s))
+	}
+	o = fresh(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var s State
+		if json.Unmarshal(data, &s) != nil {
+			return
+		}
+		before := text(t, o)
+		if err := o.Load(&s); err != nil {
+			if !errors.Is(err, ErrState) || text(t, o) != before {
+				t.Fatalf("%v, and it is\n%s after\n%s", err, text(t, o), before)
+			}
+			return
+		}
+		taken := text(t, o)
+		again := fresh(t)
+		if err := again.Load(o.State(nil)); err != nil || text(t, again) != taken {
+			t.Fatalf("what was taken is refused, or is another: %v\n%s\n%s", err, taken, text(t, again))
+		}
+	})
 }
