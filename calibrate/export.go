@@ -64,7 +64,7 @@ func resetCommand(_ context.Context, env *environment, fs *flag.FlagSet, args []
 		return err
 	}
 	defer unlock()
-	err = os.Rename(path, path+".old")
+	_, err = durable.Files{}.SetAside(path, []string{path + ".old"}, true)
 	missing := errors.Is(err, iofs.ErrNotExist)
 	if err != nil && !missing {
 		return err

@@ -56,5 +56,9 @@ func Write[T Number](w io.Writer, values []T, shape ...int) error {
 
 // WriteFile writes an npy file that is whole or not there; see durable.Write.
 func WriteFile[T Number](path string, values []T, shape ...int) error {
-	return durable.Write(path, 0o644, func(w io.Writer) error { return Write(w, values, shape...) })
+	return writeIn(durable.Files{}, path, values, shape...)
+}
+
+func writeIn[T Number](files durable.Files, path string, values []T, shape ...int) error {
+	return files.Write(path, 0o644, func(w io.Writer) error { return Write(w, values, shape...) })
 }

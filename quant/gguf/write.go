@@ -41,6 +41,10 @@ func RoundHalf(x float32) float32 { return floats.Half(floats.ToHalf(x)) }
 //
 // Errors: ErrPlan for what Open would refuse; ErrBlock for a row length that the type cannot hold; ErrUnsupported for a type without a known layout; those of the file system.
 func Create(path string, keys []KeyValue, tensors []Info) (*Writer, error) {
+	return createIn(durable.Files{}, path, keys, tensors)
+}
+
+func createIn(files durable.Files, path string, keys []KeyValue, tensors []Info) (*Writer, error) {
 	header, laid, alignment, err := plan(keys, tensors)
 	if err != nil {
 		if e, ok := err.(*Error); ok {
@@ -48,7 +52,7 @@ func Create(path string, keys []KeyValue, tensors []Info) (*Writer, error) {
 		}
 		return nil, err
 	}
-	file, err := durable.Create(path)
+	file, err := files.Create(path)
 	if err != nil {
 		return nil, fmt.Errorf("save %s: %w", path, err)
 	}

@@ -28,11 +28,15 @@ const alignment = 64
 //
 // Errors: ErrPlan for names that are empty, there twice or no text, and for shapes that are not those of the values; those of the file system.
 func Write(path string, tensors []Tensor, metadata map[string]string) error {
+	return writeIn(durable.Files{}, path, tensors, metadata)
+}
+
+func writeIn(files durable.Files, path string, tensors []Tensor, metadata map[string]string) error {
 	header, err := plan(tensors, metadata)
 	if err != nil {
 		return at(err, path)
 	}
-	return durable.Write(path, 0o644, func(w io.Writer) error {
+	return files.Write(path, 0o644, func(w io.Writer) error {
 		if _, err := w.Write(header); err != nil {
 			return err
 		}
