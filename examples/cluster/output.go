@@ -23,8 +23,8 @@ func outputs() []string { return []string{"labels.npy", "centroids.npy", "pictur
 // output is the folder of a result in the making.
 type output struct {
 	dir  string
-	temp string // holds the folder fresh: beside dir, or in it when dir is there, for it may be a mount point
-	here bool   // dir was there at the beginning
+	temp *durable.Folder // holds the folder fresh: beside dir, or in it when dir is there, for it may be a mount point
+	here bool            // dir was there at the beginning
 }
 
 // newOutput makes a temporary folder, so that a folder that cannot be written to is known before the work. It refuses to replace results unless force is set.
@@ -49,20 +49,20 @@ func newOutput(dir string, force bool) (*output, error) {
 		}
 	}
 	var err error
-	if o.temp, err = os.MkdirTemp(parent, ".cluster.*"); err != nil {
+	if o.temp, err = durable.NewFolder(parent, "cluster"); err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(o.fresh(), 0o777); err != nil { // MkdirTemp's own folder would keep others out
+	if err := os.Mkdir(o.fresh(), 0o777); err != nil { // the other one would keep others out
 		o.discard()
 		return nil, err
 	}
 	return o, nil
 }
 
-func (o *output) fresh() string { return filepath.Join(o.temp, "fresh") }
+func (o *output) fresh() string { return filepath.Join(o.temp.Path, "fresh") }
 
 // discard removes what was not published.
-func (o *output) discard() { os.RemoveAll(o.temp) }
+func (o *output) discard() { o.temp.Remove() }
 
 // write fills the folder and publishes it, unless the context ends before.
 func (o *output) write(ctx context.Context, r *report, points []float32, c *setun.Clustering) error {

@@ -130,7 +130,7 @@ func (j *job) write(ctx context.Context) error {
 
 // rename makes an error about the hidden file one about the file that was asked for.
 func (j *job) rename(err error) error {
-	if err == nil || !strings.Contains(err.Error(), j.out.temp) {
+	if err == nil || !strings.Contains(err.Error(), j.out.temp.Path) {
 		return err
 	}
 	return &renamed{strings.ReplaceAll(err.Error(), j.out.file(), j.out.path), err}

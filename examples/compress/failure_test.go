@@ -349,3 +349,21 @@ func TestProgress(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 }
+
+// TestAfterAKill: what a run leaves that was killed is gone after the next one.
+func TestAfterAKill(t *testing.T) {
+	in, out := save(t, model(1)), t.TempDir()
+	left := filepath.Join(out, ".compress.7")
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{".lock", "x.stn", ".x.stn.1.tmp"} {
+		if err := os.WriteFile(filepath.Join(left, name), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done(t, in, filepath.Join(out, "x.stn"))
+	if names := files(t, out); !slices.Equal(names, []string{"x.stn"}) {
+		t.Errorf("%q", names)
+	}
+}

@@ -14,10 +14,10 @@ import (
 	"github.com/setun-compute/setun/internal/durable"
 )
 
-// output is a file in the making. It is written, checked and if need be written again in a hidden folder beside its place, and moved there at the end.
+// output is a file in the making. It is written, whole and durable, checked and if need be written again in a hidden folder beside its place, and moved there at the end. What a process leaves there that dies, the next one removes.
 type output struct {
 	path string
-	temp string
+	temp *durable.Folder
 }
 
 // newOutput refuses places that cannot be written to before the work begins.
@@ -36,7 +36,7 @@ func newOutput(in, path string, force bool) (*output, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
-	temp, err := os.MkdirTemp(filepath.Dir(path), ".compress.*")
+	temp, err := durable.NewFolder(filepath.Dir(path), "compress")
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func checkPicture(path, out string, inputs []string, force bool) error {
 }
 
 // file is where the result lies until it is published. Its name ends like that of the result.
-func (o *output) file() string { return filepath.Join(o.temp, filepath.Base(o.path)) }
+func (o *output) file() string { return filepath.Join(o.temp.Path, filepath.Base(o.path)) }
 
 // publish moves the file to its place.
 func (o *output) publish() error {
@@ -88,6 +88,6 @@ func (o *output) publish() error {
 }
 
 // discard removes what was not published.
-func (o *output) discard() { os.RemoveAll(o.temp) }
+func (o *output) discard() { o.temp.Remove() }
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
