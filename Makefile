@@ -6,7 +6,7 @@ BUILD := native/build/release
 # Shows what ran and what was skipped; the whole output is in build/.
 SHOW := { grep -E '^(ok|FAIL|panic|\?|---|    --- (FAIL|SKIP)|.*(_test\.go|conform\.go):[0-9]+:|[0-9]+ cases)' || test $$? -eq 1; }
 
-.PHONY: usage setup mpi native run test lint test-native test-go test-cuda gpu-bundle test-pure test-race test-variants test-asan test-ubsan test-tsan test-arm64 test-windows fuzz bench clean soak chaos
+.PHONY: usage setup mpi native run test lint test-native test-go test-cuda gpu-bundle test-pure test-race test-variants test-asan test-ubsan test-tsan test-arm64 test-windows test-long fuzz bench clean soak chaos
 usage:
 	@echo "make run      set up, build, calibrate, take the tour"
 	@echo "make test     everything: lint, C tests, Go tests with and without native code, race detector, every ISA level"
@@ -16,6 +16,7 @@ usage:
 	@echo "make gpu-bundle   what a machine with a GPU needs to test and measure the CUDA library: build/gpu-bundle/gpu.sh"
 	@echo "make fuzz FUZZTIME=1m   each op against pure Go on drawn shapes, options and values, and each parser, for so long each; FUZZIN=./backends/conform: the ops alone"
 	@echo "make soak | chaos DURATION=10m   load on all kernels, every result checked; the latter with a fault every second"
+	@echo "make test-long DURATION=1m FUZZTIME=10s   what takes longer than make test: soak, chaos, every fuzz target for a while, 10,000 runtimes, a million calls, 100,000 callers, the largest arrays, the sanitizers"
 	@echo "make test-arm64 | test-windows   libraries and Go tests of the other platform, under qemu or wine, some minutes"
 	@echo "make test-asan | test-ubsan | test-tsan   the C tests under a sanitizer, some minutes each"
 
@@ -56,7 +57,9 @@ test-native: native
 	@if native/setup.sh --check; then ctest --preset release --no-tests=error | tee build/ctest.log; native/check_symbols.sh $(BUILD)/libsetun_simd_c.so; native/check_symbols.sh $(BUILD)/libsetun_cpp.so threads; if [ -f $(BUILD)/libsetun_cuda.so ]; then native/check_symbols.sh $(BUILD)/libsetun_cuda.so driver; fi; native/check_flags.sh $(BUILD); else echo "SKIP: C tests need a compiler and cmake"; fi
 
 # Tests with the libraries of this checkout, which must be there when they can be built: as they are installed, where nobody else can write (docs/loading.md), wherever the checkout lies.
-test-go test-cuda test-race test-variants: export SETUN_TEST_LIBRARIES ?= $(DATA)
+test-go test-cuda test-race test-variants test-long: export SETUN_TEST_LIBRARIES ?= $(DATA)
+# What tests remember of libraries between processes is no matter of the user's own programs. Who makes the folder first gives it a mode that is believed.
+test-go test-cuda test-pure test-race test-variants test-arm64 test-long fuzz soak chaos: export SETUN_STATE = $(CURDIR)/build/state
 test-go: native mpi
 	@echo "== Go tests with native libraries"
 	@need=; native/setup.sh --check && need=require; SETUN_TEST_NATIVE=$$need go test -count=1 -timeout 5m -v ./... 2>&1 | tee build/go.log | $(SHOW)
@@ -96,16 +99,22 @@ bench: native
 	@if [ "$$(go env GOARCH)" = amd64 ]; then echo "with GOEXPERIMENT=simd:"; GOEXPERIMENT=simd go test -run '^$$' -bench Assign ./backends/cpu; fi
 	go run ./bench
 
-# Every fuzz target of the repository, each for so long (500000x: so many executions); FUZZIN names the folders.
+# Every fuzz target of the repository, each for so long (500000x: so many executions); FUZZIN names the folders. Inputs are hardly made smaller: one whose coverage is never the same twice would take a minute of that, and no execution counts meanwhile.
 FUZZTIME ?= 1m
 FUZZIN ?= $(sort $(patsubst %/,%,$(dir $(shell grep -rlE --include='*_test.go' --exclude-dir=build '^func Fuzz[A-Za-z0-9]*\(f \*testing\.F\)' .))))
 fuzz: native
-	@for d in $(FUZZIN); do for f in $$(cat $$d/*_test.go | sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(f \*testing\.F).*/\1/p'); do echo "== $$d $$f"; go test ./$$d -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME); done; done
+	@for d in $(FUZZIN); do for f in $$(cat $$d/*_test.go | sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(f \*testing\.F).*/\1/p'); do echo "== $$d $$f"; go test ./$$d -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x; done; done
 
 # Load on all kernels for so long, with every result held against pure Go: alone, and with a fault every second; and a host that is killed again and again.
 DURATION ?= 10m
 soak chaos: native
 	@SETUN_SOAK=$(DURATION) go test ./internal/soak -run '$(if $(filter soak,$@),TestSoak,TestChaos|TestKilled)' -count=1 -timeout 0 -v
+
+# All that takes longer than seconds and is therefore no part of `make test`.
+test-long: DURATION = 1m
+test-long: FUZZTIME = 10s
+test-long: native soak chaos fuzz test-asan test-ubsan test-tsan
+	@need=; native/setup.sh --check && need=require; SETUN_TEST_NATIVE=$$need SETUN_TEST_LONG=1 go test -count=1 -timeout 60m -v ./internal/soak -run 'OpenAndClose10000|MillionCalls|HundredThousandWaiters|LargeCall' 2>&1 | tee build/long.log | $(SHOW)
 
 # The C tests under a sanitizer; minutes each, so not part of `make test`.
 test-asan: SANITIZE = address
