@@ -205,6 +205,7 @@ int main(int argc, char **argv) {
         test_quantize();
         test_reduce();
         test_kmeans();
+        test_kmeans_failures();
         test_matmul();
         test_clusters();
         test_step();

@@ -57,12 +57,15 @@ static inline int alike(const float *a, const float *b, size_t n) {
 void test_quantize(void);
 void test_reduce(void);
 void test_kmeans(void);
+void test_kmeans_failures(void);
 void test_matmul(void);
 void test_clusters(void);
 void test_step(void);
 void test_ternary(void);
 void test_rows(void);
 void test_update(void);
+/* Asks for the workspace, gives exactly that, and runs the step. */
+int32_t kmeans_step(const setun_kernel *k, setun_kmeans *a);
 /* Prints how fast the kernels are whose "op/kernel" contains the text. */
 int bench(const setun_table *t, const char *filter);
 

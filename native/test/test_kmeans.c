@@ -41,8 +41,7 @@ static void *copy(const void *from, size_t bytes, size_t offset) {
     return p;
 }
 
-/* Asks for the workspace, gives exactly that, and runs the step. */
-static int32_t step(const setun_kernel *k, setun_kmeans *a) {
+int32_t kmeans_step(const setun_kernel *k, setun_kmeans *a) {
     a->call.size = sizeof *a;
     a->workspace = NULL;
     int32_t rc = k->run(context, a);
@@ -64,7 +63,7 @@ static void run_assign(const setun_kernel *k, int side, void *state) {
     a.labels = copy(j->labels, j->n * sizeof *a.labels, 4 * j->offset);
     int64_t *sums = copy(j->sums, all * sizeof *sums, 8 * (j->offset % 8));
     if (j->mode != LABELS) a.sums = sums, a.counts = sums + each_sum, a.weight_sums = sums + each_sum + j->k;
-    int32_t rc = step(k, &a);
+    int32_t rc = kmeans_step(k, &a);
     expect(rc == SETUN_OK && a.changed == j->want_changed && same(a.labels, j->want_labels, j->n * sizeof *a.labels) &&
                same(sums, j->want_sums, all * sizeof *sums),
            k, REPORT " changed %ld, not %ld", REPORTED, (long)a.changed, (long)j->want_changed);
@@ -81,7 +80,7 @@ static void run_distance(const setun_kernel *k, int side, void *state) {
     (void)side;
     setun_kmeans a = j->a;
     a.distance = copy(j->distance, j->n * sizeof *a.distance, 4 * j->offset);
-    int32_t rc = step(k, &a);
+    int32_t rc = kmeans_step(k, &a);
     expect(rc == SETUN_OK && same(a.distance, j->want_distance, j->n * sizeof *a.distance), k, REPORT " labels=%d flags=%u", REPORTED, a.labels != NULL,
            a.flags);
     release(a.distance);
@@ -97,14 +96,14 @@ static void run_columns(const setun_kernel *k, int side, void *state) {
     a.high = low_high + j->d;
     a.step = SETUN_KMEANS_RANGE;
     a.call.bad_index = -1;
-    int32_t rc = step(k, &a);
+    int32_t rc = kmeans_step(k, &a);
     expect(rc == j->status && a.call.bad_index == j->bad && (rc != SETUN_OK || same(low_high, j->want_low_high, 2 * j->d * sizeof *low_high)), k, REPORT,
            REPORTED);
     release(low_high);
     if (j->status == SETUN_OK) {
         a.step = SETUN_KMEANS_MEAN;
         a.sums = sums;
-        rc = step(k, &a);
+        rc = kmeans_step(k, &a);
         expect(rc == SETUN_OK && same(sums, j->want_sums, j->d * sizeof *sums), k, REPORT, REPORTED);
     }
     release(sums);
@@ -306,125 +305,6 @@ static void doubt(size_t d, float reach) {
     release(x), release(mean), release(c), release(bias), release(labels), release(sums);
 }
 
-/* ---- Failures ------------------------------------------------------------------------------------------------------ */
-
-static void run_refused(const setun_kernel *k, int side, void *state) {
-    (void)side, (void)state;
-    float x[6] = {1, 2, 3}, mean[2] = {0}, c[4] = {0}, bias[2] = {0}, distance[3] = {9, 9, 9}, low[2] = {9, 9}, high[2] = {9, 9};
-    double scale[2] = {1, 1};
-    int32_t labels[3] = {1, 1, 1};
-    int64_t sums[4] = {9}, counts[2] = {9}, weight_sums[2] = {9};
-    char *space = guarded(1 << 16, 0);
-    for (uint32_t s = 1; s <= 4; s++)
-        for (int i = 0; i < 20; i++) {
-            char message[100] = "";
-            setun_kmeans a = {.call = {.size = sizeof a, .message = message, .message_size = sizeof message}, .step = s, .x = x, .n = 3, .d = 2, .k = 2};
-            a.mean = mean, a.centroids = c, a.bias = bias, a.weights = x, a.scale = scale, a.weight_scale = 1, a.low = low, a.high = high, a.labels = labels;
-            a.distance = distance, a.sums = sums, a.counts = counts, a.weight_sums = weight_sums, a.workspace = space, a.workspace_size = 1 << 16;
-            int assign = s == SETUN_KMEANS_ASSIGN, centred = s >= SETUN_KMEANS_ASSIGN, applies = 1;
-            switch (i) {
-            case 0:
-                a.call.size--;
-                break;
-            case 1:
-                a.step = 0;
-                break;
-            case 2:
-                a.step = 7;
-                break;
-            case 3:
-                a.x = NULL;
-                break;
-            case 4:
-                a.n = 0;
-                break;
-            case 5:
-                a.d = 0;
-                break;
-            case 6:
-                a.n = a.d = INT64_MAX / 2;
-                break;
-            case 7:
-                a.k = 0, applies = centred;
-                break;
-            case 8:
-                a.k = (int64_t)1 << 32, applies = centred;
-                break;
-            case 9:
-                a.mean = NULL, applies = centred;
-                break;
-            case 10:
-                a.centroids = NULL, applies = centred;
-                break;
-            case 11:
-                a.bias = NULL, applies = assign;
-                break;
-            case 12:
-                a.labels = NULL, applies = assign;
-                break;
-            case 13:
-                a.counts = NULL, applies = assign;
-                break;
-            case 14:
-                a.weight_sums = NULL, applies = assign;
-                break;
-            case 15:
-                a.scale = NULL, applies = assign || s == SETUN_KMEANS_MEAN;
-                break;
-            case 16:
-                a.low = NULL, applies = s == SETUN_KMEANS_RANGE;
-                break;
-            case 17:
-                a.distance = NULL, applies = s == SETUN_KMEANS_DISTANCE;
-                break;
-            case 18:
-                a.workspace_size = 32, applies = centred;
-                break;
-            default:
-                a.workspace = space + 32, applies = centred;
-                break;
-            }
-            if (!applies) continue;
-            int32_t rc = k->run(context, &a);
-            expect(rc == SETUN_EINVAL && message[0] && labels[0] == 1 && distance[0] == 9 && low[0] == 9 && sums[0] == 9 && counts[0] == 9 &&
-                       weight_sums[0] == 9,
-                   k, "refused step=%u case %d: rc=%d", s, i, rc);
-        }
-    release(space);
-}
-
-static void run_cancelled(const setun_kernel *k, int side, void *state) {
-    (void)side;
-    const volatile int32_t stop = 1;
-    size_t n = 1 << 16, d = 16;
-    const float *x = state;
-    float *distance = guarded(n * sizeof *distance, 0);
-    int32_t *labels = guarded(n * sizeof *labels, 0);
-    setun_kmeans a = {.x = x, .n = (int64_t)n, .d = (int64_t)d, .k = 4, .mean = x, .centroids = x, .bias = x, .labels = labels, .distance = distance};
-    memset(labels, 0, n * sizeof *labels);
-    float low[16], high[16];
-    double scale[16];
-    int64_t sums[16];
-    a.low = low, a.high = high, a.scale = scale, a.sums = sums;
-    a.call.cancel = &stop;
-    for (a.step = SETUN_KMEANS_RANGE; a.step <= SETUN_KMEANS_DISTANCE; a.step++) {
-        if (a.step >= SETUN_KMEANS_ASSIGN) a.sums = NULL;
-        int32_t rc = step(k, &a);
-        expect(rc == SETUN_ECANCELLED, k, "step=%u is not cancelled: rc=%d", a.step, rc);
-    }
-    release(distance);
-    release(labels);
-}
-
-/* More values than a kernel takes between two looks at cancel: the index of the last one counts from the first. */
-static void run_far(const setun_kernel *k, int side, void *state) {
-    (void)side;
-    float low[16] = {0}, high[16] = {0};
-    setun_kmeans a = {.call = {.bad_index = -1}, .step = SETUN_KMEANS_RANGE, .x = state, .n = 1 << 17, .d = 16, .low = low, .high = high};
-    int32_t rc = step(k, &a);
-    expect(rc == SETUN_ENONFINITE && a.call.bad_index == (1 << 21) - 3, k, "range: rc=%d bad_index=%ld", rc, (long)a.call.bad_index);
-}
-
 void test_kmeans(void) {
     const size_t dims[] = {1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 64, 100, 128, 200, 1000}, ks[] = {1, 2, 3, 5, 8, 16, 17, 31, 32, 33, 64, 100};
     size_t turn = 0;
@@ -445,12 +325,4 @@ void test_kmeans(void) {
         doubt(d, 126.5f);
         doubt(d, 23000 - 3 * (float)d / 2000);
     }
-    each(SETUN_OP_KMEANS, run_refused, NULL);
-    float *x = vector(PLAIN, 1 << 20, 0);
-    each(SETUN_OP_KMEANS, run_cancelled, x);
-    release(x);
-    x = vector(PLAIN, 1 << 21, 0);
-    x[(1 << 21) - 3] = NAN;
-    each(SETUN_OP_KMEANS, run_far, x);
-    release(x);
 }
