@@ -3,6 +3,7 @@
 package conform_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/setun-compute/setun/backends"
@@ -13,7 +14,9 @@ import (
 func fuzz(f *testing.F, op backends.Op) {
 	all := every.Open(libraries(), "", "none") // a BLAS has no bits to compare
 	f.Cleanup(all.Close)
-	conform.Fuzz(f, op, all.Arms)
+	conform.Fuzz(f, op, slices.DeleteFunc(slices.Clone(all.Arms), func(a conform.Arm) bool {
+		return a.Kernel.Threads > 3 // who take most of the time, waiting for each other, and are among the other cases
+	}))
 }
 
 func FuzzQuantize(f *testing.F)  { fuzz(f, backends.OpQuantize) }
