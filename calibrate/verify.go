@@ -14,6 +14,7 @@ import (
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/backends/blas"
 	"github.com/setun-compute/setun/backends/conform"
+	"github.com/setun-compute/setun/backends/cuda"
 	simdc "github.com/setun-compute/setun/backends/simd_c"
 	"github.com/setun-compute/setun/internal/admit"
 	"github.com/setun-compute/setun/internal/every"
@@ -50,7 +51,7 @@ func verifyCommand(ctx context.Context, env *environment, fs *flag.FlagSet, args
 	if *pure {
 		from, system = nil, "none"
 	}
-	all := every.Open(from, os.Getenv(simdc.ForceVariable), system)
+	all := every.Open(from, os.Getenv(simdc.ForceVariable), system, admit.Getenv(cuda.CUBLASVariable))
 	defer all.Close()
 	bar := newProgress(env.err, float64(len(backends.Ops())))
 	begin := time.Now()

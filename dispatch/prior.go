@@ -53,6 +53,7 @@ var expected = map[string]speed{
 	"cuda":   {12000, 1.5, 20},
 	"screen": {25000, 1.5, 20},
 	"tensor": {25000, 1.5, 60},
+	"cublas": {14000, 1.5, 25},
 }
 
 // A kernel of a device counts as so many threads, however many the host keeps busy with it.

@@ -29,7 +29,7 @@ func (rt *Runtime) addNative(c *config, places []plugin.Place, cores int) (syste
 		})
 	}
 	if c.isa == "" || c.asked { // a test of one instruction set level has no device unless it asks
-		devices.list, devices.tried = cuda.Open(places, c.cuda, c.fast)
+		devices.list, devices.tried = cuda.Open(places, c.cuda, cuda.Fast{Wanted: c.fast, CUBLAS: c.cublas})
 	}
 	all.Wait()
 	rt.addFound(simd)

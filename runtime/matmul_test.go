@@ -166,7 +166,9 @@ func TestBLASThatCannotBeUsed(t *testing.T) {
 	if _, err := Open(WithFastNumerics(), WithBLAS(path), WithStrict()); !errors.Is(err, ErrStrict) || !errors.Is(err, ErrLibrary) {
 		t.Errorf("strict: %v", err)
 	}
-	if _, err := Open(WithBLAS("libblas.so")); !errors.Is(err, ErrArgument) {
-		t.Errorf("relative: %v", err)
+	for _, o := range []Option{WithBLAS("libblas.so"), WithCUBLAS("libcublas.so.13")} {
+		if _, err := Open(o); !errors.Is(err, ErrArgument) {
+			t.Errorf("relative: %v", err)
+		}
 	}
 }

@@ -36,6 +36,7 @@ type config struct {
 	log      *slog.Logger
 	fast     bool
 	blas     string
+	cublas   string
 	cuda     []int // ordinals of devices
 	asked    bool  // for those
 	backends []backends.Backend
@@ -238,8 +239,8 @@ func WithTrace(path string) Option {
 	return func(c *config) error { c.trace = path; return nil }
 }
 
-// WithFastNumerics adds kernels whose results are not canonical, for calls that ask for them (MatMulOptions.Fast, KMeansOptions.Fast): the system's BLAS and those of a GPU (not with WithoutNative), and gonum's matrix product. Calls
-// that do not ask get canonical results as ever. By default there are none and no BLAS is looked for. See WithBLAS.
+// WithFastNumerics adds kernels whose results are not canonical, for calls that ask for them (MatMulOptions.Fast, KMeansOptions.Fast): the system's BLAS, those of a GPU and cuBLAS (not with WithoutNative), and gonum's matrix product. Calls
+// that do not ask get canonical results as ever. By default there are none and neither BLAS nor cuBLAS is looked for. See WithBLAS and WithCUBLAS.
 func WithFastNumerics() Option {
 	return func(c *config) error { c.fast = true; return nil }
 }
@@ -252,6 +253,18 @@ func WithBLAS(path string) Option {
 			return fmt.Errorf("BLAS %q is neither an absolute path nor \"none\": %w", path, ErrArgument)
 		}
 		c.blas = path
+		return nil
+	}
+}
+
+// WithCUBLAS says which cuBLAS fast numerics uses on CUDA devices: the absolute path of a library, or "none". By default, also settable by SETUN_CUBLAS, it is the first of
+// libcublas.so.13, .12 and .11 that the system's loader knows. Where there is no device, none is looked for.
+func WithCUBLAS(path string) Option {
+	return func(c *config) error {
+		if path != "none" && !filepath.IsAbs(path) {
+			return fmt.Errorf("cuBLAS %q is neither an absolute path nor \"none\": %w", path, ErrArgument)
+		}
+		c.cublas = path
 		return nil
 	}
 }

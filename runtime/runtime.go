@@ -27,7 +27,7 @@ import (
 	"github.com/setun-compute/setun/internal/trace"
 )
 
-// Environment variables, beside SETUN_PROBE, SETUN_PROBE_HELPER, SETUN_STATE, SETUN_BACKEND_PATH, SETUN_FORCE_ISA, SETUN_BLAS and SETUN_CUDA_DEVICES. Options have precedence.
+// Environment variables, beside SETUN_PROBE, SETUN_PROBE_HELPER, SETUN_STATE, SETUN_BACKEND_PATH, SETUN_FORCE_ISA, SETUN_BLAS, SETUN_CUBLAS and SETUN_CUDA_DEVICES. Options have precedence.
 const (
 	ForceVariable   = "SETUN_FORCE"   // as WithForce
 	ProfileVariable = "SETUN_PROFILE" // as WithProfile; "none" for no profile
@@ -88,7 +88,7 @@ type arm struct {
 
 // Open finds the backends, reads the profile and returns a runtime. With no libraries and no profile it works in pure Go.
 func Open(options ...Option) (*Runtime, error) {
-	c := config{native: true, recheck: defaultRecheck, learn: true, save: true, isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: admit.Getenv(ProfileVariable), blas: admit.Getenv(blas.Variable), trace: admit.Getenv(TraceVariable)}
+	c := config{native: true, recheck: defaultRecheck, learn: true, save: true, isa: os.Getenv(simdc.ForceVariable), force: os.Getenv(ForceVariable), profile: admit.Getenv(ProfileVariable), blas: admit.Getenv(blas.Variable), cublas: admit.Getenv(cuda.CUBLASVariable), trace: admit.Getenv(TraceVariable)}
 	switch learn := os.Getenv(LearnVariable); learn {
 	case "", "on":
 	case "off":
@@ -123,7 +123,7 @@ func Open(options ...Option) (*Runtime, error) {
 		}
 	}
 	m := machine.Detect()
-	rt := &Runtime{opened: time.Now(), strict: c.strict, recheck: int64(c.recheck), patience: defaultPatience, calls: new(quarantine.Calls), gate: newGate(max(16, 4*goruntime.GOMAXPROCS(0))), observer: c.observer, log: c.log, report: Report{Machine: m, ISA: m.Levels, Ignored: admit.Ignored(plugin.PathVariable, plugin.FilesVariable, blas.Variable, probe.Variable, probe.HelperVariable, quarantine.StateVariable, ProfileVariable, TraceVariable, "SETUN_CUDA_DRIVER", "HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")}}
+	rt := &Runtime{opened: time.Now(), strict: c.strict, recheck: int64(c.recheck), patience: defaultPatience, calls: new(quarantine.Calls), gate: newGate(max(16, 4*goruntime.GOMAXPROCS(0))), observer: c.observer, log: c.log, report: Report{Machine: m, ISA: m.Levels, Ignored: admit.Ignored(plugin.PathVariable, plugin.FilesVariable, blas.Variable, cuda.CUBLASVariable, probe.Variable, probe.HelperVariable, quarantine.StateVariable, ProfileVariable, TraceVariable, "SETUN_CUDA_DRIVER", "HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")}}
 	rt.add(cpu.Backend{}, nil)
 	var system found // a BLAS
 	if c.native {

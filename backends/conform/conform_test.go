@@ -25,7 +25,7 @@ func libraries() []plugin.Place {
 
 // TestEveryArm is the suite on all that this machine has.
 func TestEveryArm(t *testing.T) {
-	all := every.Open(libraries(), "", os.Getenv(blas.Variable))
+	all := every.Open(libraries(), "", os.Getenv(blas.Variable), os.Getenv(cuda.CUBLASVariable))
 	defer all.Close()
 	for _, a := range all.Tried {
 		t.Logf("%s: %s %s", a.Name, a.State, a.Reason)

@@ -55,9 +55,16 @@ func NameOf(ordinal int) string {
 	return fmt.Sprintf("%s:%d", Name, ordinal)
 }
 
+// Fast is which kernels of fast numerics are wanted. The zero value is none.
+type Fast struct {
+	Wanted bool
+	CUBLAS string // the absolute path of cuBLAS; "": the first that the system's loader knows; "none"
+}
+
 // Open loads the library from the first of the places that has it and opens devices by their ordinals; All opens every one. The backends' kernels work in the memories 1, 2, …, in that
-// order; those of fast numerics are among them if fast says so. Without ordinals nothing is looked for. On a machine without driver or device there is no backend, and the attempt says so without being a failure.
-func Open(places []plugin.Place, ordinals []int, fast bool) ([]backends.Backend, []plugin.Attempt) {
+// order; those of fast numerics are among them if they are wanted, and only then cuBLAS is looked for. Without ordinals nothing is looked for. On a machine without driver or device there is no backend, and the attempt says
+// so without being a failure.
+func Open(places []plugin.Place, ordinals []int, fast Fast) ([]backends.Backend, []plugin.Attempt) {
 	if len(ordinals) == 0 {
 		return nil, nil
 	}
@@ -79,12 +86,14 @@ func Open(places []plugin.Place, ordinals []int, fast bool) ([]backends.Backend,
 		b, err := open(lib, ordinal, count, len(list)+1)
 		if err != nil {
 			a.Fail(err)
-		} else {
-			b.Restrict(func(k backends.Kernel) bool { return fast || !k.Fast })
-			a.List(b.Kernels())
-			list = append(list, b)
+			tried = append(tried, a)
+			continue
 		}
-		tried = append(tried, a)
+		b.Restrict(func(k backends.Kernel) bool { return fast.Wanted || !k.Fast })
+		attached := attach(b, fast)
+		a.List(b.Kernels())
+		list = append(list, b)
+		tried = append(append(tried, a), attached...)
 	}
 	return list, tried
 }

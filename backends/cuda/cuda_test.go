@@ -30,7 +30,7 @@ func device(t testing.TB) backends.Backend {
 	if dir == "" {
 		dir, _ = filepath.Abs("../../native/build/release")
 	}
-	list, tried := Open([]plugin.Place{{Path: dir, Origin: "test"}}, []int{0}, true)
+	list, tried := Open([]plugin.Place{{Path: dir, Origin: "test"}}, []int{0}, Fast{Wanted: true, CUBLAS: cublasOf()})
 	switch last := tried[len(tried)-1]; last.State {
 	case plugin.Loaded:
 	case plugin.Missing, plugin.NoDevice:
@@ -40,6 +40,14 @@ func device(t testing.TB) backends.Backend {
 	}
 	t.Cleanup(func() { list[0].Close() })
 	return list[0]
+}
+
+// cublasOf is the choice of cuBLAS: on a stand-in for the driver the stand-in for that, which lies beside it.
+func cublasOf() string {
+	if driver := os.Getenv(driverVariable); driver != "" {
+		return filepath.Join(filepath.Dir(driver), "libcublas_fake.so")
+	}
+	return os.Getenv(CUBLASVariable)
 }
 
 // TestDeviceConforms is the suite on every kernel: all of it on a GPU; where the driver is a stand-in a sample, and the whole of the ops between products, which are quick.

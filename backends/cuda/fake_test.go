@@ -75,7 +75,7 @@ func folder() string {
 
 // attempt opens device 0, nil if that fails.
 func attempt() (backends.Backend, plugin.Attempt) {
-	list, tried := cuda.Open([]plugin.Place{{Path: folder(), Origin: "test"}}, []int{0}, false)
+	list, tried := cuda.Open([]plugin.Place{{Path: folder(), Origin: "test"}}, []int{0}, cuda.Fast{})
 	if len(list) == 0 {
 		return nil, tried[len(tried)-1]
 	}

@@ -20,7 +20,7 @@ import (
 func TestDriverInRaisedProcess(t *testing.T) {
 	const variable = "SETUN_CUDA_TEST_FOLDER"
 	if dir := os.Getenv(variable); dir != "" {
-		_, tried := cuda.Open([]plugin.Place{{Path: dir}}, []int{0}, false)
+		_, tried := cuda.Open([]plugin.Place{{Path: dir}}, []int{0}, cuda.Fast{})
 		fmt.Printf("%s: %s\n", tried[0].State, tried[0].Reason)
 		os.Exit(0)
 	}

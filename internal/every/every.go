@@ -33,8 +33,8 @@ type Set struct {
 }
 
 // Open opens pure Go, gonum, and from the given places the native libraries: the C kernels of every level, the C++ ones of the best level with 1, 2, 3, 7 and
-// 16 threads, of the others with 3; and the first CUDA device, unless one level is asked for. level keeps one level alone; empty: all. system is the choice of a BLAS as the blas package reads it.
-func Open(places []plugin.Place, level, system string) *Set {
+// 16 threads, of the others with 3; and the first CUDA device, unless one level is asked for. level keeps one level alone; empty: all. system is the choice of a BLAS as the blas package reads it, and cublas that of cuBLAS as the cuda package does.
+func Open(places []plugin.Place, level, system, cublas string) *Set {
 	s := new(Set)
 	s.add(cpu.Backend{}, nil)
 	s.add(cpu.Gonum{}, nil)
@@ -55,7 +55,7 @@ func Open(places []plugin.Place, level, system string) *Set {
 		s.add(b, nil)
 	}
 	if level == "" {
-		devices, tried := cuda.Open(places, []int{0}, true)
+		devices, tried := cuda.Open(places, []int{0}, cuda.Fast{Wanted: true, CUBLAS: cublas})
 		s.Tried = append(s.Tried, tried...)
 		for _, b := range devices {
 			s.add(b, nil)

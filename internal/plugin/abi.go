@@ -127,10 +127,17 @@ type deviceInfo struct {
 	launches, lost, taken        int64
 }
 
+// libraryArgs mirrors setun_library.
+type libraryArgs struct {
+	call
+	kernel, path *byte
+	version      [32]byte
+}
+
 // deviceTable mirrors setun_device.
 type deviceTable struct {
-	size, _                                                                   uint32
-	count, open, info, alloc, free, upload, download, copy, limit, pin, unpin uintptr
+	size, _                                                                           uint32
+	count, open, info, alloc, free, upload, download, copy, limit, pin, unpin, attach uintptr
 }
 
 // minDevice is the size of the device's table in the first libraries that had one; newer ones may have longer tables than ours.

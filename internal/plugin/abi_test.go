@@ -64,6 +64,7 @@ func TestMirrorMatchesHeader(t *testing.T) {
 	var me memoryArgs
 	var in deviceInfo
 	var dv deviceTable
+	var la libraryArgs
 	fields := []struct {
 		cstruct, cfield string
 		offset          uintptr
@@ -281,6 +282,13 @@ func TestMirrorMatchesHeader(t *testing.T) {
 		{"setun_device", "download", unsafe.Offsetof(dv.download)},
 		{"setun_device", "copy", unsafe.Offsetof(dv.copy)},
 		{"setun_device", "limit", unsafe.Offsetof(dv.limit)},
+		{"setun_device", "pin", unsafe.Offsetof(dv.pin)},
+		{"setun_device", "unpin", unsafe.Offsetof(dv.unpin)},
+		{"setun_device", "attach", unsafe.Offsetof(dv.attach)},
+		{"setun_library", "", unsafe.Sizeof(la)},
+		{"setun_library", "kernel", unsafe.Offsetof(la.kernel)},
+		{"setun_library", "path", unsafe.Offsetof(la.path)},
+		{"setun_library", "version", unsafe.Offsetof(la.version)},
 	}
 	var src, want strings.Builder
 	src.WriteString("#include <stddef.h>\n#include <stdio.h>\n#include <setun/device.h>\nint main(void) {\n")

@@ -205,6 +205,25 @@ func (d Device) Unpin(memory []byte) error {
 	return err
 }
 
+// Attach opens a library of others, by its path or a name that the system's loader knows, for the kernels of one name that need it, and returns what that says of its version. It comes before any
+// call. Errors wrap backends.ErrLibrary.
+func (b *Backend) Attach(kernel, path string) (version string, err error) {
+	if b.lib.device == nil || b.lib.device.attach == 0 {
+		return "", fmt.Errorf("%w: the backend attaches no others", backends.ErrLibrary)
+	}
+	x := newBlock(func(a *libraryArgs) *call { return &a.call })
+	x.args.kernel, x.args.path = unsafe.StringData(kernel+"\x00"), unsafe.StringData(path+"\x00")
+	var rc int32
+	failed := Undisturbed("when it was attached", func() { rc = x.enter(b, b.lib.device.attach) })
+	switch {
+	case failed != nil:
+		return "", failed
+	case rc != statusOK:
+		return "", fmt.Errorf("%w: code %d: %s", backends.ErrLibrary, rc, text(&x.message[0], messageSize))
+	}
+	return text(&x.args.version[0], len(x.args.version)), nil
+}
+
 // operand is where the values of an argument are: on the device, or in the slice.
 func operand(x []float32, at backends.Address) *float32 {
 	if at != 0 {

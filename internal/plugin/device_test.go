@@ -47,6 +47,11 @@ static int32_t info(setun_ctx *c, setun_device_info *i) {
     i->total = c->up; i->free = c->down; i->ordinal = c->ordinal; i->units = 3; i->major = 9; i->minor = 1; i->launches = c->launches; i->taken = c->taken;
     return SETUN_OK;
 }
+static int32_t attach(setun_ctx *c, setun_library *l) {
+    if (l->call.size != sizeof *l || strcmp(l->kernel, "norm2")) { snprintf(l->call.message, l->call.message_size, "%s needs no library", l->kernel); return SETUN_EINVAL; }
+    snprintf(l->version, sizeof l->version, "%d %s", c->ordinal, l->path);
+    return SETUN_OK;
+}
 static int32_t alloc(setun_ctx *c, setun_memory *m) {
     if (c->limit && c->taken + m->bytes > c->limit) { snprintf(m->call.message, m->call.message_size, "no room"); return SETUN_ENOMEM; }
     for (int i = 0; i < MOST; i++)
@@ -179,7 +184,7 @@ static int32_t update(setun_ctx *c, void *p) {
 }
 static const setun_kernel kernels[] = {{"heap", SETUN_OP_KMEANS, 1, kmeans, 0, 0}, {"rough", SETUN_OP_MATMUL, 1, kmeans, SETUN_FAST, 0}, {"heap", SETUN_OP_DOT, 1, dot, 0, 0},
     {"heap", SETUN_OP_RMSNORM, 1, norm, 0, 0}, {"heap", SETUN_OP_SOFTMAX, 1, softmax, 0, 0}, {"heap", SETUN_OP_ACTIVATE, 1, activate, 0, 0}, {"heap", SETUN_OP_UPDATE, 1, update, 0, 0}};
-static const setun_device device = {sizeof(setun_device), 0, count, open_device, info, alloc, release, upload, download, copy, limit, 0, 0};
+static const setun_device device = {sizeof(setun_device), 0, count, open_device, info, alloc, release, upload, download, copy, limit, 0, 0, attach};
 static const setun_table table = {SETUN_MAGIC, sizeof(setun_table), SETUN_ABI, sizeof(setun_kernel), "heap", "1", "test", kernels, 7, 0, open_first, close_device, &device};
 const setun_table *setun_backend(uint32_t abi) { return abi == SETUN_ABI ? &table : 0; }
 `
@@ -245,6 +250,26 @@ func TestDevices(t *testing.T) {
 	b.Close()
 	if _, err := d.Alloc(1); !errors.Is(err, backends.ErrBackend) || !strings.Contains(err.Error(), "closed") {
 		t.Errorf("after Close: %v", err)
+	}
+}
+
+// A library of others goes to the context of the device that asks; what does not attach any says so.
+func TestAttach(t *testing.T) {
+	l := heap(t, "1", "", "-1")
+	b, _ := open(t, l)
+	if v, err := b.Attach("norm2", "/a/library.so"); err != nil || v != "0 /a/library.so" {
+		t.Errorf("%q, %v", v, err)
+	}
+	if _, err := b.Attach("dot", "/a/library.so"); !errors.Is(err, backends.ErrLibrary) || !strings.Contains(err.Error(), "dot needs no library") {
+		t.Errorf("%v", err)
+	}
+	l.device.attach = 0 // as of an older library
+	if _, err := b.Attach("norm2", "/a/library.so"); !errors.Is(err, backends.ErrLibrary) {
+		t.Errorf("%v", err)
+	}
+	l.device = nil
+	if _, err := b.Attach("norm2", "/a/library.so"); !errors.Is(err, backends.ErrLibrary) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -109,7 +109,7 @@ func (r *result) try(s *spec, step func(at string)) {
 	}
 	r.Version, r.Build = l.Version()
 	if !l.HasDevices() {
-		trials := selftest.Prepare()
+		trials := selftest.Prepare(backends.Ops()...)
 		step("opening it")
 		b, err := l.Open()
 		r.context(s, trials, b, err, step)
@@ -120,7 +120,7 @@ func (r *result) try(s *spec, step func(at string)) {
 		if len(list) == 0 {
 			return
 		}
-		trials := selftest.Prepare()
+		trials := selftest.Prepare(backends.Ops()...)
 		for _, ordinal := range list {
 			step(fmt.Sprintf("opening device %d", ordinal))
 			b, err := l.OpenDevice(fmt.Sprintf("%s:%d", s.Name, ordinal), ordinal, 1)

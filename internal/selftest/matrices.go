@@ -15,11 +15,19 @@ func matmulTrials() (list []*trial) {
 	add := func(a backends.MatMul, exact bool, draw func(n int, seed uint64) []float32) {
 		list = append(list, matmulTrial(a, exact, draw))
 	}
+	tiny := func(n int, seed uint64) []float32 { // whose products are subnormal
+		x := small(n, seed)
+		for i := range x {
+			x[i] *= 0x1p-70
+		}
+		return x
+	}
 	add(backends.MatMul{M: 3, N: 5, K: 7}, false, values)
 	add(backends.MatMul{M: 17, N: 33, K: 40, TransB: true, Accumulate: true}, false, values)
 	add(backends.MatMul{M: 14, N: 19, K: 70, TransA: true, Batch: 2}, false, values)
 	add(backends.MatMul{M: 9, N: 34, K: 33}, true, small)
 	add(backends.MatMul{M: 33, N: 17, K: 65, TransA: true, TransB: true, Accumulate: true}, true, small)
+	add(backends.MatMul{M: 10, N: 18, K: 35, TransB: true, Batch: 2}, true, tiny)
 	return list
 }
 

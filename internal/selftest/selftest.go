@@ -54,15 +54,15 @@ type prepared struct {
 	list []*trial
 }
 
-// Prepare begins to have pure Go answer all trials, beside whatever the caller does meanwhile: loading a library, and testing those ops that are ready. On one processor nothing is gained, or lost.
-func Prepare() *Trials {
+// Prepare begins to have pure Go answer the trials of ops, beside whatever the caller does meanwhile: loading a library, and testing those ops that are ready. On one processor nothing is gained, or lost.
+func Prepare(ops ...backends.Op) *Trials {
 	all := &Trials{of: map[backends.Op]*prepared{}}
-	for _, op := range backends.Ops() {
+	for _, op := range ops {
 		all.of[op] = new(prepared)
 	}
 	go func() {
 		var t try
-		for _, op := range backends.Ops() {
+		for _, op := range ops {
 			all.list(op, &t)
 		}
 	}()

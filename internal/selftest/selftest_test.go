@@ -140,7 +140,7 @@ func failed(t *testing.T, b backends.Backend, fast bool) map[string]Failure {
 		kernels[i].Fast = fast
 	}
 	began := 0
-	list, err := Prepare().Run(b, kernels, func(backends.Kernel) { began++ })
+	list, err := Prepare(backends.Ops()...).Run(b, kernels, func(backends.Kernel) { began++ })
 	if err != nil || began != len(kernels) {
 		t.Fatalf("%d kernels of %d, %v", began, len(kernels), err)
 	}
@@ -232,14 +232,14 @@ func TestErrors(t *testing.T) {
 	for _, op := range backends.Ops() {
 		k := []backends.Kernel{{Op: op, Name: "k"}}
 		quiet := func(backends.Kernel) {}
-		if list, err := Prepare().Run(&spoiler{err: backends.ErrUnsupported}, k, quiet); len(list) != 0 || err != nil {
+		if list, err := Prepare(backends.Ops()...).Run(&spoiler{err: backends.ErrUnsupported}, k, quiet); len(list) != 0 || err != nil {
 			t.Errorf("%v, not supported: %+v, %v", op, list, err)
 		}
-		if list, err := Prepare().Run(&spoiler{err: backends.ErrBackend}, k, quiet); len(list) != 1 || err != nil || list[0].Op != op.String() || !strings.Contains(list[0].String(), "/k on ") {
+		if list, err := Prepare(backends.Ops()...).Run(&spoiler{err: backends.ErrBackend}, k, quiet); len(list) != 1 || err != nil || list[0].Op != op.String() || !strings.Contains(list[0].String(), "/k on ") {
 			t.Errorf("%v, failed: %+v, %v", op, list, err)
 		}
 		for _, e := range []error{backends.ErrMemory, backends.ErrLost} {
-			if list, err := Prepare().Run(&spoiler{err: e}, k, quiet); len(list) != 0 || !errors.Is(err, e) {
+			if list, err := Prepare(backends.Ops()...).Run(&spoiler{err: e}, k, quiet); len(list) != 0 || !errors.Is(err, e) {
 				t.Errorf("%v, %v: %+v, %v", op, e, list, err)
 			}
 		}

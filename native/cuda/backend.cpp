@@ -169,13 +169,19 @@ int32_t unpin(setun_ctx *ctx, setun_memory *m) {
     return SETUN_OK;
 }
 
+int32_t attach(setun_ctx *ctx, setun_library *l) {
+    if (l->call.size < sizeof *l) return invalid(&l->call, "attach: the argument block is too small");
+    if (!l->path || !l->kernel || memcmp(l->kernel, "cublas", sizeof "cublas")) return invalid(&l->call, "attach: no path, or kernels that need no library");
+    return ctx->device.cublas.open(l->path, l->version, sizeof l->version, l->call.message, l->call.message_size);
+}
+
 #define CUT(name, number, type) {"cuda", number, 1, run_cut<type, op_##name, cut_##name>, 0, 0},
 #define WHOLE(name, number, type) {"cuda", number, 1, run<type, op_##name>, 0, 0},
 #define OTHER(op, number, type, name, flags) {name, number, 1, run<type, op_##op>, flags, 0},
 const setun_kernel kernels[] = {SETUN_CUDA_CUT_OPS(CUT) SETUN_CUDA_WHOLE_OPS(WHOLE) SETUN_CUDA_OTHERS(OTHER)};
 
-const setun_device device = {sizeof(setun_device), 0,     count, open_device, info, alloc, free_buffer, transfer<UPLOAD>, transfer<DOWNLOAD>,
-                             transfer<COPY>,       limit, pin,   unpin};
+const setun_device device = {sizeof(setun_device), 0,     count, open_device, info,  alloc, free_buffer, transfer<UPLOAD>, transfer<DOWNLOAD>,
+                             transfer<COPY>,       limit, pin,   unpin,       attach};
 
 const setun_table table = {
     SETUN_MAGIC, sizeof(setun_table), SETUN_ABI, sizeof(setun_kernel), "cuda", SETUN_VERSION, SETUN_BUILD, kernels, sizeof kernels / sizeof *kernels, 0,

@@ -285,7 +285,10 @@ bool Device::trim() {
     Lane *all = idle_, *last = nullptr;
     idle_ = nullptr;
     mutex_.unlock();
-    for (Lane *l = all; l; last = l, l = l->next) any |= l->shed();
+    for (Lane *l = all; l; last = l, l = l->next) {
+        any |= l->shed();
+        if (!hung()) any |= l->forget();
+    }
     if (last) {
         mutex_.lock();
         last->next = idle_;

@@ -5,6 +5,7 @@
 #ifndef SETUN_CUDA_DEVICE_H
 #define SETUN_CUDA_DEVICE_H
 
+#include "cublas.h"
 #include "driver.h"
 #include "kernels80.h"
 #include "pool.h"
@@ -76,6 +77,7 @@ class Device {
 
     const Driver *driver = nullptr;
     void *functions[KERNELS] = {};                              /* null: the device is too old for it */
+    Cublas cublas;                                              /* once it has been attached */
     Buffers buffers, pinned;                                    /* of the device, and of the host */
     Pool pool;                                                  /* copies between pageable and pinned memory */
     int32_t units = 0, major = 0, minor = 0, shared = 48 << 10; /* shared: bytes of shared memory that a block can have when it asks */

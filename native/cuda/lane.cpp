@@ -31,6 +31,7 @@ bool Lane::shed() {
 }
 
 void Lane::close() {
+    forget();
     shed();
     for (int i = 0; i < SLOTS; i++) {
         if (events_[i]) device.driver->cuEventDestroy_v2(events_[i]);

@@ -59,6 +59,9 @@ class Lane {
         void *list[] = {&args...};
         start(k, unsigned(x), unsigned(y), unsigned(z), threads, shared, list);
     }
+    /* A product by cuBLAS, which has been attached. */
+    void multiply(const Gemm &g);
+    bool forget(); /* gives cuBLAS's handle back, for which all of the device is waited for; false: there was none */
     /* Blocks for a loop over n items, each block with `each` of them at a time: at most `waves` for each place on the device. */
     int64_t blocks(int64_t n, int64_t each, int waves = 16) const;
 
@@ -89,7 +92,8 @@ class Lane {
     char *elsewhere(const void *p) const;
     void start(Kernel k, unsigned x, unsigned y, unsigned z, int threads, int shared, void **args);
     void check(Result r, const char *doing);
-    Result settle(void *event); /* waits for an event, or for the stream */
+    bool agreed(int status, const char *doing); /* check for cuBLAS; whether all is well */
+    Result settle(void *event);                 /* waits for an event, or for the stream */
     void upload(Address to, const char *from, int64_t bytes);
     void download(char *to, Address from, int64_t bytes);
     bool slot(int i);
@@ -100,6 +104,7 @@ class Lane {
     bool started_ = false; /* kernels, since the call began */
     bool changes_ = false; /* what a buffer holds */
     void *stream_ = nullptr;
+    void *blas_ = nullptr; /* cuBLAS's handle, from the first product on */
 
     struct Segment {
         Address at;
@@ -165,7 +170,8 @@ int32_t invalid(const setun_call *call, const char *message);
 /* Other kernels of these ops: X(op_..., number, block, name of the kernel, flags). */
 #define SETUN_CUDA_OTHERS(X)                                                                                                                                   \
     X(kmeans_screen, SETUN_OP_KMEANS, setun_kmeans, "screen", 0)                                                                                               \
-    X(kmeans_tensor, SETUN_OP_KMEANS, setun_kmeans, "tensor", SETUN_FAST)
+    X(kmeans_tensor, SETUN_OP_KMEANS, setun_kmeans, "tensor", SETUN_FAST)                                                                                      \
+    X(cublas, SETUN_OP_MATMUL, setun_matmul, "cublas", SETUN_FAST)
 #define SETUN_DECLARE(name, number, type, ...) int32_t op_##name(Lane &lane, type *a);
 SETUN_CUDA_CUT_OPS(SETUN_DECLARE)
 SETUN_CUDA_WHOLE_OPS(SETUN_DECLARE)

@@ -41,7 +41,26 @@ struct Operand {
     bool along;               /* lines (rows of A, columns of B) run along memory */
 };
 
+/* A call's matrices on the device. */
+struct Staged {
+    Operand a, b;
+    float *c;
+    int64_t stride_c;
+    bool accumulate;
+};
+
 Operand operand(const float *at, int64_t ld, int64_t stride, bool along) { return {at, ld, stride, along ? 1 : ld, along}; }
+
+Staged stage(Lane &lane, const setun_matmul *args) {
+    const bool ta = args->flags & SETUN_MATMUL_TRANS_A, tb = args->flags & SETUN_MATMUL_TRANS_B, accumulate = args->flags & SETUN_MATMUL_ACCUMULATE;
+    const int64_t m = args->m, n = args->n, k = args->k, batch = args->batch;
+    const int64_t stride_a = batch > 1 ? args->stride_a : 0, stride_b = batch > 1 ? args->stride_b : 0, stride_c = batch > 1 ? args->stride_c : 0;
+    const Operand a = operand(lane.in(args->a, extent(ta ? k : m, ta ? m : k, args->lda, stride_a, batch)), args->lda, stride_a, !ta);
+    const Operand b = operand(lane.in(args->b, extent(tb ? n : k, tb ? k : n, args->ldb, stride_b, batch)), args->ldb, stride_b, tb);
+    const bool dense = args->ldc == n && (batch == 1 || stride_c == m * n);
+    const int64_t values_c = extent(m, n, args->ldc, stride_c, batch);
+    return {a, b, dense && !accumulate ? lane.out(args->c, values_c) : lane.inout(args->c, values_c), stride_c, accumulate};
+}
 
 bool quads(const void *at, int64_t ld, int64_t stride) { return reinterpret_cast<uintptr_t>(at) % 16 == 0 && ld % 4 == 0 && stride % 4 == 0; }
 
@@ -63,15 +82,13 @@ int32_t op_matmul(Lane &lane, setun_matmul *args) {
         args->workspace_size = 64; /* not used: what the device needs lies there */
         return SETUN_OK;
     }
-    const bool ta = args->flags & SETUN_MATMUL_TRANS_A, tb = args->flags & SETUN_MATMUL_TRANS_B;
-    const int64_t k = args->k, batch = args->batch, stride_c = batch > 1 ? args->stride_c : 0, units = lane.device.units > 0 ? lane.device.units : 1;
+    const int64_t k = args->k, batch = args->batch, units = lane.device.units > 0 ? lane.device.units : 1;
     int64_t m = args->m, n = args->n;
-    const int64_t stride_a = batch > 1 ? args->stride_a : 0, stride_b = batch > 1 ? args->stride_b : 0;
-    Operand a = operand(lane.in(args->a, extent(ta ? k : m, ta ? m : k, args->lda, stride_a, batch)), args->lda, stride_a, !ta);
-    Operand b = operand(lane.in(args->b, extent(tb ? n : k, tb ? k : n, args->ldb, stride_b, batch)), args->ldb, stride_b, tb);
-    const bool dense = args->ldc == n && (batch == 1 || stride_c == m * n), accumulate = args->flags & SETUN_MATMUL_ACCUMULATE;
-    const int64_t values_c = extent(m, n, args->ldc, stride_c, batch);
-    float *c = dense && !accumulate ? lane.out(args->c, values_c) : lane.inout(args->c, values_c);
+    Staged on = stage(lane, args);
+    Operand a = on.a, b = on.b;
+    float *c = on.c;
+    const int64_t stride_c = on.stride_c;
+    const bool accumulate = on.accumulate;
 
     int64_t down = args->ldc, across = 1;
     Tile tile = choose(m < n ? m : n, m < n ? n : m, batch, units);
@@ -106,6 +123,47 @@ int32_t op_matmul(Lane &lane, setun_matmul *args) {
             else
                 SETUN_LAUNCH(lane, matmul_thin, count, 256, from_a, from_b, c, m, n, steps, a.ld, b.ld, down, across, a.stride, b.stride, stride_c, f, first);
         }
+    return lane.finish();
+}
+
+/* The transposed product: what is stored by rows is, by columns, the transposed matrix. A product is one call, so it is only asked to stop between some
+ * products and the next ones. */
+int32_t op_cublas(Lane &lane, setun_matmul *args) {
+    int32_t rc = check(args);
+    if (rc != SETUN_OK) return rc;
+    const setun_call *call = &args->call;
+    if (!lane.device.cublas.ready.load()) {
+        format(call->message, call->message_size, "matmul: cuBLAS has not been attached");
+        return SETUN_EUNSUPPORTED;
+    }
+    const int64_t m = args->m, n = args->n, k = args->k, batch = args->batch;
+    if ((m | n | k | batch | args->lda | args->ldb | args->ldc) > INT32_MAX) {
+        format(call->message, call->message_size, "matmul: cuBLAS has sizes of 32 bits");
+        return SETUN_EUNSUPPORTED;
+    }
+    if (!args->workspace) {
+        args->workspace_size = 64; /* not used */
+        return SETUN_OK;
+    }
+    const Staged on = stage(lane, args);
+    /* What NVIDIA recommends, or less where even 256 partial sums of each element take less. */
+    const double sums = 1024.0 * double(m) * double(n) * double(batch);
+    const int64_t most_room = int64_t(lane.device.major >= 9 ? 32 : 4) << 20, least_room = int64_t(1) << 19;
+    const int64_t room = sums >= double(most_room) ? most_room : sums <= double(least_room) ? least_room : int64_t(sums);
+    Gemm g = {};
+    g.trans_a = args->flags & SETUN_MATMUL_TRANS_B, g.trans_b = args->flags & SETUN_MATMUL_TRANS_A, g.add = on.accumulate;
+    g.m = int(n), g.n = int(m), g.k = int(k), g.lda = int(args->ldb), g.ldb = int(args->lda), g.ldc = int(args->ldc);
+    g.stride_a = on.b.stride, g.stride_b = on.a.stride, g.stride_c = on.stride_c;
+    g.workspace = lane.scratch<char>(room), g.workspace_bytes = size_t(room);
+    const double work = double(m) * double(n) * double(k), most = double(int64_t(1) << 40); /* of a call: a third of a second on the slowest device */
+    const int64_t each = work * double(batch) <= most ? batch : work >= most ? 1 : int64_t(most / work);
+    for (int64_t first = 0; first < batch && lane.ok(); first += each) {
+        if (first > 0) lane.wait();
+        if (lane.cancelled()) return lane.abandon(SETUN_ECANCELLED);
+        g.a = on.b.at + first * g.stride_a, g.b = on.a.at + first * g.stride_b, g.c = on.c + first * g.stride_c;
+        g.batch = int(batch - first < each ? batch - first : each);
+        lane.multiply(g);
+    }
     return lane.finish();
 }
 

@@ -53,6 +53,21 @@ SETUN_FAKE_API Result cuLaunchKernel(Function *f, unsigned gx, unsigned gy, unsi
         true);
 }
 
+int cufake_work(void *stream, const char *name, void (*run)(void *), void (*end)(void *), void *data) {
+    std::shared_ptr<void> kept(data, end);
+    FAKE_ENTER(CONTEXT);
+    Context &c = *current();
+    return put(
+        c, static_cast<Stream *>(stream),
+        [&c, name, run, kept] {
+            if (Result r = fault(name)) return r;
+            driver().launches++;
+            run(kept.get());
+            return damage(c, name);
+        },
+        true);
+}
+
 SETUN_FAKE_API Result cuFuncSetAttribute(Function *f, int attribute, int value) {
     FAKE_ENTER(CONTEXT);
     if (!current()->functions.count(f)) return INVALID_HANDLE;

@@ -36,4 +36,11 @@ SETUN_FAKE_API long cufake_live();     /* allocations, pinned blocks, streams, e
 SETUN_FAKE_API void cufake_order(int); /* of threads and blocks: 0 forward, 1 backward, above: a seed */
 SETUN_FAKE_API long cufake_launches(); /* kernels that have run */
 
+/* For libraries on top of the driver: the code that a fault of that name has now; where the host finds a range of the current context's memory, null where that
+ * is not a live one; and work in stream order, which may not call the driver, as a kernel of that name. end is called with the data when they are not needed
+ * any more, and whatever becomes of the work. */
+SETUN_FAKE_API int cufake_due(const char *function);
+SETUN_FAKE_API void *cufake_host(unsigned long long at, size_t bytes);
+SETUN_FAKE_API int cufake_work(void *stream, const char *name, void (*run)(void *), void (*end)(void *), void *data);
+
 #endif

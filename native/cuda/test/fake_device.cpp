@@ -263,6 +263,10 @@ void cufake_fault(const char *function, long nth, int code) {
     for (size_t i = all.size(); i-- > 0;)
         if (all[i].name == function) all.erase(all.begin() + long(i));
 }
+int cufake_due(const char *function) {
+    Lock lock(driver().mutex);
+    return fault(function);
+}
 #define FAKE_CONTROL(name, type, what)                                                                                                                         \
     void name(type value) {                                                                                                                                    \
         Lock lock(driver().mutex);                                                                                                                             \

@@ -66,6 +66,11 @@ static Result pin(Context &c, void **p, size_t bytes, bool mapped) {
 
 using namespace fake;
 
+void *cufake_host(unsigned long long at, size_t bytes) {
+    Lock lock(driver().mutex);
+    return usable(current()) && current()->has(at, bytes) ? host(at) : nullptr;
+}
+
 SETUN_FAKE_API Result cuMemGetInfo_v2(size_t *free, size_t *total) {
     FAKE_ENTER(CONTEXT);
     *total = driver().memory;

@@ -161,6 +161,14 @@ void in_pieces() {
     table->device->limit(context, &m);
 }
 
+/* cuBLAS, whose stand-in lies beside that for the driver. */
+std::string cublas;
+bool attach() {
+    setun_library l = {};
+    l.call = call_of<setun_library>(), l.kernel = "cublas", l.path = cublas.c_str();
+    return table->device->attach(context, &l) == SETUN_OK;
+}
+
 /* Buffers, and memory that is pinned: one of two is given back. */
 void memory() {
     const setun_device *d = table->device;
@@ -196,9 +204,25 @@ long resident() {
 const struct {
     const char *function;
     int code;
-} faults[] = {{"cuMemAlloc_v2", 2},   {"cuMemAllocHost_v2", 2}, {"cuStreamCreate", 2},       {"cuLaunchKernel", 701},     {"cuLaunchKernel", 719},
-              {"cuStreamQuery", 999}, {"cuMemFree_v2", 1},      {"cuCtxSetCurrent", 201},    {"cuModuleLoadDataEx", 2},   {"cuModuleGetFunction", 500},
-              {"cuDeviceGetName", 1}, {"cuMemsetD8Async", 700}, {"cuMemcpyHtoDAsync_v2", 1}, {"cuMemcpyDtoHAsync_v2", 1}, {"cuDevicePrimaryCtxRetain", 2}};
+} faults[] = {{"cuMemAlloc_v2", 2},
+              {"cuMemAllocHost_v2", 2},
+              {"cuStreamCreate", 2},
+              {"cuLaunchKernel", 701},
+              {"cuLaunchKernel", 719},
+              {"cuStreamQuery", 999},
+              {"cuMemFree_v2", 1},
+              {"cuCtxSetCurrent", 201},
+              {"cuModuleLoadDataEx", 2},
+              {"cuModuleGetFunction", 500},
+              {"cuDeviceGetName", 1},
+              {"cuMemsetD8Async", 700},
+              {"cuMemcpyHtoDAsync_v2", 1},
+              {"cuMemcpyDtoHAsync_v2", 1},
+              {"cuDevicePrimaryCtxRetain", 2},
+              {"cublasCreate_v2", 3},
+              {"cublasSgemm_v2", 13},
+              {"cublasDestroy_v2", 14},
+              {"sgemm", 719}};
 
 } // namespace
 
@@ -214,6 +238,8 @@ int main(int argc, char **argv) {
     auto live = reinterpret_cast<decltype(&cufake_live)>(dlsym(library, "cufake_live"));
     auto fault = reinterpret_cast<decltype(&cufake_fault)>(dlsym(library, "cufake_fault"));
     table = setun_backend(SETUN_ABI);
+    cublas = argv[1];
+    cublas = cublas.substr(0, cublas.rfind('/') + 1) + "libcublas_fake.so";
     int opened = 0, left = 0;
     long settled = 0; /* pages after the first half */
     for (int i = 0; i < turns; i++) {
@@ -226,6 +252,7 @@ int main(int argc, char **argv) {
             info.call = call_of<setun_device_info>();
             table->device->info(context, &info);
             const long before = failures;
+            if (!attach()) check(false, "attaching cuBLAS", "%s", message);
             every_op();
             memory();
             if (i % 8 == 0 || bad) in_pieces();

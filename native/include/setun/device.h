@@ -50,6 +50,14 @@ typedef struct setun_device_info {
     int64_t taken;          /* bytes of device memory that the context has, scratch included */
 } setun_device_info;
 
+/* The block of attach. */
+typedef struct setun_library {
+    setun_call call;
+    const char *kernel; /* the name of the kernels that need it: "cublas" */
+    const char *path;   /* its path, or a name that the system's loader knows */
+    char version[32];   /* out: what it says of itself, "13.0.2" */
+} setun_library;
+
 typedef struct setun_device {
     uint32_t size; /* sizeof(setun_device) as the backend was compiled; it only ever grows at its end */
     uint32_t reserved;
@@ -64,6 +72,8 @@ typedef struct setun_device {
     int32_t (*limit)(setun_ctx *ctx, setun_memory *m);
     int32_t (*pin)(setun_ctx *ctx, setun_memory *m); /* gives host memory; both may be null */
     int32_t (*unpin)(setun_ctx *ctx, setun_memory *m);
+    /* Opens a library of others, before any call: kernels that need it answer SETUN_EUNSUPPORTED without. It stays open. May be null. */
+    int32_t (*attach)(setun_ctx *ctx, setun_library *l);
 } setun_device;
 
 #ifdef __cplusplus
