@@ -70,7 +70,7 @@ func TestConformsInPieces(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, a := range conform.Arms(b) {
-		if a.Kernel.Op != backends.OpKMeans && a.Kernel.Op != backends.OpClusters { // not cut
+		if a.Kernel.Op != backends.OpKMeans && a.Kernel.Op != backends.OpClusters && !a.Kernel.Fast { // not cut
 			conform.CheckWith(t, []conform.Arm{a}, conform.Options{Short: true, Random: 20})
 		}
 	}

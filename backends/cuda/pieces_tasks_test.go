@@ -114,9 +114,24 @@ func cutTasks() (list []task) {
 		in(d, t.Codes)
 		return t
 	}
-	for _, c := range [][4]int{{2000, 300, 3, 100}, {1500, 400, 1, 0}, {40, 300, 2000, 0}} {
-		add(fmt.Sprintf("ternary %d by %d", c[0], c[2]), backends.OpTernary, func(d *data, b backends.Backend, k backends.Kernel) error {
+	planes := func(d *data, rows, cols, group int) (*quant.Tensor, error) {
+		t, err := codes(d, rows, cols, group).Convert(nil, quant.Planes)
+		if err == nil {
+			in(d, t.Packed)
+			in(d, t.Signs)
+			in(d, t.Index)
+		}
+		return t, err
+	}
+	for _, c := range [][5]int{{2000, 300, 3, 100}, {1500, 400, 1, 0}, {40, 300, 2000, 0}, {2000, 301, 3, 70, 1}, {5000, 100, 1, 0, 1}} {
+		name := []string{"ternary", "ternary planes"}[c[4]]
+		add(fmt.Sprintf("%s %d by %d", name, c[0], c[2]), backends.OpTernary, func(d *data, b backends.Backend, k backends.Kernel) (err error) {
 			a := backends.Ternary{W: codes(d, c[0], c[1], c[3]), X: new(quant.Activations), Out: out(d, make([]float32, c[2]*c[0]))}
+			if c[4] == 1 {
+				if a.W, err = planes(d, c[0], c[1], c[3]); err != nil {
+					return err
+				}
+			}
 			a.X.Resize(c[2], c[1])
 			for i := range a.X.Codes {
 				a.X.Codes[i] = int8(d.r.IntN(255) - 127)
@@ -135,6 +150,21 @@ func cutTasks() (list []task) {
 				return err
 			}
 			out(d, to.Packed)
+			return b.Recode(k, &backends.Recode{From: from, To: to})
+		})
+	}
+	for _, to := range []quant.Format{quant.Int8, quant.Base3} {
+		add(fmt.Sprintf("recode planes to %v", to), backends.OpRecode, func(d *data, b backends.Backend, k backends.Kernel) error {
+			from, err := planes(d, 600, 1280, 0)
+			if err != nil {
+				return err
+			}
+			to, err := from.Frame(nil, to)
+			if err != nil {
+				return err
+			}
+			out(d, to.Packed)
+			out(d, to.Codes)
 			return b.Recode(k, &backends.Recode{From: from, To: to})
 		})
 	}

@@ -201,7 +201,8 @@ SETUN_RECODE_KERNEL(recode_base3_base3);
 SETUN_RECODE_KERNEL(recode_four5_int8);
 SETUN_RECODE_KERNEL(recode_four5_2bit);
 SETUN_RECODE_KERNEL(recode_four5_base3);
-SETUN_KERNEL void recode_planes_int8(const uint8_t *codes, const uint8_t *signs, const int64_t *index, int64_t rows, int64_t cols, uint8_t *out);
+/* signs: from the position `first` on. */
+SETUN_KERNEL void recode_planes_int8(const uint8_t *codes, const uint8_t *signs, const int64_t *index, int64_t first, int64_t rows, int64_t cols, uint8_t *out);
 
 /* ---- matmul.cu ----------------------------------------------------------------------------------------------------- */
 

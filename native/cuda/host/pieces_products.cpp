@@ -3,12 +3,11 @@
 // pieces_products.cpp: products in pieces. The one factor is cut by rows, the other one stays on the device for the call: where neither fits, the call is not
 // cut.
 #include "../pieces.h"
+#include "../planes.h"
 
 #include <stdlib.h>
 
 namespace setun {
-
-int64_t recode_bytes(uint32_t format, int64_t cols); /* recode.cpp */
 
 /* By products of a batch; or by rows of A; or, of a row by B stored in columns, by those. */
 int32_t cut_matmul(Pieces &pieces, setun_matmul *a) {
@@ -56,20 +55,22 @@ int32_t ternary_rows(Lane &lane, TernaryRows *a) {
 
 } // namespace
 
-/* By rows of the larger factor. */
+/* By rows of the larger factor; codes in planes always by theirs. */
 int32_t cut_ternary(Pieces &pieces, setun_ternary *a) {
     if (pieces.writes_buffer(a->out)) return SETUN_ENOMEM;
     TernaryRows b = {*a, a->rows};
     setun_ternary *t = &b.part;
+    const bool planes = t->format == SETUN_PLANES;
     const int64_t row = recode_bytes(t->format, t->cols), scales = t->group > 0 ? 4 * ((t->cols - 1) / t->group + 1) : 0;
     int32_t rc;
-    if (t->rows * (row + scales) > t->batch * (t->cols + 4 * t->rows)) {
+    if (planes || t->rows * (row + scales) > t->batch * (t->cols + 4 * t->rows)) {
         rc = pieces.whole(t->x, t->batch * t->cols);
         if (rc == SETUN_OK) rc = pieces.whole(t->x_scales, 4 * t->batch);
         if (rc != SETUN_OK) return rc;
         Cut cut(b, &t->rows, 1);
         cut.in(t->codes, row).out(t->out, 4).scratch(4 * (t->batch - 1));
         if (scales > 0) cut.in(t->scales, scales);
+        if (planes) cut.in(t->index, 8).scratch(t->cols / 8 + 24 + t->cols); /* a piece finds its signs by its part of the index */
         return pieces.pass<TernaryRows, ternary_rows>(cut);
     }
     rc = pieces.whole(t->codes, t->rows * row);

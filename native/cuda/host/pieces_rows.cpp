@@ -2,10 +2,9 @@
 //
 // pieces_rows.cpp: the ops that work on each row, or each value, by itself, in pieces: a piece is a call of the op on some of the rows.
 #include "../pieces.h"
+#include "../planes.h"
 
 namespace setun {
-
-int64_t recode_bytes(uint32_t format, int64_t cols); /* recode.cpp */
 
 int32_t cut_activations(Pieces &pieces, setun_activations *a) {
     setun_activations b = *a;
@@ -13,10 +12,13 @@ int32_t cut_activations(Pieces &pieces, setun_activations *a) {
     return pieces.pass<setun_activations, op_activations>(cut.in(b.x, 4 * b.cols).out(b.out, b.cols).out(b.scales, 4));
 }
 
-/* The signs of planes do not come by rows. */
 int32_t cut_recode(Pieces &pieces, setun_recode *a) {
-    if (a->from == SETUN_PLANES) return SETUN_ENOMEM;
     setun_recode b = *a;
+    if (b.from == SETUN_PLANES) { /* a piece finds its signs by its part of the index */
+        Cut cut(b, &b.rows, 1);
+        cut.in(b.codes, recode_bytes(b.from, b.cols)).in(b.index, 8).out(b.out, recode_bytes(b.to, b.cols));
+        return pieces.pass<setun_recode, op_recode>(cut.scratch(b.cols / 8 + 24 + b.cols));
+    }
     const int64_t both = 1280; /* columns after which a block of every format ends */
     const bool flat = b.rows == 1 || b.cols % both == 0;
     if (flat) b.cols *= b.rows, b.rows = 1;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // recode.cpp: codes of any format as bytes, 2 bits or base 3.
-#include "lane.h"
+#include "planes.h"
 
 namespace setun {
 
@@ -14,6 +14,25 @@ int64_t recode_bytes(uint32_t format, int64_t cols) {
     return cols / 256 * 40 + (places + 1) / 2 + (places + 7) / 8;
 }
 
+int32_t unpack_planes(Lane &lane, const setun_call *call, const void *codes, const uint8_t *signs, const int64_t *index, int64_t rows, int64_t cols,
+                      uint8_t *out) {
+    const uint8_t *planes = lane.in(static_cast<const uint8_t *>(codes), rows * recode_bytes(SETUN_PLANES, cols));
+    const int64_t *at = lane.in(index, rows + 1);
+    int64_t ends[2] = {0, 0};
+    if (lane.resident(index)) {
+        lane.fetch(ends, at, sizeof *ends);
+        lane.fetch(ends + 1, at + rows, sizeof *ends);
+        int32_t rc = lane.wait();
+        if (rc != SETUN_OK) return rc;
+    } else {
+        ends[0] = index[0], ends[1] = index[rows];
+    }
+    if (ends[0] < 0 || ends[1] < ends[0]) return invalid(call, "planes: the index is not one");
+    const uint8_t *sign = lane.in(signs + ends[0], ends[1] - ends[0] + (cols - 1) / 8 + 1);
+    SETUN_LAUNCH(lane, recode_planes_int8, lane.blocks(rows, 8), 256, planes, sign, at, ends[0], rows, cols, out);
+    return SETUN_OK; /* what went wrong sticks to the lane */
+}
+
 int32_t op_recode(Lane &lane, setun_recode *a) {
     const setun_call *c = &a->call;
     if (c->size < sizeof *a) return invalid(c, "recode: the argument block is too small");
@@ -24,22 +43,13 @@ int32_t op_recode(Lane &lane, setun_recode *a) {
     if (!a->codes || !a->out || (a->from == SETUN_PLANES && (!a->signs || !a->index))) return invalid(c, "recode: codes, signs, index or out is null");
     int64_t rows = a->rows, cols = a->cols;
     uint32_t from = a->from;
-    const uint8_t *codes = lane.in(static_cast<const uint8_t *>(a->codes), rows * recode_bytes(from, cols));
+    const uint8_t *codes = from == SETUN_PLANES ? nullptr : lane.in(static_cast<const uint8_t *>(a->codes), rows * recode_bytes(from, cols));
     uint8_t *out = lane.out(static_cast<uint8_t *>(a->out), rows * recode_bytes(a->to, cols));
     if (lane.cancelled()) return lane.abandon(SETUN_ECANCELLED);
     if (from == SETUN_PLANES) {
-        const int64_t *index = lane.in(a->index, rows + 1);
-        int64_t end = 0;
-        if (lane.resident(a->index)) {
-            lane.fetch(&end, index + rows, sizeof end);
-            int32_t rc = lane.wait();
-            if (rc != SETUN_OK) return rc;
-        } else {
-            end = a->index[rows];
-        }
-        const uint8_t *signs = end > 0 ? lane.in(a->signs, end) : codes; /* no signs: none is read */
         uint8_t *bytes = a->to == SETUN_INT8 ? out : lane.scratch<uint8_t>(rows * cols);
-        SETUN_LAUNCH(lane, recode_planes_int8, lane.blocks(rows, 8), 256, codes, signs, index, rows, cols, bytes);
+        int32_t rc = unpack_planes(lane, c, a->codes, a->signs, a->index, rows, cols, bytes);
+        if (rc != SETUN_OK) return rc;
         codes = bytes;
         from = SETUN_INT8;
     } else if (from == SETUN_INT8 && a->to == SETUN_INT8) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // ternary.cpp: packed ternary codes times int8 activations.
-#include "lane.h"
+#include "planes.h"
 
 namespace setun {
 
@@ -39,20 +39,22 @@ bool aligned(const void *at, int64_t pitch) { return (reinterpret_cast<uintptr_t
 int32_t op_ternary(Lane &lane, setun_ternary *a) {
     int32_t rc = check(a);
     if (rc != SETUN_OK) return rc;
-    if (a->format == SETUN_PLANES) return SETUN_EUNSUPPORTED; /* where a code's sign is depends on all codes before */
     if (!a->workspace) {
         a->workspace_size = 64; /* not used: what the device needs lies there */
         return SETUN_OK;
     }
-    const int format = int(a->format);
+    const bool planes = a->format == SETUN_PLANES;
+    const int format = planes ? int(SETUN_INT8) : int(a->format);
     const int64_t block = format == SETUN_INT8 ? 1 : format == SETUN_BASE3 ? 320 : 256, bytes = format == SETUN_INT8 ? 1 : format == SETUN_FOUR5 ? 40 : 64;
     const int64_t full = a->cols / block, tail = a->cols % block, places = tail > 0 ? pieces(tail, format == SETUN_INT8 ? 1 : block / 64) : 1;
     const int64_t rest = tail == 0 ? 0 : format == SETUN_FOUR5 ? (places + 1) / 2 + (places + 7) / 8 : places, row_bytes = full * bytes + rest;
     const int64_t group = a->group ? a->group : a->cols, groups = pieces(a->cols, group);
-    const uint8_t *codes = lane.in(static_cast<const uint8_t *>(a->codes), a->rows * row_bytes);
+    uint8_t *unpacked = planes ? lane.scratch<uint8_t>(a->rows * row_bytes) : nullptr;
+    const uint8_t *codes = planes ? unpacked : lane.in(static_cast<const uint8_t *>(a->codes), a->rows * row_bytes);
     const float *scales = lane.in(a->scales, a->group ? a->rows * groups : 1), *x_scales = lane.in(a->x_scales, a->batch);
     const int8_t *x = lane.in(a->x, a->batch * a->cols);
     float *out = lane.out(a->out, a->batch * a->rows);
+    if (planes && (rc = unpack_planes(lane, &a->call, a->codes, a->signs, a->index, a->rows, a->cols, unpacked)) != SETUN_OK) return rc;
 
     /* By whole blocks where no group ends but between 64 columns; otherwise, and in a row's rest, code by code. */
     const bool whole = format != SETUN_FOUR5 && aligned(x, a->cols) && (groups == 1 || group % 64 == 0);

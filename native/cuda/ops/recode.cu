@@ -121,11 +121,11 @@ SETUN_RECODE(recode_four5_base3, setun_recode_packed, 5, SetunFour5)
 
 /* A warp a row, 1024 codes at a time: a lane has 32 of them, and counts the signs of the lanes before it. */
 extern "C" __global__ void __launch_bounds__(256)
-    recode_planes_int8(const uint8_t *codes, const uint8_t *signs, const int64_t *index, int64_t rows, int64_t cols, uint8_t *out) {
+    recode_planes_int8(const uint8_t *codes, const uint8_t *signs, const int64_t *index, int64_t first, int64_t rows, int64_t cols, uint8_t *out) {
     int64_t row_bytes = ((cols - 1) / 64 + 1) * 8;
     int lane = setun_lane();
     for (int64_t r = setun_warp(); r < rows; r += setun_warps()) {
-        const uint8_t *in = codes + r * row_bytes, *sign = signs + index[r];
+        const uint8_t *in = codes + r * row_bytes, *sign = signs + (index[r] - first);
         int64_t seen = 0;
         for (int64_t at = 0; at < cols; at += 1024) {
             int64_t col = at + 32 * lane, byte = col / 8;
