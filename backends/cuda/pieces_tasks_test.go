@@ -85,6 +85,8 @@ func cutTasks() (list []task) {
 		{"by rows", backends.MatMul{M: 2000, N: 40, K: 100, LDA: 101, LDB: 40, LDC: 40, Batch: 1}},
 		{"added", backends.MatMul{M: 2000, N: 40, K: 100, LDA: 100, LDB: 100, LDC: 43, Batch: 1, TransB: true, Accumulate: true}},
 		{"of a batch", backends.MatMul{M: 20, N: 30, K: 100, LDA: 20, LDB: 30, LDC: 30, Batch: 70, StrideA: 2000, StrideC: 600, TransA: true}},
+		{"by columns of A", backends.MatMul{M: 2000, N: 40, K: 100, LDA: 2003, LDB: 40, LDC: 40, Batch: 1, TransA: true}},
+		{"by columns of A, added", backends.MatMul{M: 2000, N: 40, K: 100, LDA: 2000, LDB: 100, LDC: 43, Batch: 1, TransA: true, TransB: true, Accumulate: true}},
 		{"of a row", backends.MatMul{M: 1, N: 1500, K: 200, LDA: 200, LDB: 200, LDC: 1500, Batch: 1, TransB: true}},
 	} {
 		add("matmul "+c.name, backends.OpMatMul, func(d *data, b backends.Backend, k backends.Kernel) error {

@@ -9,20 +9,38 @@
 
 namespace setun {
 
+namespace {
+
+/* Some rows of a product by A stored in columns: of those, what belongs to the rows, one after the other. */
+int32_t transposed_rows(Lane &lane, setun_matmul *a) {
+    if (lane.resident(a->a)) return op_matmul(lane, a); /* nothing is copied */
+    float *dense = static_cast<float *>(malloc(size_t(a->k * a->m) * sizeof *dense));
+    if (!dense) return SETUN_ENOMEM;
+    setun_matmul part = *a;
+    for (int64_t p = 0; p < a->k; p++) memcpy(dense + p * a->m, a->a + p * a->lda, size_t(a->m) * sizeof *dense);
+    part.a = dense, part.lda = a->m;
+    const int32_t rc = op_matmul(lane, &part);
+    free(dense); /* it has been read: what is not pinned goes up by copies */
+    return rc;
+}
+
+} // namespace
+
 /* By products of a batch; or by rows of A; or, of a row by B stored in columns, by those. */
 int32_t cut_matmul(Pieces &pieces, setun_matmul *a) {
     setun_matmul b = *a;
     const bool ta = b.flags & SETUN_MATMUL_TRANS_A, tb = b.flags & SETUN_MATMUL_TRANS_B;
     const int64_t size_a = 4 * (((ta ? b.k : b.m) - 1) * b.lda + (ta ? b.m : b.k)), size_b = 4 * (((tb ? b.n : b.k) - 1) * b.ldb + (tb ? b.k : b.n));
-    const bool batch = b.batch > 1, columns = b.m == 1 && tb;
-    if ((!batch && ta && !columns) || pieces.writes_buffer(b.c)) return SETUN_ENOMEM;
+    const bool batch = b.batch > 1, columns = b.m == 1 && tb, packed = !batch && ta && !columns;
+    if (pieces.writes_buffer(b.c)) return SETUN_ENOMEM;
     const bool shared_a = batch ? b.stride_a == 0 : columns, shared_b = batch ? b.stride_b == 0 : !columns;
     int32_t rc = SETUN_OK;
     if (shared_a) rc = pieces.whole(b.a, size_a);
     if (shared_b && rc == SETUN_OK) rc = pieces.whole(b.b, size_b);
     if (rc != SETUN_OK) return rc;
     Cut cut(b, batch ? &b.batch : columns ? &b.n : &b.m, 1);
-    if (!shared_a) cut.in(b.a, 4 * (batch ? b.stride_a : b.lda));
+    if (packed) cut.in(b.a, 4).scratch(4 * (b.k - 1));
+    if (!shared_a && !packed) cut.in(b.a, 4 * (batch ? b.stride_a : b.lda));
     if (!shared_b) cut.in(b.b, 4 * (batch ? b.stride_b : b.ldb));
     if (columns && !batch) b.ldc = b.n; /* one row: nothing lies between rows */
     const int64_t each = 4 * (batch ? b.stride_c : columns ? 1 : b.ldc), total = 4 * ((b.batch - 1) * (batch ? b.stride_c : 0) + (b.m - 1) * b.ldc + b.n);
@@ -31,7 +49,7 @@ int32_t cut_matmul(Pieces &pieces, setun_matmul *a) {
         cut.out(b.c, each);
     else
         cut.inout(b.c, each, total, !dense);
-    return pieces.pass<setun_matmul, op_matmul>(cut);
+    return packed ? pieces.pass<setun_matmul, transposed_rows>(cut) : pieces.pass<setun_matmul, op_matmul>(cut);
 }
 
 namespace {
