@@ -5,6 +5,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -26,7 +28,11 @@ func TestQuarantineCommand(t *testing.T) {
 	if code != 0 || strings.Count(out, "quarantined") != 6 || !strings.Contains(out, "lib1.so") || !strings.Contains(out, "it crashed") || !strings.Contains(out, "calibrate quarantine lift 000000000000") {
 		t.Errorf("list: code %d, %q, %q", code, out, stderr)
 	}
-	if code, out, stderr = calibrate("doctor"); !strings.Contains(out, "lib2.so") {
+	suspect := `{"format": "setun suspects 1", "entries": [{"digest": "` + strings.Repeat("0", 64) + `", "file": "lib9.so", "machine": "0123456789abcdef", "contract": "abi 1", "op": "dot", "kernel": "avx2", "pid": 77, "variant": 0, "sizes": [4096, 0, 0, 0, 0, 0, 0], "count": 1, "time": "2026-01-01T00:00:00Z"}]}`
+	if err := os.WriteFile(filepath.Join(folder, "suspects.json"), []byte(suspect), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, stderr = calibrate("doctor"); !strings.Contains(out, "lib2.so") || !strings.Contains(out, "ended     process 77 ended while it was in dot/avx2 of lib9.so on 4096") {
 		t.Errorf("doctor: code %d, %q, %q", code, out, stderr)
 	}
 	for _, args := range [][]string{{"quarantine", "lift"}, {"quarantine", "drop", "all"}, {"quarantine", "lift", "all", "more"}} {
