@@ -394,3 +394,52 @@ func TestKernelNeverEnds(t *testing.T) {
 		child(t, "TestKernelNeverEndsInChild", "SETUN_TEST_CUDA_TASK=pieces of "+name, "SETUN_CUDA_TIMEOUT_MS=100")
 	}
 }
+
+// calledWith is how often a fit calls a function of the driver.
+func calledWith(t *testing.T, function string, kernel backends.Kernel, iterations int) int {
+	t.Helper()
+	const n, d, k = 500, 3, 9
+	a := backends.KMeans{N: n, D: d, K: k, MaxIter: iterations, Seed: 4, Labels: make([]int32, n), Centroids: make([]float32, k*d), Counts: make([]int64, k), X: make([]float32, n*d)}
+	for i := range a.X {
+		a.X[i] = float32(i*i%1009) / 7
+	}
+	for nth := 1; nth < 1000; nth++ {
+		b := mustOpen(t)
+		fake.fault(function, nth, 1)
+		err := b.KMeans(t.Context(), kernel, &a)
+		fake.fault(function, 0, 0)
+		closed(t, function, b)
+		if err == nil {
+			if a.Iterations != iterations {
+				t.Fatalf("the fit had %d iterations, not %d", a.Iterations, iterations)
+			}
+			return nth - 1
+		}
+	}
+	t.Fatalf("%s is called without end", function)
+	return 0
+}
+
+// Iterations need nothing from the host: more of them bring up nothing more, and down a record for every eight, or for each two where scores are screened, which takes a look at how many rows are unsure.
+func TestIterationsStayOnTheDevice(t *testing.T) {
+	faking(t)
+	b := mustOpen(t)
+	kernels := b.Kernels()
+	closed(t, "", b)
+	for _, kernel := range kernels {
+		if kernel.Op != backends.OpKMeans || kernel.Fast {
+			continue
+		}
+		const few, many = 1, 9
+		most := (many - few) / 8
+		if kernel.Name == "screen" {
+			most = 2 * (many - few)
+		}
+		if up := calledWith(t, "cuMemcpyHtoDAsync_v2", kernel, many) - calledWith(t, "cuMemcpyHtoDAsync_v2", kernel, few); up != 0 {
+			t.Errorf("%s: %d iterations more take %d copies to the device more", kernel.Name, many-few, up)
+		}
+		if down := calledWith(t, "cuMemcpyDtoHAsync_v2", kernel, many) - calledWith(t, "cuMemcpyDtoHAsync_v2", kernel, few); down > most {
+			t.Errorf("%s: %d iterations more take %d copies from the device more, %d would do", kernel.Name, many-few, down, most)
+		}
+	}
+}

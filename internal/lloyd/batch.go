@@ -56,7 +56,7 @@ func (f *fit) batches() error {
 		if err := f.over(&b); err != nil {
 			return err
 		}
-		f.tally(&b)
+		f.tally(&b, 1)
 		a.Iterations++
 		if still++; f.update(true) > limit {
 			still = 0

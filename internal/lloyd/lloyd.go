@@ -205,30 +205,34 @@ func (f *fit) assignment() Step {
 
 // assign labels every point with its nearest centroid; with sums it also fills sums, counts and weights.
 func (f *fit) assign(withSums bool) (changed int64, err error) {
-	a := f.a
 	s := f.assignment()
-	s.Labels = a.Labels
+	s.Labels = f.a.Labels
 	if withSums {
-		if s.Moved = f.current && 2*f.moved < int64(a.N); !s.Moved { // a row that moves is added twice
-			clear(f.sums)
-			clear(f.counts)
-			clear(f.weights)
-			f.current = true
-		}
-		s.Scale, s.Sums, s.Counts = f.scale, f.sums, f.counts
-		if a.Weights != nil {
-			s.Weights, s.WeightSums, s.WeightScale = a.Weights, f.weights, math.Ldexp(1, f.weightExp)
-		}
+		f.summing(&s)
 	}
 	err = f.pass(&s)
 	f.moved = s.Changed
-	f.tally(&s)
+	f.tally(&s, 1)
 	return s.Changed, err
 }
 
-// tally counts an assignment's scores.
-func (f *fit) tally(s *Step) {
-	f.scores += int64(s.N) * int64(s.K)
+// summing has a step over all points fill sums, counts and weights.
+func (f *fit) summing(s *Step) {
+	if s.Moved = f.current && 2*f.moved < int64(f.a.N); !s.Moved { // a row that moves is added twice
+		clear(f.sums)
+		clear(f.counts)
+		clear(f.weights)
+		f.current = true
+	}
+	s.Scale, s.Sums, s.Counts = f.scale, f.sums, f.counts
+	if f.a.Weights != nil {
+		s.Weights, s.WeightSums, s.WeightScale = f.a.Weights, f.weights, math.Ldexp(1, f.weightExp)
+	}
+}
+
+// tally counts the scores of a step that assigned so many times.
+func (f *fit) tally(s *Step, times int) {
+	f.scores += int64(s.N) * int64(s.K) * int64(times)
 	f.exact += s.Exact
 }
 
@@ -293,29 +297,71 @@ func (f *fit) iterate() error {
 		limit = a.Tol * v
 	}
 	a.Converged, a.Iterations = false, 0
-	for a.Iterations < a.MaxIter {
-		changed, err := f.assign(true)
+	for a.Iterations < a.MaxIter && !a.Converged {
+		stopped, err := f.advance(limit)
 		if err != nil {
 			return err
 		}
-		a.Iterations++
-		if a.Progress != nil {
-			a.Progress(a.Iterations, changed)
+		if stopped == Unmoved {
+			if err := f.refill(); err != nil {
+				return err
+			}
+			if moved := f.update(a.Tol > 0); a.Tol > 0 && moved <= limit {
+				stopped = Still
+			}
 		}
-		if changed == 0 {
-			a.Converged = true
+		a.Converged = stopped == Still || stopped == Settled
+		if stopped == Settled {
 			return nil // labels and sums belong to the centroids already
-		}
-		if err := f.refill(); err != nil {
-			return err
-		}
-		if moved := f.update(a.Tol > 0); a.Tol > 0 && moved <= limit {
-			a.Converged = true
-			break
 		}
 	}
 	_, err := f.assign(false)
 	return err
+}
+
+// advance does an iteration but for the move of the centroids, and says Unmoved; or whole iterations where the steps do those.
+func (f *fit) advance(limit float64) (stopped Stop, err error) {
+	a := f.a
+	var changed int64
+	done := 1
+	if f.steps.Iterates {
+		changed, done, stopped, err = f.several(limit)
+	} else if changed, err = f.assign(true); changed == 0 {
+		stopped = Settled
+	} else {
+		stopped = Unmoved
+	}
+	if err != nil {
+		return 0, err
+	}
+	a.Iterations += done
+	if a.Progress != nil {
+		a.Progress(a.Iterations, changed)
+	}
+	return stopped, nil
+}
+
+// several does iterations in one step: all that are left, or one where each is to be told of.
+func (f *fit) several(limit float64) (changed int64, done int, stopped Stop, err error) {
+	a := f.a
+	most := a.MaxIter - a.Iterations
+	if a.Progress != nil {
+		most = 1
+	}
+	s := Step{Kind: Iterate, K: a.K, Mean: f.mean, Centroids: f.centroids, Labels: a.Labels, Iterations: most, Limit: -1}
+	if a.Tol > 0 {
+		s.Limit = limit
+	}
+	f.summing(&s)
+	if err = f.pass(&s); err != nil {
+		return 0, 0, 0, err
+	}
+	if s.Iterations < 1 || s.Iterations > most || s.Stopped > Still || s.Stopped == All && s.Iterations < most {
+		return 0, 0, 0, backends.Fail(backends.ErrBackend, backends.OpKMeans, a.Shape(), "did %d iterations of %d and stopped for reason %d", s.Iterations, most, s.Stopped)
+	}
+	f.moved = s.Changed
+	f.tally(&s, s.Iterations)
+	return s.Changed, s.Iterations, s.Stopped, nil
 }
 
 // spread is V of docs/numerics.md: the mean variance of a column.

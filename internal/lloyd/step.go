@@ -20,6 +20,20 @@ const (
 	// Potential sets Sums[i/4096] = Σ rint(Weights[i]·Distance[i]·s) and WeightScale = s = WeightScale/2^E, where E is the binary exponent of the greatest product.
 	Potential Kind = 5
 	Units     Kind = 6 // Distance[i] = 1/‖x_i‖
+
+	// Iterate does up to Iterations of them: each is Assign with sums, whose biases it finds itself, and then the centroids go to the means of their clusters, with Unit those of length 1. Only steps that say so do it.
+	Iterate Kind = 7
+)
+
+// Stop says why Iterate came back. The numbers are those of the C ABI.
+type Stop uint32
+
+// The ends of a run of iterations.
+const (
+	All     Stop = 0 // so many were asked for
+	Settled Stop = 1 // no label changed; the last iteration has not moved the centroids
+	Unmoved Stop = 2 // a cluster is empty, or the host does it always: the last iteration has not moved the centroids
+	Still   Stop = 3 // the centroids moved by no more than Limit
 )
 
 // Step is one pass over a range of rows: the Go form of setun_kmeans in native/include/setun/backend.h, with the same meaning.
@@ -48,8 +62,12 @@ type Step struct {
 	Counts     []int64   // K
 	WeightSums []int64   // K
 
-	Changed int64 // out: labels that Assign moved
-	Exact   int64 // out: scores that Assign computed in the canonical chain, of N*K; the others it knew not to be the greatest
+	Changed int64 // out: labels that Assign moved, or the last iteration
+	Exact   int64 // out: scores that Assign computed in the canonical chain, of N*K; the others it knew not to be the greatest; those of all iterations
+
+	Iterations int     // Iterate: how many at most; out: how many were begun
+	Limit      float64 // Iterate: of the squared movement of the centroids; negative: none
+	Stopped    Stop    // out
 }
 
 // Func does a step. Range returns an error that wraps backends.ErrNonFinite for a NaN or an infinity; the caller names where. A step that
@@ -59,7 +77,8 @@ type Func func(*Step) error
 // Steps does the steps of a run. A backend with memory of its own may keep Labels, Distance and Unit there from step to step; then it also has Pull and Push, which the loop calls where the
 // host itself touches those arrays. That is for passes over all rows; those of a mini-batch are filled in by the host every time. Where they are nil all arrays are the host's.
 type Steps struct {
-	Step Func
+	Step     Func
+	Iterates bool // Step does Iterate
 	// Pull brings what steps have written into these arrays, or parts of arrays, to the host, which is about to read them. Either may be nil.
 	Pull func(labels []int32, distance []float32) error
 	// Points brings a part of X to the host, which is about to read it. Nil: X is there.

@@ -149,3 +149,24 @@ func TestPullsThatFailEndTheRun(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A step that says of its iterations what cannot be is an error, not a loop without end.
+func TestIterationsThatCannotBe(t *testing.T) {
+	for name, lie := range map[string]func(s *lloyd.Step){
+		"none":           func(s *lloyd.Step) { s.Iterations = 0 },
+		"too many":       func(s *lloyd.Step) { s.Iterations++ },
+		"too few":        func(s *lloyd.Step) { s.Iterations-- },
+		"another reason": func(s *lloyd.Step) { s.Stopped = 4 },
+	} {
+		step := func(s *lloyd.Step) error {
+			if s.Kind == lloyd.Iterate {
+				lie(s)
+				return nil
+			}
+			return cpu.Step(s)
+		}
+		if err := lloyd.Run(context.Background(), problem(200, 2, 3), lloyd.Steps{Step: step, Iterates: true}); !errors.Is(err, backends.ErrBackend) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

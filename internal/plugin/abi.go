@@ -76,6 +76,10 @@ type kmeansArgs struct {
 	workspaceSize           int64
 	unit                    *float32
 	exact                   int64
+	next                    *float32
+	iterations              int64
+	limit                   float64
+	stopped, _              uint32
 }
 
 // Flags of kmeans: SETUN_KMEANS_KEEP_MIN, SETUN_KMEANS_MOVED.
@@ -94,8 +98,11 @@ type kernelEntry struct {
 // minKernel is the size of a kernel's entry in the first libraries, which had no flags.
 const minKernel = unsafe.Offsetof(kernelEntry{}.flags)
 
-// fastFlag is SETUN_FAST.
-const fastFlag = 1
+// Flags of a kernel: SETUN_FAST, SETUN_ITERATES.
+const (
+	fastFlag     = 1
+	iteratesFlag = 2
+)
 
 type table struct {
 	magic, size, abi, kernelSize uint32

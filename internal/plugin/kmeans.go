@@ -13,13 +13,13 @@ import (
 // KMeans runs the shared algorithm with the library's steps. On a device the points stay there for the whole run.
 func (b *Backend) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMeans) error {
 	if b.lib.device == nil {
-		return lloyd.Run(ctx, a, lloyd.Steps{Step: b.Steps(k, a.Shape())})
+		return lloyd.Run(ctx, a, lloyd.Steps{Step: b.Steps(k, a.Shape()), Iterates: b.lib.iterates[k.Index]})
 	}
 	m := &mirror{device: Device{b}, rows: a.N, first: unsafe.Pointer(unsafe.SliceData(a.X))}
 	defer m.free()
 	m.lend(backends.Bytes(a.X), a.XAt, false)
 	m.lend(backends.Bytes(a.Weights), a.WeightsAt, true)
-	return lloyd.Run(ctx, a, lloyd.Steps{Step: b.steps(k, a.Shape(), m), Pull: m.pull, Points: m.points, Push: m.push})
+	return lloyd.Run(ctx, a, lloyd.Steps{Step: b.steps(k, a.Shape(), m), Iterates: b.lib.iterates[k.Index], Pull: m.pull, Points: m.points, Push: m.push})
 }
 
 // Steps returns a kernel's steps of k-means, on arrays in the host's memory. Errors name the given shape. One step at a time: they share a workspace.
@@ -36,6 +36,7 @@ func (b *Backend) steps(k backends.Kernel, shape string, m *mirror) lloyd.Func {
 			scale: unsafe.SliceData(s.Scale), weightScale: s.WeightScale, low: unsafe.SliceData(s.Low), high: unsafe.SliceData(s.High),
 			labels: unsafe.SliceData(s.Labels), distance: unsafe.SliceData(s.Distance),
 			unit: unsafe.SliceData(s.Unit), sums: unsafe.SliceData(s.Sums), counts: unsafe.SliceData(s.Counts), weightSum: unsafe.SliceData(s.WeightSums),
+			next: unsafe.SliceData(s.Centroids), iterations: int64(s.Iterations), limit: s.Limit,
 		}
 		x.args.cancel = flag(s.Cancel)
 		if s.KeepMin {
@@ -56,6 +57,7 @@ func (b *Backend) steps(k backends.Kernel, shape string, m *mirror) lloyd.Func {
 			rc = x.invoke(b, k)
 		}
 		s.Changed, s.Exact, s.WeightScale = x.args.changed, x.args.exact, x.args.weightScale
+		s.Iterations, s.Stopped = int(x.args.iterations), lloyd.Stop(x.args.stopped)
 		switch rc {
 		case statusOK:
 			return nil

@@ -49,7 +49,7 @@ func (m *mirror) place(s *lloyd.Step, p *kmeansArgs) error {
 		{backends.Bytes(s.X), (*unsafe.Pointer)(unsafe.Pointer(&p.x)), true, false},
 		{backends.Bytes(s.Weights), (*unsafe.Pointer)(unsafe.Pointer(&p.weights)), true, false},
 		{backends.Bytes(s.Unit), (*unsafe.Pointer)(unsafe.Pointer(&p.unit)), true, false},
-		{backends.Bytes(s.Labels), (*unsafe.Pointer)(unsafe.Pointer(&p.labels)), true, s.Kind == lloyd.Assign},
+		{backends.Bytes(s.Labels), (*unsafe.Pointer)(unsafe.Pointer(&p.labels)), true, s.Kind == lloyd.Assign || s.Kind == lloyd.Iterate},
 		{backends.Bytes(s.Distance), (*unsafe.Pointer)(unsafe.Pointer(&p.distance)), !writesDistance || s.KeepMin, writesDistance},
 	} {
 		if len(v.host) == 0 {

@@ -96,9 +96,13 @@ func (l *Library) readKernels(t *table) error {
 			return fmt.Errorf("%w: there are two kernels %s/%s", backends.ErrLibrary, op, name)
 		}
 		seen[kernel{op, name}] = true
-		fast := uintptr(t.kernelSize) >= unsafe.Sizeof(kernelEntry{}) && k.flags&fastFlag != 0
-		l.kernels = append(l.kernels, backends.Kernel{Op: op, Name: name, Threads: int(k.threads), Index: len(l.entries), Fast: fast})
+		var flags uint32
+		if uintptr(t.kernelSize) >= unsafe.Sizeof(kernelEntry{}) {
+			flags = k.flags
+		}
+		l.kernels = append(l.kernels, backends.Kernel{Op: op, Name: name, Threads: int(k.threads), Index: len(l.entries), Fast: flags&fastFlag != 0})
 		l.entries = append(l.entries, k.run)
+		l.iterates = append(l.iterates, op == backends.OpKMeans && flags&iteratesFlag != 0)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@
 #include "ops/recode.cu"
 #include "ops/kmeans.cu"
 #include "ops/kmeans_assign.cu"
+#include "ops/kmeans_move.cu"
 #include "ops/matmul.cu"
 #include "ops/ternary.cu"
 #include "ops/norm.cu"

@@ -39,7 +39,7 @@ SETUN_KERNEL void ball(double *sums, int64_t n, double radius, double *state);
 /* dst = x times the factor; inside the ball a copy, or nothing where dst is x. */
 SETUN_KERNEL void project(float *dst, const float *x, int64_t n, const double *state);
 
-/* ---- kmeans.cu, kmeans_assign.cu: x' = x * unit - mean --------------------------------------------------------------
+/* ---- kmeans.cu, kmeans_assign.cu, kmeans_move.cu: x' = x * unit - mean --------------------------------------------------------------
  *
  * width: columns that neighbouring threads have (ops/kmeans.h). mean is followed by zeros up to a multiple of 32 values. The variants without "any" want d to
  * be a multiple of 4 and x aligned to 16 bytes. */
@@ -55,7 +55,9 @@ SETUN_KERNEL void project(float *dst, const float *x, int64_t n, const double *s
     X(kmeans_unit_long)                                                                                                                                        \
     X(kmeans_turn)                                                                                                                                             \
     X(kmeans_nearest_32)                                                                                                                                       \
-    X(kmeans_nearest_64) X(kmeans_nearest_128) X(kmeans_nearest_any_32) X(kmeans_nearest_any_64) X(kmeans_nearest_any_128) X(kmeans_add) X(kmeans_relabel)
+    X(kmeans_nearest_64)                                                                                                                                       \
+    X(kmeans_nearest_128) X(kmeans_nearest_any_32) X(kmeans_nearest_any_64) X(kmeans_nearest_any_128) X(kmeans_add) X(kmeans_relabel) X(kmeans_look)           \
+        X(kmeans_move) X(kmeans_shift) X(kmeans_still)
 
 /* low and high, in the order of unsigned integers, take in x * unit; bad is set where that is not finite. */
 SETUN_KERNEL void kmeans_range(const float *x, int64_t n, int d, int width, const float *unit, unsigned *low, unsigned *high, unsigned *bad);
@@ -88,12 +90,24 @@ SETUN_KERNEL void kmeans_nearest_any_64(SETUN_PARAMETERS);
 SETUN_KERNEL void kmeans_nearest_any_128(SETUN_PARAMETERS);
 #undef SETUN_PARAMETERS
 /* sums of labels[i] += rint(weight * x' * scale); before not null: only of rows whose label was another, and taken from the sums of that. shared: in 8 * k *
- * width bytes of dynamic shared memory first. */
+ * width bytes of dynamic shared memory first. Nothing, like kmeans_relabel, once a run has stopped; record may be null. */
 SETUN_KERNEL void kmeans_add(const float *x, int64_t n, int d, int width, const float *unit, const float *mean, const double *scale, const float *weights,
-                             const int32_t *labels, const int32_t *before, int k, int64_t *sums, int shared);
+                             const int32_t *labels, const int32_t *before, int k, int64_t *sums, int shared, const unsigned long long *record);
 /* labels = fresh, counted in changed where they differ; counts and weight_sums unless counts is null: of all rows, or of those that moved. */
 SETUN_KERNEL void kmeans_relabel(const int32_t *fresh, int32_t *labels, int64_t n, int k, const float *weights, double weight_scale, int moved, int64_t *counts,
-                                 int64_t *weight_sums, unsigned long long *changed);
+                                 int64_t *weight_sums, unsigned long long *changed, const unsigned long long *record);
+/* A run of iterations has a record: why it stopped, 0 for not yet, and how many were begun. kmeans_look counts one, and stops the run where nothing changed or
+ * a mass is 0. */
+SETUN_KERNEL void kmeans_look(const int64_t *mass, int k, const unsigned long long *changed, unsigned long long *record);
+/* The centroids to the means of their clusters, of length 1 if sphere says so, where they were to before, and the biases. sums null: the biases alone. parts
+ * has room for k times the chunks of d. A block a centroid. */
+SETUN_KERNEL void kmeans_move(const int64_t *sums, const int64_t *mass, const double *scale, double weight_scale, const float *mean, int sphere, int k, int d,
+                              float *centroids, float *before, float *bias, double *parts, const unsigned long long *record);
+/* Chunks of the squared movement of n values; and whether it is at most the limit. */
+SETUN_KERNEL void kmeans_shift(const float *centroids, const float *before, int64_t n, double *parts, const unsigned long long *record);
+SETUN_KERNEL void kmeans_still(double *parts, int64_t chunks, double limit, unsigned long long *record);
+/* In record[0], as SETUN_RUN_... of backend.h. */
+enum { SETUN_STOP_SETTLED = 1, SETUN_STOP_UNMOVED = 2, SETUN_STOP_STILL = 3 };
 
 /* ---- quantize: quantize.cu, codes.cu ------------------------------------------------------------------------------- */
 

@@ -166,11 +166,12 @@ int32_t invalid(const setun_call *call, const char *message);
     X(softmax, SETUN_OP_SOFTMAX, setun_softmax)                                                                                                                \
     X(activate, SETUN_OP_ACTIVATE, setun_activate)                                                                                                             \
     X(update, SETUN_OP_UPDATE, setun_update)
-#define SETUN_CUDA_WHOLE_OPS(X) X(kmeans, SETUN_OP_KMEANS, setun_kmeans) X(clusters, SETUN_OP_CONSTRAIN_CLUSTERS, setun_clusters)
-/* Other kernels of these ops: X(op_..., number, block, name of the kernel, flags). */
+#define SETUN_CUDA_WHOLE_OPS(X) X(clusters, SETUN_OP_CONSTRAIN_CLUSTERS, setun_clusters)
+/* Kernels with flags, or other ones of an op: X(op_..., number, block, name of the kernel, flags). */
 #define SETUN_CUDA_OTHERS(X)                                                                                                                                   \
-    X(kmeans_screen, SETUN_OP_KMEANS, setun_kmeans, "screen", 0)                                                                                               \
-    X(kmeans_tensor, SETUN_OP_KMEANS, setun_kmeans, "tensor", SETUN_FAST)                                                                                      \
+    X(kmeans, SETUN_OP_KMEANS, setun_kmeans, "cuda", SETUN_ITERATES)                                                                                           \
+    X(kmeans_screen, SETUN_OP_KMEANS, setun_kmeans, "screen", SETUN_ITERATES)                                                                                  \
+    X(kmeans_tensor, SETUN_OP_KMEANS, setun_kmeans, "tensor", SETUN_FAST | SETUN_ITERATES)                                                                     \
     X(cublas, SETUN_OP_MATMUL, setun_matmul, "cublas", SETUN_FAST)
 #define SETUN_DECLARE(name, number, type, ...) int32_t op_##name(Lane &lane, type *a);
 SETUN_CUDA_CUT_OPS(SETUN_DECLARE)

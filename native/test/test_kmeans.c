@@ -42,7 +42,7 @@ static void *copy(const void *from, size_t bytes, size_t offset) {
 }
 
 int32_t kmeans_step(const setun_kernel *k, setun_kmeans *a) {
-    a->call.size = sizeof *a;
+    a->call.size = a->n % 2 ? sizeof *a : offsetof(setun_kmeans, next); /* a host that knows no later fields is served, too */
     a->workspace = NULL;
     int32_t rc = k->run(context, a);
     if (rc != SETUN_OK || a->workspace_size <= 0) return -1;

@@ -21,7 +21,7 @@ static void run_refused(const setun_kernel *k, int side, void *state) {
             int assign = s == SETUN_KMEANS_ASSIGN, centred = s >= SETUN_KMEANS_ASSIGN, applies = 1;
             switch (i) {
             case 0:
-                a.call.size--;
+                a.call.size = offsetof(setun_kmeans, next) - 1; /* what follows is of steps that these are not */
                 break;
             case 1:
                 a.step = 0;

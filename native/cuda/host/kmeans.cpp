@@ -1,46 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// kmeans.cpp: the steps of k-means. What has the size of the points stays where it is; what has the size of the columns or centroids goes up with each call,
-// and the sums come back.
+// kmeans.cpp: the steps of k-means but those of assign.cpp. What has the size of the points stays where it is; what has the size of the columns or centroids
+// goes up with each call, and the sums come back.
 #include "kmeans.h"
 
 #include <math.h>
+#include <stddef.h>
 
 namespace setun {
 
 namespace {
-
-const int64_t CHUNK = 4096;
-const int THREADS = 256;
-
-int64_t ceil_of(int64_t n, int64_t each) { return (n - 1) / each + 1; }
-
-/* How the kernels that go by column share a row: ops/kmeans.h. */
-struct Shape {
-    int d, width;
-    int64_t passes, rows; /* widths in a row, at most as many as a grid can have; rows that a block has at a time */
-};
-
-Shape shape_of(int64_t d) {
-    int64_t passes = ceil_of(d, THREADS), width = ceil_of(d, passes);
-    return {int(d), int(width), passes < 65535 ? passes : 65535, THREADS / width};
-}
-
-/* Values by column or centroid on the device, followed by `pad` bytes up to room values. */
-template <class T> T *sent(Lane &lane, const T *p, int64_t n, int64_t room, uint8_t pad) {
-    T *at = lane.scratch<T>(room);
-    if (room > n) lane.fill(at, pad, room * int64_t(sizeof(T)));
-    lane.send(at, p, n * int64_t(sizeof(T)));
-    return at;
-}
-
-float *sent_mean(Lane &lane, const setun_kmeans *a) { return sent(lane, const_cast<float *>(a->mean), a->d, ceil_of(a->d, 32) * 32, 0); }
-
-const float *points(Lane &lane, const setun_kmeans *a) { return lane.in(a->x, a->n * a->d); }
-template <class T> const T *optional(Lane &lane, const T *p, int64_t n) { return p ? lane.in(p, n) : nullptr; }
-
-/* Whether rows can be read four values at a time. */
-bool in_quads(const float *x, int64_t d) { return d % 4 == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0; }
 
 int32_t range(Lane &lane, setun_kmeans *a) {
     const Shape s = shape_of(a->d);
@@ -91,47 +60,6 @@ int32_t mean(Lane &lane, setun_kmeans *a) {
     return lane.finish();
 }
 
-/* How labels are found. */
-enum Way { CHAIN, SCREEN, TENSOR };
-
-int32_t assign(Lane &lane, setun_kmeans *a, Way way) {
-    const Shape s = shape_of(a->d);
-    const float *x = points(lane, a), *unit = optional(lane, a->unit, a->n), *mean = sent_mean(lane, a);
-    int32_t *labels = lane.inout(a->labels, a->n), *fresh = lane.scratch<int32_t>(a->n);
-    const float *weights = a->sums ? optional(lane, a->weights, a->n) : nullptr;
-    const int k = int(a->k), moved = (a->flags & SETUN_KMEANS_MOVED) != 0;
-    unsigned long long *at = lane.scratch<unsigned long long>(1), changed = 0;
-    lane.zero(at, sizeof changed);
-    int64_t exact = a->n * a->k;
-    int32_t rc = way == CHAIN ? nearest(lane, a, x, a->n, unit, mean, fresh) : screened(lane, a, x, unit, mean, fresh, way == SCREEN, &exact);
-    if (rc != SETUN_OK) return lane.abandon(rc);
-    int64_t *counts = nullptr, *weight_sums = nullptr;
-    if (a->sums) {
-        const double *scale = sent(lane, const_cast<double *>(a->scale), a->d, a->d, 0);
-        int64_t *sums = lane.inout(a->sums, a->k * a->d);
-        counts = lane.inout(a->counts, a->k);
-        if (weights) weight_sums = lane.inout(a->weight_sums, a->k);
-        /* Few sums are gathered a block first, where that is less work than to add each row's to memory: of all columns, or of 32 at a time. */
-        Shape w = s;
-        if (a->k * s.width > (40 << 10) / 8 && s.width > 32 && a->d <= 32 * 65535) w = {s.d, 32, ceil_of(a->d, 32), THREADS / 32};
-        const int64_t room = lane.device.shared < 97 << 10 ? lane.device.shared - (1 << 10) : 96 << 10;
-        bool shared = a->k * w.width <= (w.width < s.width ? room : 40 << 10) / 8;
-        if (!shared) w = s;
-        const int64_t each = w.rows * (shared && 4 * a->k > 16 ? 4 * a->k : 16), blocks = lane.blocks(a->n, each, shared ? 4 : 8);
-        if (lane.cancelled()) return lane.abandon(SETUN_ECANCELLED);
-        lane.launch3(KERNEL_kmeans_add, static_cast<decltype(&::kmeans_add)>(nullptr), blocks, w.passes, 1, THREADS, shared ? 8 * k * w.width : 0, x, a->n, s.d,
-                     w.width, unit, mean, scale, weights, fresh, moved ? labels : nullptr, k, sums, shared);
-    }
-    SETUN_LAUNCH(lane, kmeans_relabel, lane.blocks(a->n, THREADS * 4, 8), THREADS, fresh, labels, a->n, k, weights, a->weight_scale, moved, counts, weight_sums,
-                 at);
-    lane.fetch(&changed, at, sizeof changed);
-    rc = lane.finish();
-    if (rc != SETUN_OK) return rc;
-    a->changed = int64_t(changed);
-    a->exact = exact;
-    return rc;
-}
-
 int32_t distance(Lane &lane, setun_kmeans *a) {
     const float *x = points(lane, a), *unit = optional(lane, a->unit, a->n), *mean = sent_mean(lane, a);
     const int64_t k = a->labels ? a->k : 1;
@@ -179,7 +107,7 @@ int32_t unit(Lane &lane, setun_kmeans *a) {
 
 int32_t check(const setun_kmeans *a) {
     const setun_call *c = &a->call;
-    if (c->size < sizeof *a) return invalid(c, "kmeans: the argument block is too small");
+    if (c->size < (a->step == SETUN_KMEANS_ITERATE ? sizeof *a : offsetof(setun_kmeans, next))) return invalid(c, "kmeans: the argument block is too small");
     if (!a->x || a->n < 1 || a->d < 1 || a->n > INT64_MAX / 64 / a->d) return invalid(c, "kmeans: x is null, n or d < 1, or too many values");
     switch (a->step) {
     case SETUN_KMEANS_RANGE:
@@ -189,6 +117,10 @@ int32_t check(const setun_kmeans *a) {
     case SETUN_KMEANS_ASSIGN:
         if (!a->labels || !a->bias || (a->sums && (!a->counts || !a->scale || (a->weights && !a->weight_sums))))
             return invalid(c, "kmeans: labels, bias, scale or an array of sums is null");
+        break;
+    case SETUN_KMEANS_ITERATE:
+        if (!a->labels || !a->next || !a->scale || !a->sums || !a->counts || (a->weights && !a->weight_sums) || a->iterations < 1)
+            return invalid(c, "kmeans: labels, next, scale or an array of sums is null, or there are no iterations");
         break;
     case SETUN_KMEANS_DISTANCE:
         if (!a->distance) return invalid(c, "kmeans: distance is null");
@@ -224,6 +156,8 @@ int32_t step(Lane &lane, setun_kmeans *a, Way way) {
         return mean(lane, a);
     case SETUN_KMEANS_ASSIGN:
         return assign(lane, a, way);
+    case SETUN_KMEANS_ITERATE:
+        return iterate(lane, a, way);
     case SETUN_KMEANS_DISTANCE:
         return distance(lane, a);
     case SETUN_KMEANS_POTENTIAL:
@@ -234,42 +168,6 @@ int32_t step(Lane &lane, setun_kmeans *a, Way way) {
 }
 
 } // namespace
-
-int32_t nearest(Lane &lane, const setun_kmeans *a, const float *x, int64_t n, const float *unit, const float *mean, int32_t *labels) {
-    /* The tile that wastes least: a narrow one reads more for each product. */
-    const int64_t cost[3] = {ceil_of(a->k, 128) * 128, ceil_of(a->k, 64) * 83, ceil_of(a->k, 32) * 58};
-    const int tile = cost[0] <= cost[1] && cost[0] <= cost[2] ? 128 : cost[1] <= cost[2] ? 64 : 32;
-    const int64_t columns = ceil_of(a->k, tile) * tile, lines = ceil_of(a->d, 8) * 8, tiles = ceil_of(columns, 32) * ceil_of(lines, 32);
-    if (columns > INT32_MAX) return SETUN_EUNSUPPORTED;
-    const float *given = sent(lane, const_cast<float *>(a->centroids), a->k * a->d, a->k * a->d, 0);
-    const float *bias = sent(lane, const_cast<float *>(a->bias), a->k, columns, 0xff); /* NaN is greater than nothing */
-    float *turned = lane.scratch<float>(columns * lines + 8 * tile);
-    const int k = int(a->k), d = int(a->d), wide = int(columns);
-    SETUN_LAUNCH(lane, kmeans_turn, lane.blocks(tiles, 1), THREADS, given, k, d, turned, wide, int(lines), tile);
-
-    /* Long work goes in pieces, so that a call can be cancelled. */
-    const int64_t wave = int64_t(lane.device.units > 0 ? lane.device.units : 1) * 2 * 128; /* rows that the device has at a time */
-    const int64_t rows = ceil_of((int64_t(1) << 40) / (columns * lines) + 1, wave) * wave; /* 2^41 operations, a twentieth of a second */
-    for (int64_t row = 0, now; row < n; row += now) {
-        now = n - row < rows ? n - row : rows;
-        if (row > 0 && lane.wait() != SETUN_OK) break;
-        if (lane.cancelled()) return SETUN_ECANCELLED;
-        const float *from = x + row * a->d, *u = unit ? unit + row : nullptr;
-        const int64_t blocks = ceil_of(now, 128);
-#define SETUN_NEAREST(name) SETUN_LAUNCH(lane, name, blocks, THREADS, from, now, d, u, mean, turned, wide, bias, labels + row)
-        if (in_quads(x, a->d)) {
-            if (tile == 128) SETUN_NEAREST(kmeans_nearest_128);
-            if (tile == 64) SETUN_NEAREST(kmeans_nearest_64);
-            if (tile == 32) SETUN_NEAREST(kmeans_nearest_32);
-        } else {
-            if (tile == 128) SETUN_NEAREST(kmeans_nearest_any_128);
-            if (tile == 64) SETUN_NEAREST(kmeans_nearest_any_64);
-            if (tile == 32) SETUN_NEAREST(kmeans_nearest_any_32);
-        }
-#undef SETUN_NEAREST
-    }
-    return SETUN_OK;
-}
 
 int32_t op_kmeans(Lane &lane, setun_kmeans *a) { return step(lane, a, CHAIN); }
 int32_t op_kmeans_screen(Lane &lane, setun_kmeans *a) { return step(lane, a, SCREEN); }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * host/kmeans.h: the two ways to the nearest centroids. */
+ * host/kmeans.h: what the steps of k-means share, and the two ways to the nearest centroids. */
 #ifndef SETUN_CUDA_HOST_KMEANS_H
 #define SETUN_CUDA_HOST_KMEANS_H
 
@@ -8,12 +8,94 @@
 
 namespace setun {
 
-/* Labels of n rows in the canonical chain. x, unit, mean and labels are on the device; mean is followed by zeros up to a multiple of 32. */
-int32_t nearest(Lane &lane, const setun_kmeans *a, const float *x, int64_t n, const float *unit, const float *mean, int32_t *labels);
+const int64_t CHUNK = 4096;
+const int THREADS = 256;
 
-/* Labels of all rows by 16-bit scores: ops/screen.cu. proven: those of the canonical chain, in which exact scores had to be computed; otherwise close ones.
- * Where the call does not lend itself to it, all by the chain. */
-int32_t screened(Lane &lane, const setun_kmeans *a, const float *x, const float *unit, const float *mean, int32_t *labels, bool proven, int64_t *exact);
+inline int64_t ceil_of(int64_t n, int64_t each) { return (n - 1) / each + 1; }
+
+/* How the kernels that go by column share a row: ops/kmeans.h. */
+struct Shape {
+    int d, width;
+    int64_t passes, rows; /* widths in a row, at most as many as a grid can have; rows that a block has at a time */
+};
+
+inline Shape shape_of(int64_t d) {
+    int64_t passes = ceil_of(d, THREADS), width = ceil_of(d, passes);
+    return {int(d), int(width), passes < 65535 ? passes : 65535, THREADS / width};
+}
+
+/* Values by column or centroid on the device, followed by `pad` bytes up to room values. */
+template <class T> T *sent(Lane &lane, const T *p, int64_t n, int64_t room, uint8_t pad) {
+    T *at = lane.scratch<T>(room);
+    if (room > n) lane.fill(at, pad, room * int64_t(sizeof(T)));
+    lane.send(at, p, n * int64_t(sizeof(T)));
+    return at;
+}
+
+inline float *sent_mean(Lane &lane, const setun_kmeans *a) { return sent(lane, a->mean, a->d, ceil_of(a->d, 32) * 32, 0); }
+
+inline const float *points(Lane &lane, const setun_kmeans *a) { return lane.in(a->x, a->n * a->d); }
+template <class T> const T *optional(Lane &lane, const T *p, int64_t n) { return p ? lane.in(p, n) : nullptr; }
+
+/* Whether rows can be read four values at a time. */
+inline bool in_quads(const float *x, int64_t d) { return d % 4 == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0; }
+
+/* How labels are found. */
+enum Way { CHAIN, SCREEN, TENSOR };
+
+int32_t assign(Lane &lane, setun_kmeans *a, Way way);
+int32_t iterate(Lane &lane, setun_kmeans *a, Way way);
+
+/* Rows and centroids on the device. */
+struct Operands {
+    const float *x, *unit, *mean; /* mean is followed by zeros up to a multiple of 32 */
+    int64_t n, d, k;
+    float *centroids, *bias; /* bias is followed by NaN, greater than nothing, up to a multiple of 128 */
+    int32_t *labels;         /* out */
+};
+
+/* Labels in the canonical chain. What it needs of the device is taken once, however often it is used in a call. */
+class Chain {
+  public:
+    int32_t take(Lane &lane, const Operands &o);
+    /* Reads the centroids. Of rows that come after, labels are of those. */
+    void turn(Lane &lane, const Operands &o) const;
+    /* Labels of n rows, of o's or others. */
+    int32_t nearest(Lane &lane, const Operands &o, const float *x, int64_t n, const float *unit, int32_t *labels) const;
+    int32_t all(Lane &lane, const Operands &o) const {
+        turn(lane, o);
+        return nearest(lane, o, o.x, o.n, o.unit, o.labels);
+    }
+    int64_t work(int64_t n) const { return n * columns_ * lines_; } /* fused multiply-adds */
+
+  private:
+    int tile_ = 0;
+    int64_t columns_ = 0, lines_ = 0;
+    float *turned_ = nullptr;
+};
+
+/* Labels by 16-bit scores: ops/screen.cu. proven: those of the canonical chain, in which exact scores are computed where it takes that; otherwise close ones.
+ */
+class Screen {
+  public:
+    /* false: the device or the shape does not lend itself to it. */
+    bool fits(const Lane &lane, const Operands &o) const;
+    void take(Lane &lane, const Operands &o, bool proven);
+    /* Labels of all rows; where the centroids do not lend themselves to it, by the chain. Waits once. */
+    int32_t all(Lane &lane, const Operands &o, const Chain &chain, int64_t *exact);
+
+  private:
+    int32_t again(Lane &lane, const Operands &o, const Chain &chain, int64_t n);
+    bool proven_ = false;
+    int64_t k_ = 0, pitch_ = 0;
+    float *bias_ = nullptr, *bound_ = nullptr;
+    uint16_t *centroids_ = nullptr;
+    unsigned long long *reach_ = nullptr;
+    int32_t *list_ = nullptr, *found_ = nullptr;
+    unsigned *count_ = nullptr; /* rows in the list, and whether the centroids are good */
+    int64_t room_ = 0;          /* rows that can be gathered at a time */
+    float *rows_ = nullptr, *units_ = nullptr;
+};
 
 } // namespace setun
 

@@ -152,7 +152,8 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS) kmeans_turn(c
 
 extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
     kmeans_add(const float *x, int64_t n, int d, int width, const float *unit, const float *mean, const double *scale, const float *weights,
-               const int32_t *labels, const int32_t *before, int k, int64_t *sums, int shared) {
+               const int32_t *labels, const int32_t *before, int k, int64_t *sums, int shared, const unsigned long long *record) {
+    if (record && record[0] != 0) return;
     SETUN_DYNAMIC(unsigned, cluster_table); /* nvcc wants one type for a name in all of the image */
     enum { AHEAD = 4 };
     const int groups = SETUN_KMEANS_THREADS / width, group = threadIdx.x / width, lane = threadIdx.x % width;
@@ -205,7 +206,8 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
 
 extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
     kmeans_relabel(const int32_t *fresh, int32_t *labels, int64_t n, int k, const float *weights, double weight_scale, int moved, int64_t *counts,
-                   int64_t *weight_sums, unsigned long long *changed) {
+                   int64_t *weight_sums, unsigned long long *changed, const unsigned long long *record) {
+    if (record && record[0] != 0) return;
     enum { TABLE = 1024 };
     SETUN_SHARED(unsigned, table, [3][TABLE]); /* rows, and the two halves of weights */
     const bool shared = counts && k <= TABLE;

@@ -299,7 +299,57 @@ SETUN_SCREEN(tensor_nearest, false)
 
 #endif
 
-extern "C" __global__ void __launch_bounds__(256) screen_centroids(const float *from, int k, int d, int pitch, int64_t n, float scale, uint16_t *to) {
+/* A warp a centroid. */
+extern "C" __global__ void __launch_bounds__(256) screen_reach(const float *centroids, const float *bias, int k, int d, unsigned long long *reach) {
+    for (int64_t j = setun_warp(); j < k; j += setun_warps()) {
+        float most = 0;
+        double squares = 0;
+        for (int p = setun_lane(); p < d; p += 32) {
+            const float v = fabsf(centroids[j * d + p]);
+            most = v > most ? v : most;
+            squares += (double)v * (double)v;
+        }
+        squares = setun_fold(squares);
+        for (int o = 16; o > 0; o /= 2) {
+            const float other = __shfl_down_sync(SETUN_ALL, most, o);
+            most = other > most ? other : most;
+        }
+        if (setun_lane() > 0) continue;
+        atomicMax(reach, (unsigned long long)__float_as_uint(most)); /* bits of magnitudes have their order */
+        atomicMax(reach + 1, (unsigned long long)__float_as_uint(fabsf(bias[j])));
+        atomicMax(reach + 2, (unsigned long long)__double_as_longlong(squares));
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    screen_terms(const unsigned long long *reach, const float *bias, int k, int real, int d, float *bound, float *scaled, unsigned *good) {
+    SETUN_SHARED(unsigned, wrong, );
+    const unsigned most = (unsigned)reach[0];
+    int e = most > 0 ? 9 - ((int)(most >> 23) - 126) : 0; /* to 2^8 .. 2^9; of a subnormal too much, which is refused anyway */
+    /* Smaller centroids come near to where the canonical chain underflows; and biases must stay exact. */
+    const bool range = e <= 40 && e >= -64;
+    e = range ? e : 0;
+    if (threadIdx.x == 0) wrong = !range;
+    __syncthreads();
+    const double scale = __longlong_as_double((long long)(1023 + e) << 52);
+    for (int j = threadIdx.x; j < k; j += blockDim.x) {
+        const double v = j < real ? (double)bias[j] * scale : -0x1p79;
+        scaled[j] = (float)v;
+        if ((double)(float)v != v) atomicOr(&wrong, 1u);
+    }
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    const double n = d;
+    bound[0] = (float)(1.01 * (0x1p-10 + 0x1p-18 + (n + 16) * 0x1p-21 + 2 * n * 0x1p-24));
+    bound[1] = (float)(1.001 * scale * sqrt(__longlong_as_double((long long)reach[2])));
+    bound[2] = (float)(1.01 * 0x1p-25 * sqrt(n));
+    bound[3] = (float)(1.01 * 0x1p-24 * (n + 72) * (double)__uint_as_float((unsigned)reach[1]) * scale);
+    bound[4] = (float)scale;
+    good[0] = !wrong;
+}
+
+extern "C" __global__ void __launch_bounds__(256) screen_centroids(const float *from, int k, int d, int pitch, int64_t n, const float *bound, uint16_t *to) {
+    const float scale = bound[4];
     int64_t step = (int64_t)gridDim.x * blockDim.x;
     for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < n; at += step) {
         int64_t j = at / pitch, p = at % pitch;

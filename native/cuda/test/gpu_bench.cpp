@@ -300,6 +300,17 @@ void kmeans(const float *x, const float *host, int64_t n, int64_t d, int64_t k) 
         report(text("kmeans labels and sums, %s", kernel).c_str(), shape, measure(assign), 0, flops);
         a.flags = SETUN_KMEANS_MOVED;
         report(text("kmeans, nothing moves, %s", kernel).c_str(), shape, measure(assign), 0, flops);
+        const int ROUNDS = 10;
+        std::vector<float> moved(centroids.size());
+        auto iterate = [&] {
+            std::fill(sums.begin(), sums.end(), 0);
+            std::fill(counts.begin(), counts.end(), 0);
+            a.iterations = ROUNDS;
+            must(call(SETUN_OP_KMEANS, &a, kernel), kernel);
+        };
+        a.step = SETUN_KMEANS_ITERATE, a.flags = 0, a.next = moved.data(), a.limit = -1;
+        report(text("kmeans, ten iterations, %s", kernel).c_str(), shape, measure(iterate), 0, ROUNDS * flops);
+        if (a.iterations != ROUNDS) fprintf(stderr, "    it stopped after %ld of them\n", long(a.iterations));
     }
     a.flags = SETUN_KMEANS_KEEP_MIN, a.sums = nullptr;
     a.step = SETUN_KMEANS_DISTANCE;

@@ -74,6 +74,8 @@ void every_op() {
     m.scale = column.data(), m.labels = labels.data(), m.sums = sums.data(), m.counts = counts.data(), m.workspace = workspace;
     m.workspace_size = sizeof workspace;
     each(SETUN_OP_KMEANS, m);
+    m.step = SETUN_KMEANS_ITERATE, m.next = centroids.data(), m.iterations = 3, m.limit = 0;
+    each(SETUN_OP_KMEANS, m);
 
     setun_matmul p = {};
     p.m = 8, p.n = 8, p.k = 8, p.a = x.data(), p.b = y.data(), p.c = z.data(), p.lda = p.ldb = p.ldc = 8, p.batch = 1, p.workspace = workspace;

@@ -101,7 +101,11 @@ typedef struct setun_reduce {
 /* ---- kmeans: the steps of Lloyd's algorithm over a range of rows -------------------------------------------------
  *
  * The host owns the loop (initialisation, empty clusters, convergence); a backend owns the work that touches the points. A call does one
- * step for the rows it is given; the sums of MEAN and ASSIGN are added to what the arrays hold. x' = x * unit - mean. */
+ * step for the rows it is given; the sums of MEAN and ASSIGN are added to what the arrays hold. x' = x * unit - mean.
+ *
+ * ITERATE is for backends that would wait for the host between steps: whole iterations over all rows. Each is ASSIGN with sums, of centroids whose bias the
+ * backend finds itself, and then the centroids go to the means of their clusters, or of length 1 with unit: the update of docs/numerics.md. From the second on
+ * MOVED is the backend's choice. Kernels that have it say so by SETUN_ITERATES. */
 
 enum {
     SETUN_KMEANS_RANGE = 1,     /* low[j] = min(low[j], x_j), high likewise, never -0; ENONFINITE on NaN or infinity */
@@ -109,7 +113,8 @@ enum {
     SETUN_KMEANS_ASSIGN = 3,    /* labels; with sums: sums, counts, weight_sums; changed = labels that moved */
     SETUN_KMEANS_DISTANCE = 4,  /* distance[i] = |x' - centroid(label)|^2; without labels: centroid 0 */
     SETUN_KMEANS_POTENTIAL = 5, /* sums[i / 4096] = sum of rint(weight * distance[i] * s); s = weight_scale / 2^(exponent of the greatest product) */
-    SETUN_KMEANS_UNIT = 6       /* distance[i] = 1 / |x_i| */
+    SETUN_KMEANS_UNIT = 6,      /* distance[i] = 1 / |x_i| */
+    SETUN_KMEANS_ITERATE = 7    /* up to `iterations` of them; labels, sums and counts as ASSIGN leaves them, the centroids in next */
 };
 enum {
     SETUN_KMEANS_KEEP_MIN = 1, /* DISTANCE: keep the smaller of the old value and the new one */
@@ -138,7 +143,19 @@ typedef struct setun_kmeans {
     int64_t workspace_size; /* in: bytes at workspace; out, when workspace is null: bytes needed */
     const float *unit;      /* n: what every row is multiplied by before the mean is subtracted; null: 1 */
     int64_t exact;          /* out, ASSIGN: how many scores were computed in the canonical chain; n*k unless the backend knew without */
+    float *next;            /* ITERATE, from here on: out, k*d; may be centroids */
+    int64_t iterations;     /* in: at least 1; out: how many were begun. changed is that of the last one, exact that of all */
+    double limit;           /* stops when the centroids' squared movement is at most that; negative: never */
+    uint32_t stopped;       /* out: why the run stopped */
+    uint32_t reserved;
 } setun_kmeans;
+
+enum {
+    SETUN_RUN_ALL = 0,     /* so many iterations were asked for */
+    SETUN_RUN_SETTLED = 1, /* no label changed: the last iteration has moved no centroid */
+    SETUN_RUN_UNMOVED = 2, /* a cluster has become empty: nor has it then, that is for the host */
+    SETUN_RUN_STILL = 3    /* the centroids moved by no more than the limit */
+};
 
 /* ---- matmul: C = A B, in float32 -------------------------------------------------------------------------------- */
 
@@ -348,11 +365,14 @@ typedef struct setun_kernel {
     uint32_t op;      /* setun_op; a host skips ops it does not know */
     uint32_t threads; /* how many threads the kernel keeps busy */
     int32_t (*run)(setun_ctx *ctx, void *args);
-    uint32_t flags; /* SETUN_FAST */
+    uint32_t flags; /* SETUN_FAST, SETUN_ITERATES */
     uint32_t reserved;
 } setun_kernel;
 
-enum { SETUN_FAST = 1 }; /* of a kernel: its results are not canonical */
+enum {
+    SETUN_FAST = 1,    /* of a kernel: its results are not canonical */
+    SETUN_ITERATES = 2 /* of one of kmeans: it has SETUN_KMEANS_ITERATE */
+};
 
 typedef struct setun_table {
     uint32_t magic;              /* SETUN_MAGIC */

@@ -6,8 +6,8 @@
  * that the context's alloc returned (anywhere inside it). The backend knows its buffers: it works on those in place and copies the others to the
  * device and back within the call. So the same kernel serves both, one call may mix them, and a chain of calls on buffers copies nothing.
  *
- * Always in the host's memory: argument blocks, what k-means has by column or by centroid (mean, centroids, bias, scale, low, high, counts, the sums), the
- * offsets, radii, norms and scratch of clusters, the scratch of step, the parts of rmsnorm and the stats of softmax.
+ * Always in the host's memory: argument blocks, what k-means has by column or by centroid (mean, centroids, next, bias, scale, low, high, counts, the sums),
+ * the offsets, radii, norms and scratch of clusters, the scratch of step, the parts of rmsnorm and the stats of softmax.
  *
  * After a failure arrays of the host are as the op says. So are buffers, but that those which a call writes may be spoiled where the status is
  * SETUN_EDEVICE or SETUN_ELOST.
