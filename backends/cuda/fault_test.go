@@ -396,9 +396,9 @@ func TestKernelNeverEnds(t *testing.T) {
 }
 
 // calledWith is how often a fit calls a function of the driver.
-func calledWith(t *testing.T, function string, kernel backends.Kernel, iterations int) int {
+func calledWith(t *testing.T, function string, kernel backends.Kernel, k, iterations int) int {
 	t.Helper()
-	const n, d, k = 500, 3, 9
+	const n, d = 500, 3
 	a := backends.KMeans{N: n, D: d, K: k, MaxIter: iterations, Seed: 4, Labels: make([]int32, n), Centroids: make([]float32, k*d), Counts: make([]int64, k), X: make([]float32, n*d)}
 	for i := range a.X {
 		a.X[i] = float32(i*i%1009) / 7
@@ -420,7 +420,7 @@ func calledWith(t *testing.T, function string, kernel backends.Kernel, iteration
 	return 0
 }
 
-// Iterations need nothing from the host: more of them bring up nothing more, and down a record for every eight, or for each two where scores are screened, which takes a look at how many rows are unsure.
+// The centres of k-means++ and iterations need nothing from the host: more of them bring up nothing more, and down, of iterations, a record for every eight, or for each two where scores are screened, which takes a look at how many rows are unsure.
 func TestIterationsStayOnTheDevice(t *testing.T) {
 	faking(t)
 	b := mustOpen(t)
@@ -435,11 +435,16 @@ func TestIterationsStayOnTheDevice(t *testing.T) {
 		if kernel.Name == "screen" {
 			most = 2 * (many - few)
 		}
-		if up := calledWith(t, "cuMemcpyHtoDAsync_v2", kernel, many) - calledWith(t, "cuMemcpyHtoDAsync_v2", kernel, few); up != 0 {
+		if up := calledWith(t, "cuMemcpyHtoDAsync_v2", kernel, 9, many) - calledWith(t, "cuMemcpyHtoDAsync_v2", kernel, 9, few); up != 0 {
 			t.Errorf("%s: %d iterations more take %d copies to the device more", kernel.Name, many-few, up)
 		}
-		if down := calledWith(t, "cuMemcpyDtoHAsync_v2", kernel, many) - calledWith(t, "cuMemcpyDtoHAsync_v2", kernel, few); down > most {
+		if down := calledWith(t, "cuMemcpyDtoHAsync_v2", kernel, 9, many) - calledWith(t, "cuMemcpyDtoHAsync_v2", kernel, 9, few); down > most {
 			t.Errorf("%s: %d iterations more take %d copies from the device more, %d would do", kernel.Name, many-few, down, most)
+		}
+		for _, function := range []string{"cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2"} {
+			if more := calledWith(t, function, kernel, 9, 1) - calledWith(t, function, kernel, 3, 1); more != 0 {
+				t.Errorf("%s: six centres more of k-means++ call %s %d times more", kernel.Name, function, more)
+			}
 		}
 	}
 }

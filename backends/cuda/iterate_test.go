@@ -80,6 +80,45 @@ func TestIterationsOnDevice(t *testing.T) {
 	}
 }
 
+// The centres that k-means++ draws on the device are those of pure Go: of rows in many chunks, of which most have no weight, and where there are fewer different rows than centres.
+func TestSeedsOnDevice(t *testing.T) {
+	b := device(t)
+	r := rand.New(rand.NewPCG(11, 12))
+	for _, shape := range [][3]int{{13_000, 2, 9}, {4096, 3, 7}, {4097, 4, 7}, {500, 7, 300}, {9, 5, 9}} {
+		n, d, k := shape[0], shape[1], shape[2]
+		for _, kind := range []string{"different", "few different", "all the same"} {
+			x, weights := make([]float32, n*d), make([]float32, n)
+			for i := range x {
+				switch x[i] = float32(r.NormFloat64()); kind {
+				case "few different":
+					x[i] = float32(i / d % 5 * (1 + i%d))
+				case "all the same":
+					x[i] = 3
+				}
+			}
+			for i := range weights {
+				weights[i] = float32(max(0, r.IntN(40)-35))
+			}
+			weights[n-1] = 0.7
+			for _, variant := range []string{"", "weights", "cosine"} {
+				a := backends.KMeans{X: x, N: n, D: d, K: k, Seed: r.Uint64(), MaxIter: 1}
+				switch variant {
+				case "weights":
+					a.Weights = weights
+				case "cosine":
+					a.Cosine = true
+				}
+				want := fitted(cpu.Backend{}, backends.Kernel{}, a, false)
+				for _, kernel := range b.Kernels() {
+					if kernel.Op == backends.OpKMeans && kernel.Name == "cuda" && fitted(b, kernel, a, false) != want {
+						t.Errorf("%s, %s, %s: not the bits of pure Go", a.Shape(), kind, variant)
+					}
+				}
+			}
+		}
+	}
+}
+
 // A fit ends when its context does, be it that somebody who listens ends it.
 func TestIterationsEndWithTheirContext(t *testing.T) {
 	b := device(t)

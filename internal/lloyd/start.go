@@ -22,6 +22,9 @@ func (f *fit) start() error {
 	if a.Initial != nil {
 		return nil
 	}
+	if f.steps.Iterates {
+		return f.pass(&Step{Kind: Seed, K: a.K, Mean: f.mean, Centroids: f.centroids, Weights: a.Weights, Distance: f.distance, WeightScale: math.Ldexp(1, f.precision), Seed: a.Seed})
+	}
 	for i := range f.distance {
 		f.distance[i] = float32(math.Inf(1))
 	}

@@ -23,6 +23,8 @@ const (
 
 	// Iterate does up to Iterations of them: each is Assign with sums, whose biases it finds itself, and then the centroids go to the means of their clusters, with Unit those of length 1. Only steps that say so do it.
 	Iterate Kind = 7
+	// Seed sets Centroids to K rows by k-means++, with WeightScale 2^B as for Potential and Distance for scratch. So do only steps that do Iterate.
+	Seed Kind = 8
 )
 
 // Stop says why Iterate came back. The numbers are those of the C ABI.
@@ -68,6 +70,7 @@ type Step struct {
 	Iterations int     // Iterate: how many at most; out: how many were begun
 	Limit      float64 // Iterate: of the squared movement of the centroids; negative: none
 	Stopped    Stop    // out
+	Seed       uint64
 }
 
 // Func does a step. Range returns an error that wraps backends.ErrNonFinite for a NaN or an infinity; the caller names where. A step that
@@ -78,7 +81,7 @@ type Func func(*Step) error
 // host itself touches those arrays. That is for passes over all rows; those of a mini-batch are filled in by the host every time. Where they are nil all arrays are the host's.
 type Steps struct {
 	Step     Func
-	Iterates bool // Step does Iterate
+	Iterates bool // Step does Iterate and Seed
 	// Pull brings what steps have written into these arrays, or parts of arrays, to the host, which is about to read them. Either may be nil.
 	Pull func(labels []int32, distance []float32) error
 	// Points brings a part of X to the host, which is about to read it. Nil: X is there.

@@ -159,8 +159,11 @@ func TestIterationsThatCannotBe(t *testing.T) {
 		"another reason": func(s *lloyd.Step) { s.Stopped = 4 },
 	} {
 		step := func(s *lloyd.Step) error {
-			if s.Kind == lloyd.Iterate {
+			switch s.Kind {
+			case lloyd.Iterate:
 				lie(s)
+				return nil
+			case lloyd.Seed:
 				return nil
 			}
 			return cpu.Step(s)

@@ -80,6 +80,7 @@ type kmeansArgs struct {
 	iterations              int64
 	limit                   float64
 	stopped, _              uint32
+	seed                    uint64
 }
 
 // Flags of kmeans: SETUN_KMEANS_KEEP_MIN, SETUN_KMEANS_MOVED.

@@ -126,6 +126,7 @@ func TestMirrorMatchesHeader(t *testing.T) {
 		{"setun_kmeans", "iterations", unsafe.Offsetof(m.iterations)},
 		{"setun_kmeans", "limit", unsafe.Offsetof(m.limit)},
 		{"setun_kmeans", "stopped", unsafe.Offsetof(m.stopped)},
+		{"setun_kmeans", "seed", unsafe.Offsetof(m.seed)},
 		{"setun_clusters", "", unsafe.Sizeof(cl)},
 		{"setun_clusters", "x", unsafe.Offsetof(cl.x)},
 		{"setun_clusters", "dst", unsafe.Offsetof(cl.dst)},

@@ -36,7 +36,7 @@ func (b *Backend) steps(k backends.Kernel, shape string, m *mirror) lloyd.Func {
 			scale: unsafe.SliceData(s.Scale), weightScale: s.WeightScale, low: unsafe.SliceData(s.Low), high: unsafe.SliceData(s.High),
 			labels: unsafe.SliceData(s.Labels), distance: unsafe.SliceData(s.Distance),
 			unit: unsafe.SliceData(s.Unit), sums: unsafe.SliceData(s.Sums), counts: unsafe.SliceData(s.Counts), weightSum: unsafe.SliceData(s.WeightSums),
-			next: unsafe.SliceData(s.Centroids), iterations: int64(s.Iterations), limit: s.Limit,
+			next: unsafe.SliceData(s.Centroids), iterations: int64(s.Iterations), limit: s.Limit, seed: s.Seed,
 		}
 		x.args.cancel = flag(s.Cancel)
 		if s.KeepMin {

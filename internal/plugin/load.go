@@ -53,7 +53,7 @@ type Library struct {
 	digest               string // of its file
 	kernels              []backends.Kernel
 	entries              []uintptr // by Kernel.Index
-	iterates             []bool    // likewise: the kernel has SETUN_KMEANS_ITERATE
+	iterates             []bool    // likewise: the kernel has SETUN_KMEANS_ITERATE and SETUN_KMEANS_SEED
 	open, close          uintptr
 	device               *deviceTable // nil: it works in the host's memory
 }

@@ -40,7 +40,7 @@ func (m *mirror) place(s *lloyd.Step, p *kmeansArgs) error {
 	if s.N != m.rows || unsafe.Pointer(unsafe.SliceData(s.X)) != m.first {
 		return nil
 	}
-	writesDistance := s.Kind == lloyd.Distance || s.Kind == lloyd.Units
+	writesDistance := s.Kind == lloyd.Distance || s.Kind == lloyd.Units || s.Kind == lloyd.Seed
 	for _, v := range [...]struct {
 		host        []byte
 		field       *unsafe.Pointer

@@ -39,7 +39,7 @@ SETUN_KERNEL void ball(double *sums, int64_t n, double radius, double *state);
 /* dst = x times the factor; inside the ball a copy, or nothing where dst is x. */
 SETUN_KERNEL void project(float *dst, const float *x, int64_t n, const double *state);
 
-/* ---- kmeans.cu, kmeans_assign.cu, kmeans_move.cu: x' = x * unit - mean --------------------------------------------------------------
+/* ---- kmeans.cu, kmeans_assign.cu, kmeans_move.cu, kmeans_seed.cu: x' = x * unit - mean --------------------------------------------------------------
  *
  * width: columns that neighbouring threads have (ops/kmeans.h). mean is followed by zeros up to a multiple of 32 values. The variants without "any" want d to
  * be a multiple of 4 and x aligned to 16 bytes. */
@@ -56,8 +56,9 @@ SETUN_KERNEL void project(float *dst, const float *x, int64_t n, const double *s
     X(kmeans_turn)                                                                                                                                             \
     X(kmeans_nearest_32)                                                                                                                                       \
     X(kmeans_nearest_64)                                                                                                                                       \
-    X(kmeans_nearest_128) X(kmeans_nearest_any_32) X(kmeans_nearest_any_64) X(kmeans_nearest_any_128) X(kmeans_add) X(kmeans_relabel) X(kmeans_look)           \
-        X(kmeans_move) X(kmeans_shift) X(kmeans_still)
+    X(kmeans_nearest_128)                                                                                                                                      \
+    X(kmeans_nearest_any_32) X(kmeans_nearest_any_64) X(kmeans_nearest_any_128) X(kmeans_add) X(kmeans_relabel) X(kmeans_look) X(kmeans_move) X(kmeans_shift)  \
+        X(kmeans_still) X(kmeans_pick)
 
 /* low and high, in the order of unsigned integers, take in x * unit; bad is set where that is not finite. */
 SETUN_KERNEL void kmeans_range(const float *x, int64_t n, int d, int width, const float *unit, unsigned *low, unsigned *high, unsigned *bad);
@@ -69,10 +70,15 @@ SETUN_KERNEL void kmeans_mean(const float *x, int64_t n, int d, int width, const
 SETUN_KERNEL void kmeans_distance(SETUN_PARAMETERS);
 SETUN_KERNEL void kmeans_distance_any(SETUN_PARAMETERS);
 #undef SETUN_PARAMETERS
-/* top[0] = the bits of the greatest weights[i] * distance[i], or as it was. */
+/* top[0] = the bits of the greatest weights[i] * distance[i], or as it was. Here and below distances are all 1 where they are null. */
 SETUN_KERNEL void kmeans_top(const float *distance, const float *weights, int64_t n, unsigned long long *top);
 /* sums[c] = sum over a chunk of rint(weights[i] * distance[i] * s), s = bound / 2^(exponent of top[0]). */
 SETUN_KERNEL void kmeans_potential(const float *distance, const float *weights, int64_t n, const unsigned long long *top, double bound, int64_t *sums);
+/* Draws a row by those sums, or among all rows alike where sums is null, or where the sums are 0 the lowest that is not among the t taken; its x' is the
+ * centroid. One block. */
+SETUN_KERNEL void kmeans_pick(const float *x, int64_t n, int d, const float *unit, const float *mean, const float *distance, const float *weights,
+                              const unsigned long long *top, double bound, const int64_t *sums, unsigned long long draw, int t, int32_t *taken,
+                              float *centroid);
 /* unit[i] = 1 / |x_i| of rows of at most a chunk; of longer ones, with room for n * chunks sums. */
 SETUN_KERNEL void kmeans_unit(const float *x, int64_t n, int d, float *unit);
 SETUN_KERNEL void kmeans_unit_long(const float *x, int64_t n, int64_t d, double *sums, float *unit);

@@ -301,7 +301,7 @@ static void set_potential_scale(job *j) {
 
 static int32_t check(const setun_kmeans *a) {
     const setun_call *c = &a->call;
-    if (c->size < offsetof(setun_kmeans, next)) return setun_invalid(c, "kmeans: the argument block is too small"); /* ITERATE alone has more */
+    if (c->size < offsetof(setun_kmeans, next)) return setun_invalid(c, "kmeans: the argument block is too small"); /* ITERATE and SEED alone have more */
     if (!a->x || a->n < 1 || a->d < 1 || a->n > INT64_MAX / 64 / a->d) return setun_invalid(c, "kmeans: x is null, n or d < 1, or too many values");
     switch (a->step) {
     case SETUN_KMEANS_RANGE:

@@ -107,7 +107,7 @@ int32_t unit(Lane &lane, setun_kmeans *a) {
 
 int32_t check(const setun_kmeans *a) {
     const setun_call *c = &a->call;
-    if (c->size < (a->step == SETUN_KMEANS_ITERATE ? sizeof *a : offsetof(setun_kmeans, next))) return invalid(c, "kmeans: the argument block is too small");
+    if (c->size < (a->step >= SETUN_KMEANS_ITERATE ? sizeof *a : offsetof(setun_kmeans, next))) return invalid(c, "kmeans: the argument block is too small");
     if (!a->x || a->n < 1 || a->d < 1 || a->n > INT64_MAX / 64 / a->d) return invalid(c, "kmeans: x is null, n or d < 1, or too many values");
     switch (a->step) {
     case SETUN_KMEANS_RANGE:
@@ -122,6 +122,10 @@ int32_t check(const setun_kmeans *a) {
         if (!a->labels || !a->next || !a->scale || !a->sums || !a->counts || (a->weights && !a->weight_sums) || a->iterations < 1)
             return invalid(c, "kmeans: labels, next, scale or an array of sums is null, or there are no iterations");
         break;
+    case SETUN_KMEANS_SEED:
+        return a->mean && a->next && a->distance && a->weight_scale > 0 && a->k >= 1 && a->k <= a->n && a->n <= INT32_MAX
+                   ? SETUN_OK
+                   : invalid(c, "kmeans: mean, next or distance is null, weight_scale is not positive, or n or k is out of range");
     case SETUN_KMEANS_DISTANCE:
         if (!a->distance) return invalid(c, "kmeans: distance is null");
         break;
@@ -158,6 +162,8 @@ int32_t step(Lane &lane, setun_kmeans *a, Way way) {
         return assign(lane, a, way);
     case SETUN_KMEANS_ITERATE:
         return iterate(lane, a, way);
+    case SETUN_KMEANS_SEED:
+        return seed(lane, a);
     case SETUN_KMEANS_DISTANCE:
         return distance(lane, a);
     case SETUN_KMEANS_POTENTIAL:

@@ -45,6 +45,7 @@ enum Way { CHAIN, SCREEN, TENSOR };
 
 int32_t assign(Lane &lane, setun_kmeans *a, Way way);
 int32_t iterate(Lane &lane, setun_kmeans *a, Way way);
+int32_t seed(Lane &lane, setun_kmeans *a);
 
 /* Rows and centroids on the device. */
 struct Operands {

@@ -158,7 +158,8 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS) kmeans_top(co
     const int64_t step = (int64_t)gridDim.x * SETUN_KMEANS_THREADS;
     double most = 0; /* of magnitudes: their bits have their order */
     for (int64_t i = (int64_t)blockIdx.x * SETUN_KMEANS_THREADS + threadIdx.x; i < n; i += step) {
-        const double v = weights ? (double)weights[i] * (double)distance[i] : (double)fabsf(distance[i]);
+        const float far = distance ? distance[i] : 1.0f;
+        const double v = weights ? (double)weights[i] * (double)far : (double)fabsf(far);
         if (v > most) most = v;
     }
     for (int w = 16; w > 0; w /= 2) {
@@ -176,15 +177,13 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS) kmeans_top(co
 extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
     kmeans_potential(const float *distance, const float *weights, int64_t n, const unsigned long long *top, double bound, int64_t *sums) {
     SETUN_SHARED(long long, part, [SETUN_KMEANS_THREADS / 32]);
-    /* The exponent of the greatest product, a normal number or 0, as frexp has it. */
-    const int field = (int)(*top >> 52), e = field == 0 || field == 2047 ? 0 : field - 1022;
-    const double s = bound * __longlong_as_double((long long)(1023 - e) << 52);
+    const double s = setun_potential_scale(*top, bound);
     const int64_t chunks = (n - 1) / SETUN_CHUNK + 1;
     for (int64_t c = blockIdx.x; c < chunks; c += gridDim.x) {
         const int64_t end = setun_least(n, (c + 1) * SETUN_CHUNK);
         long long sum = 0;
         for (int64_t i = c * SETUN_CHUNK + threadIdx.x; i < end; i += SETUN_KMEANS_THREADS)
-            sum += setun_integer((double)(weights ? weights[i] : 1.0f) * (double)distance[i] * s);
+            sum += setun_integer((double)(weights ? weights[i] : 1.0f) * (double)(distance ? distance[i] : 1.0f) * s);
         for (int w = 16; w > 0; w /= 2) sum += __shfl_down_sync(SETUN_ALL, sum, w);
         if (setun_lane() == 0) part[threadIdx.x / 32] = sum;
         __syncthreads();

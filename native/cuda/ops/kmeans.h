@@ -41,6 +41,13 @@ SETUN_DEVICE long long setun_integer(double v) {
     return (long long)((unsigned long long)__double_as_longlong(v + 0x1.8p52) - (unsigned long long)__double_as_longlong(0x1.8p52));
 }
 
+/* By what products of weights and distances are multiplied to become integers: bound / 2^E, E the exponent of the greatest, a normal number or 0, as frexp has
+ * it. */
+SETUN_DEVICE double setun_potential_scale(unsigned long long top, double bound) {
+    const int field = (int)(top >> 52), e = field == 0 || field == 2047 ? 0 : field - 1022;
+    return bound * __longlong_as_double((long long)(1023 - e) << 52);
+}
+
 SETUN_DEVICE void setun_add(int64_t *to, long long q) { atomicAdd((unsigned long long *)to, (unsigned long long)q); }
 
 /* Shared memory adds 32 bits at a time: the carry goes where the sum of the low halves has overflowed, whoever's addition that was. */

@@ -76,6 +76,8 @@ void every_op() {
     each(SETUN_OP_KMEANS, m);
     m.step = SETUN_KMEANS_ITERATE, m.next = centroids.data(), m.iterations = 3, m.limit = 0;
     each(SETUN_OP_KMEANS, m);
+    m.step = SETUN_KMEANS_SEED, m.distance = z.data(), m.weight_scale = 0x1p40;
+    each(SETUN_OP_KMEANS, m);
 
     setun_matmul p = {};
     p.m = 8, p.n = 8, p.k = 8, p.a = x.data(), p.b = y.data(), p.c = z.data(), p.lda = p.ldb = p.ldc = 8, p.batch = 1, p.workspace = workspace;

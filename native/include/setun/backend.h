@@ -114,7 +114,8 @@ enum {
     SETUN_KMEANS_DISTANCE = 4,  /* distance[i] = |x' - centroid(label)|^2; without labels: centroid 0 */
     SETUN_KMEANS_POTENTIAL = 5, /* sums[i / 4096] = sum of rint(weight * distance[i] * s); s = weight_scale / 2^(exponent of the greatest product) */
     SETUN_KMEANS_UNIT = 6,      /* distance[i] = 1 / |x_i| */
-    SETUN_KMEANS_ITERATE = 7    /* up to `iterations` of them; labels, sums and counts as ASSIGN leaves them, the centroids in next */
+    SETUN_KMEANS_ITERATE = 7,   /* up to `iterations` of them; labels, sums and counts as ASSIGN leaves them, the centroids in next */
+    SETUN_KMEANS_SEED = 8       /* next = k centroids by k-means++; weight_scale = 2^B as for POTENTIAL; distance is scratch; n below 2^31 */
 };
 enum {
     SETUN_KMEANS_KEEP_MIN = 1, /* DISTANCE: keep the smaller of the old value and the new one */
@@ -143,11 +144,12 @@ typedef struct setun_kmeans {
     int64_t workspace_size; /* in: bytes at workspace; out, when workspace is null: bytes needed */
     const float *unit;      /* n: what every row is multiplied by before the mean is subtracted; null: 1 */
     int64_t exact;          /* out, ASSIGN: how many scores were computed in the canonical chain; n*k unless the backend knew without */
-    float *next;            /* ITERATE, from here on: out, k*d; may be centroids */
-    int64_t iterations;     /* in: at least 1; out: how many were begun. changed is that of the last one, exact that of all */
+    float *next;            /* ITERATE and SEED: out, k*d; may be centroids */
+    int64_t iterations;     /* ITERATE, in: at least 1; out: how many were begun. changed is that of the last one, exact that of all */
     double limit;           /* stops when the centroids' squared movement is at most that; negative: never */
     uint32_t stopped;       /* out: why the run stopped */
     uint32_t reserved;
+    uint64_t seed; /* SEED */
 } setun_kmeans;
 
 enum {
@@ -371,7 +373,7 @@ typedef struct setun_kernel {
 
 enum {
     SETUN_FAST = 1,    /* of a kernel: its results are not canonical */
-    SETUN_ITERATES = 2 /* of one of kmeans: it has SETUN_KMEANS_ITERATE */
+    SETUN_ITERATES = 2 /* of one of kmeans: it has SETUN_KMEANS_ITERATE and SETUN_KMEANS_SEED */
 };
 
 typedef struct setun_table {
