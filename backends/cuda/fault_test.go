@@ -448,3 +448,39 @@ func TestIterationsStayOnTheDevice(t *testing.T) {
 		}
 	}
 }
+
+// A kernel that fails in the midst of a fit's calls takes the device with it: an error that says so and nothing left, and to who asked the runtime, the processor's answer.
+func TestFitsFailHalfWay(t *testing.T) {
+	faking(t)
+	b := mustOpen(t)
+	kernels := b.Kernels()
+	closed(t, "", b)
+	for _, kernel := range kernels {
+		if kernel.Op != backends.OpKMeans || kernel.Fast {
+			continue
+		}
+		names := []string{"kmeans_pick", "kmeans_look", "kmeans_move", "kmeans_shift", "kmeans_still"}
+		if kernel.Name == "screen" {
+			names = append(names, "screen_reach", "screen_terms")
+		}
+		for _, name := range names {
+			const n, d, k = 400, 3, 6
+			a := backends.KMeans{N: n, D: d, K: k, MaxIter: 5, Tol: 1e-9, Labels: make([]int32, n), Centroids: make([]float32, k*d), Counts: make([]int64, k), X: make([]float32, n*d)}
+			for i := range a.X {
+				a.X[i] = float32(i*i%1009) / 7
+			}
+			b := mustOpen(t)
+			fake.fault(name, 2, 719)
+			if err := b.KMeans(t.Context(), kernel, &a); !errors.Is(err, backends.ErrLost) || !typed(err) {
+				t.Errorf("%s, %s: %v", kernel.Name, name, err)
+			}
+			fake.fault(name, 0, 0)
+			closed(t, name, b)
+		}
+	}
+	for _, c := range short() {
+		if c.kind == "cuda" && c.name == "kmeans" {
+			lost(t, c, "719", func() { fake.fault("kmeans_move", 3, 719) }, func() { fake.fault("kmeans_move", 0, 0) })
+		}
+	}
+}
