@@ -135,7 +135,7 @@ enum { SETUN_STOP_SETTLED = 1, SETUN_STOP_UNMOVED = 2, SETUN_STOP_STILL = 3 };
     X(codes_2bit_random)                                                                                                                                       \
     X(codes_2bit_groups)                                                                                                                                       \
     X(codes_2bit_groups_random)                                                                                                                                \
-    X(codes_base3) X(codes_base3_random) X(codes_base3_groups) X(codes_base3_groups_random) X(tiles_int8) X(tiles_2bit) X(tiles_base3)
+    X(codes_base3) X(codes_base3_random) X(codes_base3_groups) X(codes_base3_groups_random) SETUN_TILES_KERNELS(X)
 
 /* Scale and cuts of groups of at most 4096 values, by the rules with rounds of least squares and by the others; a warp a group. bad[0] = 1 where a value is
  * not finite. */
@@ -170,14 +170,18 @@ SETUN_CODES_KERNEL(codes_base3);
 SETUN_CODES_KERNEL(codes_base3_random);
 SETUN_CODES_KERNEL(codes_base3_groups);
 SETUN_CODES_KERNEL(codes_base3_groups_random);
-/* Scales and codes of n values in one reading, by the rules without rounds and draws: groups of at most 4096 values that divide n, and tiles that hold whole
- * groups and whole blocks of codes; of packed codes n has whole blocks too. */
+/* Scales and codes in one reading, by the rules without rounds and draws: whole groups of at most 512 values, the long ones 1024, a multiple of 4; x aligned to
+ * 16 bytes. A warp has 4/parts groups. Packed codes: tiles of at most 8192 values, of `lines` rows where tile is cols, else of so many columns of one row:
+ * whole groups, and whole blocks of codes. */
+#define SETUN_TILES_KERNELS(X) X(tiles_int8) X(tiles_2bit) X(tiles_base3) X(tiles_long_int8) X(tiles_long_2bit) X(tiles_long_base3)
 #define SETUN_TILES_KERNEL(name)                                                                                                                               \
-    SETUN_KERNEL void name(const float *x, int64_t n, int64_t group, int shift, int64_t tile, int rule, int levels, float *scales, float *cuts, unsigned *bad, \
-                           uint8_t *out)
-SETUN_TILES_KERNEL(tiles_int8);
-SETUN_TILES_KERNEL(tiles_2bit);
-SETUN_TILES_KERNEL(tiles_base3);
+    SETUN_KERNEL void name##_int8(const float *x, int64_t groups, int group, int parts, int rule, int levels, float *scales, unsigned *bad, uint8_t *out);     \
+    SETUN_KERNEL void name##_2bit(const float *x, int64_t rows, int64_t cols, int group, int parts, int tile, int lines, int rule, float *scales,              \
+                                  unsigned *bad, uint8_t *out);                                                                                                \
+    SETUN_KERNEL void name##_base3(const float *x, int64_t rows, int64_t cols, int group, int parts, int tile, int lines, int rule, float *scales,             \
+                                   unsigned *bad, uint8_t *out)
+SETUN_TILES_KERNEL(tiles);
+SETUN_TILES_KERNEL(tiles_long);
 
 /* ---- step.cu, clusters.cu, activations.cu ---------------------------------------------------------------------------- */
 

@@ -9,15 +9,6 @@ namespace setun {
 
 namespace {
 
-int64_t common_multiple(int64_t a, int64_t b) {
-    int64_t u = a, v = b;
-    while (v != 0) {
-        const int64_t rest = u % v;
-        u = v, v = rest;
-    }
-    return a / u * b;
-}
-
 /* Cuts a block with a quantization in it: by rows, or by values where the ends of rows make no difference, between blocks of codes and groups. Draws come by
  * four values. values: bytes of a value in the other arrays of the block, which the caller adds with `each`. */
 template <class Block> Cut cut_rows(Block &block, setun_quantize &q, int64_t *each) {

@@ -18,6 +18,14 @@ int power_of(int64_t v) {
 
 } // namespace
 
+int64_t common_multiple(int64_t a, int64_t b) {
+    int64_t u = a, v = b;
+    while (v != 0) {
+        const int64_t rest = u % v;
+        u = v, v = rest;
+    }
+    return a / u * b;
+}
 int64_t code_bytes(uint32_t format, int64_t cols) { return format == SETUN_2BIT ? (cols - 1) / 4 + 1 : format == SETUN_BASE3 ? (cols - 1) / 5 + 1 : cols; }
 int64_t code_block(uint32_t format) { return format == SETUN_2BIT ? 256 : format == SETUN_BASE3 ? 320 : 1; }
 
@@ -124,29 +132,42 @@ void Quantizer::codes(const float *x) {
 #undef MAKE
 }
 
-/* Both at once, where groups are short and rows make no difference; false: it was not done. */
+/* Both at once, where groups are short and whole; false: it was not done. */
 bool Quantizer::tiles(const float *x) {
     const setun_quantize *a = args_;
-    if (one_scale_ || a->group > 1024 || a->cols % a->group != 0 || a->cols % code_block(a->format) != 0) return false;
+    if (one_scale_ || a->group > 1024 || a->group % 4 != 0 || a->cols % a->group != 0 || reinterpret_cast<uintptr_t>(x) % 16 != 0) return false;
     if (a->rule != SETUN_ABSMEAN && a->rule != SETUN_ABSMAX) return false;
-    int64_t unit = a->format == SETUN_INT8 ? 512 : code_block(a->format), u = unit, v = a->group;
-    while (v != 0) { /* the greatest common divisor, in u */
-        int64_t rest = u % v;
-        u = v;
-        v = rest;
+    const bool far = a->group > 512;
+    const int group = int(a->group), parts = group > 256 ? 4 : group > 128 ? 2 : 1, rule = int(a->rule), levels = int(a->levels);
+    if (a->format == SETUN_INT8) {
+        const int64_t blocks = lane_.blocks(groups_, 8 * 4 / parts);
+        if (far)
+            SETUN_LAUNCH(lane_, tiles_long_int8, blocks, 256, x, groups_, group, parts, rule, levels, scales_, bad_, out_);
+        else
+            SETUN_LAUNCH(lane_, tiles_int8, blocks, 256, x, groups_, group, parts, rule, levels, scales_, bad_, out_);
+        return true;
     }
-    const int64_t most = 8192; /* values of a tile: what a multiprocessor holds of them together stays in its cache */
-    int64_t tile = unit / u * a->group, n = a->rows * a->cols;
-    if (tile > most) return false;
-    tile *= most / tile;
-    int64_t blocks = lane_.blocks(n, tile);
-    int rule = int(a->rule), levels = int(a->levels), shift = power_of(a->group);
-    if (a->format == SETUN_INT8)
-        SETUN_LAUNCH(lane_, tiles_int8, blocks, 256, x, n, a->group, shift, tile, rule, levels, scales_, cuts_, bad_, out_);
-    else if (a->format == SETUN_2BIT)
-        SETUN_LAUNCH(lane_, tiles_2bit, blocks, 256, x, n, a->group, shift, tile, rule, levels, scales_, cuts_, bad_, out_);
-    else
-        SETUN_LAUNCH(lane_, tiles_base3, blocks, 256, x, n, a->group, shift, tile, rule, levels, scales_, cuts_, bad_, out_);
+    const int64_t most = 8192, block = code_block(a->format); /* values of a tile, whose codes lie in shared memory */
+    int64_t rows = a->rows, cols = a->cols, tile = cols, lines = most / cols;
+    if (cols % block == 0) cols *= rows, rows = 1; /* rows that end with a block are as one */
+    if (lines == 0) {
+        tile = common_multiple(block, group), lines = 1;
+        if (tile > most) return false;
+        tile *= most / tile;
+    }
+    const int64_t blocks = lane_.blocks(rows * cols, tile * lines);
+#define MAKE(name) SETUN_LAUNCH(lane_, name, blocks, 256, x, rows, cols, group, parts, int(tile), int(lines), rule, scales_, bad_, out_)
+    if (a->format == SETUN_2BIT) {
+        if (far)
+            MAKE(tiles_long_2bit);
+        else
+            MAKE(tiles_2bit);
+    } else if (far) {
+        MAKE(tiles_long_base3);
+    } else {
+        MAKE(tiles_base3);
+    }
+#undef MAKE
     return true;
 }
 

@@ -14,6 +14,7 @@ int32_t check_quantize(const setun_quantize *a);
 /* The bytes of a row of codes, and the columns of a block of the format: rows can be cut between blocks. */
 int64_t code_bytes(uint32_t format, int64_t cols);
 int64_t code_block(uint32_t format);
+int64_t common_multiple(int64_t a, int64_t b);
 
 /* Quantizes rows of a tensor, before which so many values lie. */
 struct QuantizeRows {
