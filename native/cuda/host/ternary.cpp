@@ -56,9 +56,10 @@ int32_t op_ternary(Lane &lane, setun_ternary *a) {
     float *out = lane.out(a->out, a->batch * a->rows);
     if (planes && (rc = unpack_planes(lane, &a->call, a->codes, a->signs, a->index, a->rows, a->cols, unpacked)) != SETUN_OK) return rc;
 
-    /* By whole blocks where no group ends but between 64 columns; otherwise, and in a row's rest, code by code. */
-    const bool whole = format != SETUN_FOUR5 && aligned(x, a->cols) && (groups == 1 || group % 64 == 0);
-    const int unit = whole ? (format == SETUN_2BIT ? 256 : format == SETUN_BASE3 ? 320 : 64) : group < 64 ? 8 : 64;
+    /* By blocks: whole ones where activations are aligned and no group ends but between 64 columns, otherwise, and in a row's rest, by what each group has of
+     * them. Four codes of five bits, and short groups, code by code. */
+    const bool by_blocks = format != SETUN_FOUR5 && (groups == 1 || group >= 64), whole = by_blocks && aligned(x, a->cols) && (groups == 1 || group % 64 == 0);
+    const int unit = by_blocks ? (format == SETUN_2BIT ? 256 : format == SETUN_BASE3 ? 320 : 64) : group < 64 ? 8 : 64;
     const bool matrix = lane.device.functions[KERNEL_ternary_few] != nullptr, many = matrix && a->batch > 16;
     const int64_t each_group = many ? 4608 : 1152, room = groups == 1 ? 1 : many ? 10 : 36; /* groups of a panel */
     int64_t panel = groups == 1 ? COLUMNS / unit : group % unit == 0 ? room * (group / unit) : ((room - 2) * group + 1) / unit;

@@ -40,14 +40,30 @@ template <bool MATRIX> SETUN_DEVICE void setun_multiply_codes(int d[4], unsigned
     }
 }
 
-/* Sixteen bytes from p on. */
-SETUN_DEVICE uint4 setun_load16(const uint8_t *p, bool aligned) {
+/* Sixteen bytes from p on. inner: three before and behind them may be read, too. */
+SETUN_DEVICE uint4 setun_load16(const uint8_t *p, bool aligned, bool inner) {
     if (aligned) return __ldg((const uint4 *)p);
-    auto word = [](const uint8_t *q) { return q[0] | (unsigned)q[1] << 8 | (unsigned)q[2] << 16 | (unsigned)q[3] << 24; };
     const int past = (int)((uint64_t)p & 3), right = 8 * past;
-    const unsigned *inner = (const unsigned *)(p - past) + 1;
-    const uint64_t low = inner[0] | (uint64_t)inner[1] << 32, high = inner[1] | (uint64_t)inner[2] << 32;
-    return {word(p), (unsigned)(low >> right), (unsigned)(high >> right), word(p + 12)};
+    const unsigned *words = (const unsigned *)(p - past);
+    if (past == 0) return {words[0], words[1], words[2], words[3]};
+    auto at = [=](unsigned low, unsigned high) { return (unsigned)((low | (uint64_t)high << 32) >> right); };
+    if (inner) return {at(words[0], words[1]), at(words[1], words[2]), at(words[2], words[3]), at(words[3], words[4])};
+    auto word = [](const uint8_t *q) { return q[0] | (unsigned)q[1] << 8 | (unsigned)q[2] << 16 | (unsigned)q[3] << 24; };
+    return {word(p), at(words[1], words[2]), at(words[2], words[3]), word(p + 12)};
+}
+
+/* The bytes from .. to-1 of the four and of the sixteen from p on, and 0 in the place of the others, which are not touched. */
+SETUN_DEVICE unsigned setun_some4(const uint8_t *p, int from, int to) {
+    if (from <= 0 && to >= 4 && ((uint64_t)p & 3) == 0) return *(const unsigned *)p;
+    unsigned word = 0;
+    SETUN_UNROLL
+    for (int e = 0; e < 4; e++)
+        if (e >= from && e < to) word |= (unsigned)p[e] << 8 * e;
+    return word;
+}
+SETUN_DEVICE uint4 setun_some16(const uint8_t *p, int from, int to) {
+    if (from <= 0 && to >= 16) return setun_load16(p, ((uint64_t)p & 15) == 0, false);
+    return {setun_some4(p, from, to), setun_some4(p + 4, from - 4, to - 4), setun_some4(p + 8, from - 8, to - 8), setun_some4(p + 12, from - 12, to - 12)};
 }
 
 /* Takes the codes of the next plane, a byte each, from the four places of a word: codes of bytes, else of 2 bits or base 3 the code + 1. */
@@ -125,7 +141,7 @@ template <bool MATRIX, int FORMAT, int TILES> struct SetunTernary {
         const int64_t at = u * BYTES + lane % 4 * 16;
         SETUN_UNROLL
         for (int i = 0; i < 2; i++) SETUN_UNROLL
-        for (int h = 0; h < 2; h++) to.row[i][h] = setun_load16(rows[i][h] + at, aligned);
+        for (int h = 0; h < 2; h++) to.row[i][h] = setun_load16(rows[i][h] + at, aligned, at > 0 && at + 16 < full * BYTES);
     }
 
     static __device__ __forceinline__ unsigned take(unsigned &places) {
@@ -229,7 +245,29 @@ template <bool MATRIX, int FORMAT, int TILES> struct SetunTernary {
         }
     }
 
-    /* The units from .. to of a panel whose first group is `first`. A unit below `full`, if such are aligned, is a block of the format; others are columns. */
+    /* The columns from .. to-1 of block u, all or some of it: of activations that are not aligned, of groups that end elsewhere, of the last block of a row,
+     * whose planes are `places` columns apart. Other columns of the block meet 0. */
+    __device__ __forceinline__ void part(int64_t u, int64_t from, int64_t to) {
+        const int64_t begin = u * (64 * PLANES);
+        const int m = FORMAT == 1 ? (int)setun_least(64, cols - begin) : u < full ? 64 : places, place = lane % 4 * 16;
+        Unit codes;
+        SETUN_UNROLL
+        for (int i = 0; i < 2; i++) SETUN_UNROLL
+        for (int h = 0; h < 2; h++) codes.row[i][h] = setun_some16(rows[i][h] + u * BYTES + place, 0, m - place);
+        SETUN_ROLL
+        for (int p = 0; p < PLANES; p++) {
+            const int64_t plane_at = begin + p * m, col = plane_at + place;
+            const int skip = from > col ? (int)setun_least(from - col, 16) : 0, count = to > col ? (int)setun_least(to - col, m - place) : 0;
+            uint4 v[TILES];
+            SETUN_UNROLL
+            for (int j = 0; j < TILES; j++) v[j] = setun_some16((const uint8_t *)x[j] + col, skip, count);
+            __syncwarp(); /* lanes have read different numbers of bytes */
+            plane(codes, v);
+        }
+    }
+
+    /* The units from .. to of a panel whose first group is `first`. A unit below `blocks` is a whole block of the format, with aligned activations; others are
+     * blocks of which each group has a part or, where they are not as large, columns. */
     __device__ __forceinline__ void run(int64_t from, int64_t to, int64_t first, int64_t blocks) {
         if (from >= to) return;
         constexpr int SIZE = 8 * TILES * SETUN_TERNARY_PITCH;
@@ -262,8 +300,13 @@ template <bool MATRIX, int FORMAT, int TILES> struct SetunTernary {
             from = end;
         }
         for (int64_t col = setun_least(from * unit, cols), end = setun_least(to * unit, cols); col < end;) {
-            const int n = (int)setun_least(setun_least(left, 64), end - col);
-            some(col, n);
+            const bool parts = FORMAT != 4 && unit == 64 * PLANES;
+            const int64_t u = col / unit;
+            const int n = (int)setun_least(setun_least(left, (parts ? (u + 1) * unit - col : 64)), end - col);
+            if (parts)
+                part(u, col, col + n);
+            else
+                some(col, n);
             pass(n);
             col += n;
         }
