@@ -153,9 +153,18 @@ void vectors(float *x, float *y, uint8_t *codes, float *scales, int64_t n, const
         q.group = cols;
         report((std::string("quantize rows ") + formats[f]).c_str(), size, measure([&] { must(call(SETUN_OP_QUANTIZE, &q), "quantize"); }),
                (8 + bytes[f]) * double(rows * cols), 0);
-        q.group = 128;
-        report((std::string("quantize groups ") + formats[f]).c_str(), size, measure([&] { must(call(SETUN_OP_QUANTIZE, &q), "quantize"); }),
-               (4 + bytes[f]) * double(rows * cols), 0);
+        auto groups = [&](const std::string &name) {
+            report((name + " " + formats[f]).c_str(), text("%ldx%ld", long(q.rows), long(q.cols)),
+                   measure([&] { must(call(SETUN_OP_QUANTIZE, &q), "quantize"); }), (4 + bytes[f]) * double(q.rows * q.cols), 0);
+        };
+        for (int64_t group : {128, 64, 256, 512, 1024}) { /* the first one as it was measured before */
+            q.group = group;
+            groups(group == 128 ? "quantize groups" : text("quantize groups of %ld", long(group)));
+        }
+        q.group = 128, q.rows = rows - 1, q.x = x + 1; /* not aligned: by the kernels that read twice */
+        groups("quantize groups, read twice,");
+        q.cols = q.group = 1000, q.rows = n / 1000, q.x = x;
+        groups("quantize short rows");
     }
     for (uint32_t rule = SETUN_LEAST_SQUARES; rule <= SETUN_STOCHASTIC; rule++) {
         setun_quantize q = block<setun_quantize>();
@@ -336,8 +345,8 @@ void products(const float *a, const float *b, float *c) {
     }
 }
 
-void ternary(const float *x, uint8_t *codes, float *scales, float *out) {
-    const int64_t rows = 14336, cols = 4096;
+/* Rows of base 3 are aligned to 4 bytes with 4096 columns, to none with 6912. */
+void ternary(const float *x, uint8_t *codes, float *scales, float *out, int64_t rows, int64_t cols) {
     int8_t *activations = reinterpret_cast<int8_t *>(codes) + rows * cols;
     setun_activations v = block<setun_activations>();
     v.x = x, v.rows = 512, v.cols = cols, v.out = activations, v.scales = scales + 1;
@@ -399,7 +408,7 @@ int main(int argc, char **argv) {
         kmeans(x, host.data(), n / 16, 16, 16);
     }
     if (wanted("products") && n >= 2 * 8192 * 8192) products(x, x + 8192 * 8192, y);
-    if (wanted("ternary") && n >= 14336 * 4096 + 512 * 4096) ternary(x, codes, scales, y);
+    if (wanted("ternary") && n >= 14336 * 4096 + 512 * 4096) ternary(x, codes, scales, y, 14336, 4096), ternary(x, codes, scales, y, 8192, 6912);
     release(x), release(y), release(scales), release(codes);
     table->close(ctx);
     return 0;
