@@ -41,7 +41,7 @@ static size_t round64(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
 /* Takes bytes at *at in the workspace. */
 static void *take(const job *j, size_t *at, size_t bytes) {
-    void *p = j->base + *at;
+    void *p = j->base ? j->base + *at : 0;
     *at += round64(bytes);
     return p;
 }
@@ -50,7 +50,7 @@ static void *take(const job *j, size_t *at, size_t bytes) {
 static size_t lay_out(const job *j, int64_t number, size_t each, seat *s) {
     const setun_kmeans *a = j->a;
     size_t d = (size_t)a->d, k = (size_t)a->k, at = 0, width = d * sizeof(float);
-    job here = {.base = j->base + (size_t)number * each};
+    job here = {.base = j->base ? j->base + (size_t)number * each : 0};
     memset(s, 0, sizeof *s);
     s->rows = take(&here, &at, j->isa->rows * width);
     s->panel = take(&here, &at, j->isa->rows * width);
@@ -354,7 +354,7 @@ int32_t setun_op_kmeans(const setun_isa *isa, const setun_team *team, setun_kmea
         a->workspace_size = (int64_t)(at + (size_t)j.seats * each);
         return SETUN_OK;
     }
-    if ((uintptr_t)a->workspace % 64 != 0 || (uint64_t)a->workspace_size < at + (size_t)j.seats * each)
+    if ((uintptr_t)a->workspace % 64 != 0 || a->workspace_size < 0 || (uint64_t)a->workspace_size < at + (size_t)j.seats * each)
         return setun_invalid(&a->call, "kmeans: the workspace is too small or not aligned to 64 bytes");
     if (j.packed) pack(isa, a, j.packed);
     j.base += at;

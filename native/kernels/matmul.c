@@ -133,9 +133,9 @@ static size_t lay_out(const setun_isa *isa, const setun_matmul *a, size_t thread
     w->in_place = !(a->flags & SETUN_MATMUL_TRANS_B) && w->m <= IN_PLACE * mr;
     w->depth = pieces(w->k, pieces(w->k, DEPTH)); /* even slices */
     size_t down = pieces(least(w->m, SLAB_ROWS / mr * mr), mr), across = pieces(least(w->n, SLAB_COLS / nr * nr), nr), at = 0;
-    w->pa = (float *)(base + at);
+    if (base) w->pa = (float *)(base + at);
     at += round64(down * mr * w->depth * sizeof(float));
-    w->pb = (float *)(base + at);
+    if (base) w->pb = (float *)(base + at);
     return at + round64(across * nr * w->depth * sizeof(float));
 }
 

@@ -46,8 +46,12 @@ int32_t kmeans_step(const setun_kernel *k, setun_kmeans *a) {
     a->workspace = NULL;
     int32_t rc = k->run(context, a);
     if (rc != SETUN_OK || a->workspace_size <= 0) return -1;
-    a->workspace = guarded((size_t)a->workspace_size, 0);
+    int64_t size = a->workspace_size;
+    a->workspace = guarded((size_t)size, 0);
+    a->workspace_size = -1; /* not a great size */
     rc = k->run(context, a);
+    a->workspace_size = size;
+    rc = rc == SETUN_EINVAL ? k->run(context, a) : -2;
     release(a->workspace);
     return rc;
 }

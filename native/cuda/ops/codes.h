@@ -41,7 +41,7 @@ SETUN_DEVICE int setun_random_code(float x, float s, unsigned draw, double top) 
     if (s == 0) return 0;
     double f = (double)fabsf(x) / (double)s * top;
     int whole = (int)f, c = whole + (draw < (unsigned)((f - whole) * 0x1p32));
-    return x < 0 ? -c : c;
+    return x < 0 ? (int)(0u - (unsigned)c) : c; /* with a value that is no number any c, and the call fails */
 }
 
 /* What the codes of a tensor are made from. GROUPED: scales and cuts by group, else one of each. RANDOM: stochastic rounding. PACKED: ternary codes alone.
