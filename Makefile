@@ -6,7 +6,7 @@ BUILD := native/build/release
 # Shows what ran and what was skipped; the whole output is in build/.
 SHOW := { grep -E '^(ok|FAIL|panic|\?|---|    --- (FAIL|SKIP)|.*(_test\.go|conform\.go):[0-9]+:|[0-9]+ cases)' || test $$? -eq 1; }
 
-.PHONY: usage setup mpi native run test lint test-native test-go test-cuda gpu-bundle test-pure test-race test-variants test-asan test-ubsan test-tsan test-arm64 test-windows test-long fuzz bench clean soak chaos
+.PHONY: usage setup mpi native run test lint test-native test-go test-cuda gpu-bundle test-pure test-race test-variants test-asan test-ubsan test-tsan test-arm64 test-windows test-long fuzz fuzz-native bench clean soak chaos
 usage:
 	@echo "make run      set up, build, calibrate, take the tour"
 	@echo "make test     everything: lint, C tests, Go tests with and without native code, race detector, every ISA level"
@@ -18,7 +18,8 @@ usage:
 	@echo "make soak | chaos DURATION=10m   load on all kernels, every result checked; the latter with a fault every second"
 	@echo "make test-long DURATION=1m FUZZTIME=10s   what takes longer than make test: soak, chaos, every fuzz target for a while, 10,000 runtimes, a million calls, 100,000 callers, the largest arrays, the sanitizers"
 	@echo "make test-arm64 | test-windows   libraries and Go tests of the other platform, under qemu or wine, some minutes"
-	@echo "make test-asan | test-ubsan | test-tsan   the C tests under a sanitizer, some minutes each"
+	@echo "make test-asan | test-ubsan | test-tsan   the native libraries under a sanitizer, in the C and the Go tests, 10 to 60 minutes each"
+	@echo "make fuzz-native FUZZTIME=10m   the native kernels on calls that libFuzzer draws (clang), each against the scalar one"
 
 setup:
 	@native/setup.sh
@@ -116,15 +117,16 @@ test-long: FUZZTIME = 10s
 test-long: native soak chaos fuzz test-asan test-ubsan test-tsan
 	@need=; native/setup.sh --check && need=require; SETUN_TEST_NATIVE=$$need SETUN_TEST_LONG=1 go test -count=1 -timeout 60m -v ./internal/soak -run 'OpenAndClose10000|MillionCalls|HundredThousandWaiters|LargeCall' 2>&1 | tee build/long.log | $(SHOW)
 
-# The C tests under a sanitizer; minutes each, so not part of `make test`.
+# The libraries under a sanitizer, in the C tests and in the Go tests; many minutes each, so not part of `make test`.
 test-asan: SANITIZE = address
 test-ubsan: SANITIZE = undefined
 test-tsan: SANITIZE = thread
 test-asan test-ubsan test-tsan: | build
-	cmake -S . -B build/$@ -DSETUN_SANITIZE=$(SANITIZE) -DCMAKE_BUILD_TYPE=Release >build/$@.log && cmake --build build/$@ >>build/$@.log || { cat build/$@.log; exit 1; }
-	@build/$@/test_simd_c | tail -1
-	@build/$@/test_cpp | tail -1
-	@if [ $@ = test-asan ] && [ -f build/$@/test_leaks ]; then build/$@/test_leaks $(CURDIR)/build/$@/libcuda_fake.so | tail -1; fi
+	@native/sanitize.sh $(SANITIZE) build/$@
+
+# Kernels against the reference on calls that libFuzzer draws, for so long, with the address sanitizer and that of undefined behaviour.
+fuzz-native: | build
+	@native/fuzz.sh $(FUZZTIME) build/$@
 
 # Another platform: its libraries, their C tests, the Go tests that need nothing else of the system, and the digest. Predictions of times are no part of what is the same
 # everywhere, so ./dispatch is not among them.

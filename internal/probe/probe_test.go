@@ -162,8 +162,10 @@ func TestTelling(t *testing.T) {
 		"one\ntwo\n\n":           "two",
 		"x\x1b[2J\xff\n":         "x [2J",
 		"SIGABRT: abort\nPC=0x1": "SIGABRT: abort",
-		"what(): bad\nSIGABRT: abort\nPC=0x1\nrax 0x0\n": "what(): bad; SIGABRT: abort",
-		strings.Repeat("y", 5000):                        strings.Repeat("y", 200),
+		"what(): bad\nSIGABRT: abort\nPC=0x1\nrax 0x0\n":                                "what(): bad; SIGABRT: abort",
+		strings.Repeat("y", 5000):                                                       strings.Repeat("y", 200),
+		"=====\nWARNING: ThreadSanitizer: data race (pid=7)\n  Read of size 4\n=====\n": "WARNING: ThreadSanitizer: data race (pid=7)",
+		"a.c:1:2: runtime error: signed integer overflow\n    #0 in f a.c:1\n":          "a.c:1:2: runtime error: signed integer overflow",
 	} {
 		if got := telling([]byte(said)); got != want {
 			t.Errorf("%q: %q", said, got)

@@ -116,11 +116,14 @@ func cause(ctx context.Context, err error, state *os.ProcessState, excess bool) 
 // errSlow is the cause of a context that was not over by itself.
 var errSlow = errors.New("the probe takes too long")
 
-// telling picks the lines that say most: Go's name for a signal with the line before it, else the last one.
+// telling picks the lines that say most: a sanitizer's, Go's name for a signal with the line before it, else the last one.
 func telling(said []byte) string {
 	last := ""
 	for line := range bytes.Lines(said) {
 		text := quarantine.Clean(string(line), 200)
+		if strings.Contains(text, "Sanitizer: ") || strings.Contains(text, ": runtime error: ") {
+			return text
+		}
 		if name, _, found := strings.Cut(text, ": "); found && strings.HasPrefix(name, "SIG") {
 			return strings.TrimPrefix(last+"; "+text, "; ")
 		}

@@ -6,6 +6,7 @@
 
 extern "C" {
 #include "detect.h"
+#include "edge.h"
 #include "ops.h"
 }
 
@@ -30,10 +31,14 @@ template <class Args> using Op = int32_t (*)(const setun_isa *, const setun_team
 
 template <const setun_isa *isa, int threads, class Args, Op<Args> op> int32_t run(setun_ctx *ctx, void *args) {
     Team team{{threads, share}, ctx ? &ctx->pool : nullptr};
-    return op(isa, threads > 1 && ctx ? &team : nullptr, static_cast<Args *>(args));
+    setun_enter();
+    int32_t rc = op(isa, threads > 1 && ctx ? &team : nullptr, static_cast<Args *>(args));
+    setun_leave();
+    return rc;
 }
 
 int32_t open(setun_ctx **ctx, char *message, uint32_t size) {
+    setun_enter();
     void *p = malloc(sizeof(setun_ctx));
     if (!p) {
         setun_call call = {};
@@ -43,11 +48,13 @@ int32_t open(setun_ctx **ctx, char *message, uint32_t size) {
         return SETUN_ENOMEM;
     }
     *ctx = new (p) setun_ctx;
+    setun_leave();
     return SETUN_OK;
 }
 
 void close(setun_ctx *ctx) {
     if (!ctx) return;
+    setun_enter();
     ctx->~setun_ctx();
     free(ctx);
 }

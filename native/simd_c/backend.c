@@ -2,10 +2,15 @@
  *
  * backend.c: the table of the C SIMD library. One kernel a level and op, the best level first. */
 #include "detect.h"
+#include "edge.h"
 #include "ops.h"
 
 #define KERNEL(op, number, type, level, name)                                                                                                                  \
-    static int32_t op##_##level(setun_ctx *c, void *a) { return (void)c, setun_op_##op(&setun_isa_##level, 0, (type *)a); }
+    static int32_t op##_##level(setun_ctx *c, void *a) {                                                                                                       \
+        (void)c, setun_enter();                                                                                                                                \
+        int32_t rc = setun_op_##op(&setun_isa_##level, 0, (type *)a);                                                                                          \
+        return setun_leave(), rc;                                                                                                                              \
+    }
 #define ENTRY(op, number, type, level, name) {name, number, 1, op##_##level, 0, 0},
 
 SETUN_FUSED_OPS(KERNEL, ref, )

@@ -6,7 +6,8 @@
  *     test_simd_c                 checks everything and prints how many cases each kernel had
  *     test_simd_c --bench [text]  prints how fast the kernels are, those only whose "op/kernel" contains the text
  *     test_cpp                    the same for the threaded library
- *     test_cuda --layers          of the CUDA library, the ops between products and that of an optimiser */
+ *     test_cuda --layers          of the CUDA library, the ops between products and that of an optimiser
+ *     test_simd_c --leak          loses memory and does nothing else: what a sanitizer of leaks has to find */
 #define _POSIX_C_SOURCE 200112L
 #include "test.h"
 
@@ -182,7 +183,17 @@ static int opens_without_memory(void) { return 1; } /* malloc is not ours to rep
 
 /* ---- Main --------------------------------------------------------------------------------------------------------- */
 
+/* Loses memory. */
+static int leak(void) {
+    static char *volatile lost;
+    lost = malloc(1000);
+    if (!lost) return 1;
+    lost = NULL;
+    return 0;
+}
+
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--leak") == 0) return leak();
     table = setun_backend(SETUN_ABI);
     if (!table || setun_backend(SETUN_ABI + 1) || setun_backend(0)) {
         printf("no table, or one for an unknown version\n");

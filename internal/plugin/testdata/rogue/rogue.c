@@ -19,7 +19,8 @@
 
 enum { GOOD, CTOR_SEGV, CTOR_ABORT, CTOR_EXIT, CTOR_HANG, CTOR_KILL, CTOR_GARBAGE, CTOR_FLOOD, CTOR_STDOUT, CTOR_SPAWN, CTOR_THREAD, CTOR_FENV,
     CALL_SEGV, CALL_FPE, CALL_ABORT, CALL_STACK, CALL_EXIT, CALL_HANG, CALL_THROW, CALL_NTH, CALL_FENV, CALL_NOMEM,
-    WRONG_ULP, WRONG_NAN, WRONG_ZERO, WRONG_PAST, WRONG_INPUT, NO_SYMBOL, OLD_ABI, NEW_ABI, SHORT_TABLE, NULL_KERNEL, LATER_SEGV, LARGE_SEGV, MANY };
+    WRONG_ULP, WRONG_NAN, WRONG_ZERO, WRONG_PAST, WRONG_INPUT, NO_SYMBOL, OLD_ABI, NEW_ABI, SHORT_TABLE, NULL_KERNEL, LATER_SEGV, LARGE_SEGV, MANY,
+    BUG_HEAP, BUG_OVERFLOW, BUG_RACE };
 #ifndef ROGUE
 #define ROGUE GOOD
 #endif
@@ -98,6 +99,27 @@ __attribute__((constructor)) static void begin(void) {
     }
 }
 
+/* Bugs without which nothing would be different: for sanitizers. */
+static volatile int counter = 2147483647;
+
+static void *count(void *p) {
+    (void)p;
+    for (int i = 0; i < 1000; i++) counter = counter ^ 1;
+    return 0;
+}
+
+static void race(void) {
+    pthread_t t[2];
+    for (int i = 0; i < 2; i++) pthread_create(t + i, 0, count, 0);
+    for (int i = 0; i < 2; i++) pthread_join(t[i], 0);
+}
+
+static void read_behind(void) {
+    volatile char *p = (volatile char *)malloc(8);
+    if (p) counter = p[8 + zero];
+    free((void *)p);
+}
+
 static int32_t misbehave(setun_activations *a) {
     static int calls = 0;
     switch (ROGUE) {
@@ -112,6 +134,9 @@ static int32_t misbehave(setun_activations *a) {
     case CALL_NTH: return ++calls == 3 ? SETUN_EDEVICE : SETUN_OK;
     case CALL_NOMEM: return SETUN_ENOMEM;
     case CALL_FENV: flush_subnormals(); break;
+    case BUG_HEAP: read_behind(); break;
+    case BUG_OVERFLOW: counter = counter + 1; break;
+    case BUG_RACE: race(); break;
     case WRONG_INPUT: ((float *)(uintptr_t)a->x)[0] += 1; break;
     case WRONG_PAST: a->out[a->rows * a->cols] = 0; break;
     }
