@@ -51,7 +51,7 @@ lint: | build
 	go build -o build/staticcheck honnef.co/go/tools/cmd/staticcheck
 	build/staticcheck ./...
 	cd prometheus && go vet ./... && ../build/staticcheck ./...
-	@if clang-format --version 2>/dev/null | grep -q "version 14"; then clang-format --dry-run --Werror native/*/*.[ch] native/*/*.cpp native/cuda/*/*.[ch]* native/include/setun/*.h; else echo "SKIP: clang-format 14 is not installed"; fi
+	@format=$$(command -v clang-format-14 || command -v clang-format || echo false); if $$format --version 2>/dev/null | grep -q "version 14"; then $$format --dry-run --Werror native/*/*.[ch] native/*/*.cpp native/cuda/*/*.[ch]* native/include/setun/*.h; else echo "SKIP: clang-format 14 is not installed"; fi
 
 test-native: native
 	@echo "== C tests"
