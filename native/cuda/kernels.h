@@ -57,8 +57,16 @@ SETUN_KERNEL void project(float *dst, const float *x, int64_t n, const double *s
     X(kmeans_nearest_32)                                                                                                                                       \
     X(kmeans_nearest_64)                                                                                                                                       \
     X(kmeans_nearest_128)                                                                                                                                      \
-    X(kmeans_nearest_any_32) X(kmeans_nearest_any_64) X(kmeans_nearest_any_128) X(kmeans_add) X(kmeans_relabel) X(kmeans_look) X(kmeans_move) X(kmeans_shift)  \
-        X(kmeans_still) X(kmeans_pick)
+    X(kmeans_nearest_any_32)                                                                                                                                   \
+    X(kmeans_nearest_any_64)                                                                                                                                   \
+    X(kmeans_nearest_any_128)                                                                                                                                  \
+    X(kmeans_add)                                                                                                                                              \
+    X(kmeans_relabel)                                                                                                                                          \
+    X(kmeans_look)                                                                                                                                             \
+    X(kmeans_move)                                                                                                                                             \
+    X(kmeans_shift)                                                                                                                                            \
+    X(kmeans_still)                                                                                                                                            \
+    X(kmeans_pick)
 
 /* low and high, in the order of unsigned integers, take in x * unit; bad is set where that is not finite. */
 SETUN_KERNEL void kmeans_range(const float *x, int64_t n, int d, int width, const float *unit, unsigned *low, unsigned *high, unsigned *bad);
