@@ -186,6 +186,7 @@ func (f *forger) list(t *table, l *Library) (at unsafe.Pointer, wrong string) {
 			seen[key] = true
 			l.kernels = append(l.kernels, backends.Kernel{Op: op, Name: name, Threads: int(k.threads), Index: len(l.entries), Fast: k.flags&1 != 0 && size >= int(unsafe.Sizeof(k))})
 			l.entries = append(l.entries, k.run)
+			l.iterates = append(l.iterates, op == backends.OpKMeans && k.flags&2 != 0 && size >= int(unsafe.Sizeof(k)))
 		}
 	}
 	return at, wrong
