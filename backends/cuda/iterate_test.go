@@ -14,7 +14,7 @@ import (
 	"github.com/setun-compute/setun/backends/cpu"
 )
 
-// fitted runs a fit and writes down all of it.
+// fitted runs a fit and writes down all of it, and that more scores were computed than there are, or by the kernel that computes each, fewer.
 func fitted(b backends.Backend, k backends.Kernel, a backends.KMeans, watched bool) string {
 	a.Labels, a.Centroids, a.Counts = make([]int32, a.N), make([]float32, a.K*a.D), make([]int64, a.K)
 	var heard []int64
@@ -22,6 +22,9 @@ func fitted(b backends.Backend, k backends.Kernel, a backends.KMeans, watched bo
 		a.Progress = func(iteration int, changed int64) { heard = append(heard, int64(iteration), changed) }
 	}
 	err := b.KMeans(context.Background(), k, &a)
+	if err == nil && b.Name() != "cpu" && (a.Exact > 1 || k.Name == "cuda" && a.Exact != 1) {
+		return fmt.Sprint("the share of exact scores is ", a.Exact)
+	}
 	return fmt.Sprint(err, a.Labels, a.Centroids, a.Counts, a.Inertia, a.Iterations, a.Converged, heard)
 }
 

@@ -27,11 +27,11 @@ int32_t Cublas::open(const char *path, char *text, uint32_t text_size, char *mes
     return SETUN_OK;
 }
 
-enum { CUBLAS_OK = 0, CUBLAS_NO_MEMORY = 3, CUBLAS_NOT_FOR_THE_DEVICE = 8, CUBLAS_NOT_SUPPORTED = 15, CUBLAS_PEDANTIC = 2 };
+enum { CUBLAS_OK = 0, CUBLAS_NOT_INITIALIZED = 1, CUBLAS_NO_MEMORY = 3, CUBLAS_NOT_FOR_THE_DEVICE = 8, CUBLAS_NOT_SUPPORTED = 15, CUBLAS_PEDANTIC = 2 };
 
 static const char *name_of(int status) {
     switch (status) {
-    case 1:
+    case CUBLAS_NOT_INITIALIZED:
         return "not initialized";
     case CUBLAS_NO_MEMORY:
         return "allocation failed";
@@ -59,9 +59,9 @@ bool Lane::agreed(int status, const char *doing) {
     const Result r = device.driver->cuStreamQuery(stream_);
     if (r != DRIVER_NOT_READY) check(r, doing);
     if (!ok()) return false;
-    status_ = status == CUBLAS_NO_MEMORY                                              ? SETUN_ENOMEM
-              : status == CUBLAS_NOT_FOR_THE_DEVICE || status == CUBLAS_NOT_SUPPORTED ? SETUN_EUNSUPPORTED
-                                                                                      : SETUN_EDEVICE;
+    const bool short_of_memory =
+        status == CUBLAS_NO_MEMORY || (status == CUBLAS_NOT_INITIALIZED && !blas_); /* the latter is what making a handle says then, too */
+    status_ = short_of_memory ? SETUN_ENOMEM : status == CUBLAS_NOT_FOR_THE_DEVICE || status == CUBLAS_NOT_SUPPORTED ? SETUN_EUNSUPPORTED : SETUN_EDEVICE;
     if (started_ && changes_) status_ = SETUN_EDEVICE; /* otherwise nothing has happened */
     format(call_->message, call_->message_size, "%s: cuBLAS answers %d (%s)", doing, status, name_of(status));
     return false;

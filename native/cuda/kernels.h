@@ -82,10 +82,10 @@ SETUN_KERNEL void kmeans_distance_any(SETUN_PARAMETERS);
 SETUN_KERNEL void kmeans_top(const float *distance, const float *weights, int64_t n, unsigned long long *top);
 /* sums[c] = sum over a chunk of rint(weights[i] * distance[i] * s), s = bound / 2^(exponent of top[0]). */
 SETUN_KERNEL void kmeans_potential(const float *distance, const float *weights, int64_t n, const unsigned long long *top, double bound, int64_t *sums);
-/* Draws a row by those sums, or among all rows alike where sums is null, or where the sums are 0 the lowest that is not among the t taken; its x' is the
- * centroid. One block. */
+/* Draws a row by those sums, or among all rows alike where sums is null, or where the sums are 0 the lowest that is not taken; its x' is the
+ * centroid. taken: of the first k rows, k being more than t. One block. */
 SETUN_KERNEL void kmeans_pick(const float *x, int64_t n, int d, const float *unit, const float *mean, const float *distance, const float *weights,
-                              const unsigned long long *top, double bound, const int64_t *sums, unsigned long long draw, int t, int32_t *taken,
+                              const unsigned long long *top, double bound, const int64_t *sums, unsigned long long draw, int t, int k, uint8_t *taken,
                               float *centroid);
 /* unit[i] = 1 / |x_i| of rows of at most a chunk; of longer ones, with room for n * chunks sums. */
 SETUN_KERNEL void kmeans_unit(const float *x, int64_t n, int d, float *unit);

@@ -155,7 +155,7 @@ int32_t iterate(Lane &lane, setun_kmeans *a, Way way) {
     a->changed = int64_t(record.changed[0]);
     a->iterations = done;
     a->stopped = uint32_t(record.stopped);
-    a->exact = exact;
+    a->exact = s.screens ? exact : done * a->n * a->k; /* not of iterations that were started after the end */
     return rc;
 }
 

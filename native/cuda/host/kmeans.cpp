@@ -107,7 +107,9 @@ int32_t unit(Lane &lane, setun_kmeans *a) {
 
 int32_t check(const setun_kmeans *a) {
     const setun_call *c = &a->call;
-    if (c->size < (a->step >= SETUN_KMEANS_ITERATE ? sizeof *a : offsetof(setun_kmeans, next))) return invalid(c, "kmeans: the argument block is too small");
+    const uint32_t end = offsetof(setun_kmeans, seed) + sizeof a->seed;
+    if (c->size < offsetof(setun_kmeans, next) || (a->step >= SETUN_KMEANS_ITERATE && c->size < end))
+        return invalid(c, "kmeans: the argument block is too small");
     if (!a->x || a->n < 1 || a->d < 1 || a->n > INT64_MAX / 64 / a->d) return invalid(c, "kmeans: x is null, n or d < 1, or too many values");
     switch (a->step) {
     case SETUN_KMEANS_RANGE:

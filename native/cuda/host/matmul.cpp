@@ -156,7 +156,8 @@ int32_t op_cublas(Lane &lane, setun_matmul *args) {
     g.stride_a = on.b.stride, g.stride_b = on.a.stride, g.stride_c = on.stride_c;
     g.workspace = lane.scratch<char>(room), g.workspace_bytes = size_t(room);
     const double work = double(m) * double(n) * double(k), most = double(int64_t(1) << 40); /* of a call: a third of a second on the slowest device */
-    const int64_t each = work * double(batch) <= most ? batch : work >= most ? 1 : int64_t(most / work);
+    int64_t each = work * double(batch) <= most ? batch : work >= most ? 1 : int64_t(most / work);
+    if (each > 63 << 10) each = 63 << 10; /* some versions are wrong beyond 65,535 on compute capability 7 (pytorch/pytorch 46001) */
     for (int64_t first = 0; first < batch && lane.ok(); first += each) {
         if (first > 0) lane.wait();
         if (lane.cancelled()) return lane.abandon(SETUN_ECANCELLED);

@@ -20,7 +20,8 @@ int32_t transposed_rows(Lane &lane, setun_matmul *a) {
     for (int64_t p = 0; p < a->k; p++) memcpy(dense + p * a->m, a->a + p * a->lda, size_t(a->m) * sizeof *dense);
     part.a = dense, part.lda = a->m;
     const int32_t rc = op_matmul(lane, &part);
-    free(dense); /* it has been read: what is not pinned goes up by copies */
+    if (rc != SETUN_OK) lane.drain(); /* else it has been read */
+    free(dense);
     return rc;
 }
 

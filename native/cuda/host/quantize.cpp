@@ -148,8 +148,9 @@ bool Quantizer::tiles(const float *x) {
         return true;
     }
     const int64_t most = 8192, block = code_block(a->format); /* values of a tile, whose codes lie in shared memory */
-    int64_t rows = a->rows, cols = a->cols, tile = cols, lines = most / cols;
+    int64_t rows = a->rows, cols = a->cols;
     if (cols % block == 0) cols *= rows, rows = 1; /* rows that end with a block are as one */
+    int64_t tile = cols, lines = most / cols;
     if (lines == 0) {
         tile = common_multiple(block, group), lines = 1;
         if (tile > most) return false;

@@ -27,7 +27,7 @@ int32_t unpack_planes(Lane &lane, const setun_call *call, const void *codes, con
     } else {
         ends[0] = index[0], ends[1] = index[rows];
     }
-    if (ends[0] < 0 || ends[1] < ends[0]) return invalid(call, "planes: the index is not one");
+    if (ends[0] < 0 || ends[1] < ends[0] || ends[1] - ends[0] > INT64_MAX / 64) return invalid(call, "planes: the index is not one");
     const uint8_t *sign = lane.in(signs + ends[0], ends[1] - ends[0] + (cols - 1) / 8 + 1);
     SETUN_LAUNCH(lane, recode_planes_int8, lane.blocks(rows, 8), 256, planes, sign, at, ends[0], rows, cols, out);
     return SETUN_OK; /* what went wrong sticks to the lane */

@@ -12,7 +12,7 @@ SETUN_DEVICE unsigned long long setun_high(unsigned long long a, unsigned long l
 
 extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
     kmeans_pick(const float *x, int64_t n, int d, const float *unit, const float *mean, const float *distance, const float *weights,
-                const unsigned long long *top, double bound, const int64_t *sums, unsigned long long draw, int t, int32_t *taken, float *centroid) {
+                const unsigned long long *top, double bound, const int64_t *sums, unsigned long long draw, int t, int k, uint8_t *taken, float *centroid) {
     enum { EACH = SETUN_CHUNK / SETUN_KMEANS_THREADS };
     SETUN_SHARED(long long, part, [SETUN_KMEANS_THREADS]);
     SETUN_SHARED(long long, left, );
@@ -42,11 +42,8 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
         }
         __syncthreads();
         if (left < 0) { /* every row is a centre already: the lowest that is not taken */
-            for (int i = me; i <= t; i += SETUN_KMEANS_THREADS) {
-                bool mine = false;
-                for (int q = 0; q < t; q++) mine = mine || taken[q] == i;
-                if (!mine) atomicMin(&at, (unsigned long long)i);
-            }
+            for (int i = me; i <= t; i += SETUN_KMEANS_THREADS)
+                if (!taken[i]) atomicMin(&at, (unsigned long long)i);
         } else { /* the row in the chunk, likewise */
             const double s = setun_potential_scale(*top, bound);
             auto share = [&](int64_t row) { return setun_integer((double)(weights ? weights[row] : 1.0f) * (double)(distance ? distance[row] : 1.0f) * s); };
@@ -68,6 +65,6 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
     __syncthreads();
     const int64_t row = (int64_t)at;
     const float u = unit ? unit[row] : 1.0f;
-    if (me == 0) taken[t] = (int32_t)row;
+    if (me == 0 && row < k) taken[row] = 1;
     for (int p = me; p < d; p += SETUN_KMEANS_THREADS) centroid[p] = x[row * d + p] * u - mean[p];
 }

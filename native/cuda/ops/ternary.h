@@ -142,6 +142,7 @@ template <bool MATRIX, int FORMAT, int TILES> struct SetunTernary {
         SETUN_UNROLL
         for (int i = 0; i < 2; i++) SETUN_UNROLL
         for (int h = 0; h < 2; h++) to.row[i][h] = setun_load16(rows[i][h] + at, aligned, at > 0 && at + 16 < full * BYTES);
+        if (!aligned) __syncwarp(); /* lanes went different ways, and the matrix instructions are next */
     }
 
     static __device__ __forceinline__ unsigned take(unsigned &places) {

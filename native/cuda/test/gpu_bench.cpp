@@ -157,7 +157,7 @@ void vectors(float *x, float *y, uint8_t *codes, float *scales, int64_t n, const
             report((name + " " + formats[f]).c_str(), text("%ldx%ld", long(q.rows), long(q.cols)),
                    measure([&] { must(call(SETUN_OP_QUANTIZE, &q), "quantize"); }), (4 + bytes[f]) * double(q.rows * q.cols), 0);
         };
-        for (int64_t group : {128, 64, 256, 512, 1024}) { /* the first one as it was measured before */
+        for (int64_t group : {128, 32, 64, 256, 512, 1024}) { /* the first one as it was measured before */
             q.group = group;
             groups(group == 128 ? "quantize groups" : text("quantize groups of %ld", long(group)));
         }

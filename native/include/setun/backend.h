@@ -144,7 +144,7 @@ typedef struct setun_kmeans {
     int64_t workspace_size; /* in: bytes at workspace; out, when workspace is null: bytes needed */
     const float *unit;      /* n: what every row is multiplied by before the mean is subtracted; null: 1 */
     int64_t exact;          /* out, ASSIGN: how many scores were computed in the canonical chain; n*k unless the backend knew without */
-    float *next;            /* ITERATE and SEED: out, k*d; may be centroids */
+    float *next;            /* ITERATE and SEED: out, k*d; may be centroids; anything where the call fails */
     int64_t iterations;     /* ITERATE, in: at least 1; out: how many were begun. changed is that of the last one, exact that of all */
     double limit;           /* stops when the centroids' squared movement is at most that; negative: never */
     uint32_t stopped;       /* out: why the run stopped */
