@@ -3,6 +3,8 @@
 package runtime
 
 import (
+	goruntime "runtime"
+
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/dispatch"
 	"github.com/setun-compute/setun/internal/probe"
@@ -81,6 +83,7 @@ func (c *copier) noted(bytes int, do func() error) error {
 	probe.Note(&c.places[i], c.number, &dispatch.Shape{N: int64(bytes)})
 	err := do()
 	c.places[i].Kernel = 0
+	goruntime.KeepAlive(c) // the places are unmapped when nobody has a way to the runtime any longer
 	return err
 }
 
@@ -102,5 +105,6 @@ func (rt *Runtime) note(place int, m *arm, s *dispatch.Shape) {
 func (rt *Runtime) unnote(place int, m *arm) {
 	if m.number != 0 {
 		rt.calls.Places[place].Kernel = 0
+		goruntime.KeepAlive(rt)
 	}
 }

@@ -43,15 +43,20 @@ func Run(t *testing.T, folder, test string, raised bool, environment ...string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	mode, program := os.FileMode(0o755), filepath.Join(folder, "plain")
+	program := filepath.Join(folder, "plain")
 	if raised {
-		mode, program = mode|os.ModeSetuid, filepath.Join(folder, "raised")
+		program = filepath.Join(folder, "raised")
 		var fs syscall.Statfs_t
 		if err := syscall.Statfs(folder, &fs); err != nil || fs.Flags&nosuid != 0 {
 			t.Skipf("set-user-ID programs are not honoured in %s: %v", folder, err)
 		}
 	}
-	put(t, self, program, mode)
+	put(t, self, program, 0o755)
+	if raised { // nobody but User shall be able to run it as root; a change of owner takes the privilege away, so once more
+		if err := errors.Join(os.Chown(program, 0, User), os.Chmod(program, 0o750|os.ModeSetuid)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	cmd := exec.Command(program, "-test.run=^"+test+"$")
 	cmd.Dir, cmd.Env = "/", environment
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: User, Gid: User}}
