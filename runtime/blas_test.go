@@ -170,6 +170,22 @@ func probesOnce(t *testing.T, byName bool) {
 	}
 }
 
+// What lies in the working directory, or in the folder for temporary files, is not loaded, though the loader looks into the working directory for an empty element of its path.
+func TestBLASInWorkingDirectory(t *testing.T) {
+	r := newBLAS(t, "CTOR_SEGV")
+	t.Chdir(r.folder)
+	t.Setenv("TMPDIR", r.folder)
+	for _, path := range []string{":/nowhere", ".", "/nowhere;;"} {
+		t.Setenv("LD_LIBRARY_PATH", path)
+		rt := open(t, WithFastNumerics(), WithoutCUDA(), impatient)
+		for _, b := range rt.report.Backends {
+			if b.Name == "blas" && b.State != "missing" && b.State != "loaded" { // there may be one of the system's
+				t.Errorf("%q: %+v", path, b)
+			}
+		}
+	}
+}
+
 // That there is none is remembered too, or each Open would start a process for each name; until the loader may find one.
 func TestMissingBLASIsRemembered(t *testing.T) {
 	r := newBLAS(t, "GOOD")

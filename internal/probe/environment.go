@@ -4,6 +4,7 @@ package probe
 
 import (
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/setun-compute/setun/internal/admit"
@@ -32,10 +33,33 @@ func environment(text string, s *spec) []string {
 	// Go prints what signal it was; the stacks of goroutines would hide that.
 	list := []string{ChildVariable + "=" + text, "GOTRACEBACK=none"}
 	for _, v := range os.Environ() {
-		name, _, _ := strings.Cut(v, "=")
+		name, value, _ := strings.Cut(v, "=")
 		if passed(name, s) {
-			list = append(list, v)
+			list = append(list, name+"="+strings.Join(searched(name, value), ":"))
 		}
 	}
 	return list
+}
+
+// searched are the elements of a variable that tells the loader where to look, but for those that stand for the working directory or something below it, where others may have put a file: an empty folder
+// or a relative one, and a library to be loaded first whose relative path is more than a name. Of any other variable it is the value.
+func searched(name, value string) []string {
+	var between string // elements
+	names := false     // an element without a slash is a library's name
+	switch name {
+	case "LD_LIBRARY_PATH":
+		between = ":;" // as glibc has it
+	case "DYLD_LIBRARY_PATH":
+		between = ":"
+	case "LD_PRELOAD":
+		between, names = ": ", true
+	case "DYLD_INSERT_LIBRARIES":
+		between, names = ":", true
+	default:
+		return []string{value}
+	}
+	list := strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(between, r) })
+	return slices.DeleteFunc(list, func(element string) bool {
+		return !strings.HasPrefix(element, "/") && !(names && !strings.Contains(element, "/"))
+	})
 }

@@ -155,6 +155,24 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// Nothing leads the child's loader to the working directory, which others may be able to write.
+func TestEnvironmentHasNoRelativePaths(t *testing.T) {
+	for name, values := range map[string]map[string]string{
+		"LD_LIBRARY_PATH":       {"": "", ":/x": "/x", "/x:": "/x", "/x::/y": "/x:/y", "lib:./lib:../x:.:$ORIGIN:/x": "/x", "/x;;lib;/y": "/x:/y", "/a b:/c": "/a b:/c"},
+		"DYLD_LIBRARY_PATH":     {":/x;y": "/x;y", "lib": ""},
+		"LD_PRELOAD":            {"libasan.so.8 ./a.so b/c.so:/d.so": "libasan.so.8:/d.so"},
+		"DYLD_INSERT_LIBRARIES": {"a/b.dylib:/a b.dylib": "/a b.dylib"},
+		"ASAN_OPTIONS":          {"a=b:./c d": "a=b:./c d"},
+	} {
+		for value, want := range values {
+			t.Setenv(name, value)
+			if list := environment("s", &spec{Name: "simd_c"}); !slices.Contains(list, name+"="+want) {
+				t.Errorf("%s=%q: %q, wanted %q", name, value, list, want)
+			}
+		}
+	}
+}
+
 func TestTelling(t *testing.T) {
 	for said, want := range map[string]string{
 		"":                       "",

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ const (
 	maxOutput = 64 << 10 // of the result
 	maxErrors = 4 << 10  // of standard error
 	farewell  = time.Second
+	nowhere   = string(filepath.Separator) // the child's working directory: one that not everybody can write, whatever looks there
 )
 
 // run starts a child and waits for its end, at most until ctx ends. program is the one to start; "" is this one.
@@ -56,7 +58,7 @@ func run(ctx context.Context, program string, s spec, library *os.File) (o outco
 	defer cancel()
 	c := exec.CommandContext(ctx, program)
 	c.Args = []string{"setun-probe"}
-	c.Dir = os.TempDir()
+	c.Dir = nowhere
 	c.Stderr = errorsWriter // a file, so that Wait waits for the process alone and not for what it may have started
 	c.Cancel = func() error { return end(c.Process) }
 	apart(c)
