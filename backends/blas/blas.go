@@ -9,10 +9,12 @@ import (
 	"math"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/ebitengine/purego"
 
 	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/internal/admit"
 	"github.com/setun-compute/setun/internal/plugin"
 )
 
@@ -81,45 +83,50 @@ func open(name, origin string, gate plugin.SystemGate) (*Backend, plugin.Attempt
 		a.Reason = a.Err.Error()
 		return nil, a
 	}
+	named := slices.Contains(names(), name) // also where the user chose it: macOS has no file at the path that is Accelerate's name
 	if gate != nil {
-		file, pass, state, err := gate.AdmitSystem(name)
+		file, pass, state, err := gate.AdmitSystem(name, named)
 		if err != nil {
 			a.State, a.Reason, a.Err = state, err.Error(), err
 			return nil, a
 		}
+		named = named && file == name && pass.Unchanged == nil
 		a.Path, a.Pass = file, pass
 	}
-	return load(a, func(string) {})
+	return load(a, named, func(string) bool { return false })
 }
 
-// Try opens a library without a gate, by its path or by a name that the system's loader knows, and tests it. It is for probes, which are there to crash. As soon as it is loaded found is told which
-// file that is, as far as the system knows.
-func Try(name string, found func(file string)) (*Backend, plugin.Attempt) {
-	origin := "system"
-	if filepath.IsAbs(name) {
-		origin = "option"
+// Try opens a library without a gate, by its path or, if it is named, by a name that the system's loader knows, and tests it. It is for probes, which are there to crash. As soon as it is loaded found is
+// told which file that is, as far as the system knows; if that is enough the library is not tested, and there is neither a backend nor an error.
+func Try(name string, named bool, found func(file string) (enough bool)) (*Backend, plugin.Attempt) {
+	origin := "option"
+	if named {
+		origin = "system"
 	}
-	return load(plugin.Attempt{Name: Name, Path: name, Origin: origin}, found)
+	return load(plugin.Attempt{Name: Name, Path: name, Origin: origin}, named, found)
 }
 
-// load loads and tests the library at a's path.
-func load(a plugin.Attempt, found func(file string)) (*Backend, plugin.Attempt) {
+// load loads and tests the library at a's path, or of that name.
+func load(a plugin.Attempt, named bool, found func(file string) (enough bool)) (*Backend, plugin.Attempt) {
 	fail := func(s plugin.State, err error) (*Backend, plugin.Attempt) {
 		a.State, a.Reason, a.Err = s, err.Error(), err
 		return nil, a
 	}
-	entry, err := plugin.Symbol(a.Path, "cblas_sgemm")
+	symbol := func(name string) (uintptr, error) { return symbolOf(&a, named, name) }
+	entry, err := symbol("cblas_sgemm")
 	switch {
-	case err != nil && a.Origin == "system" && !errors.Is(err, plugin.ErrFloatEnvironment):
+	case err != nil && a.Origin == "system" && !errors.Is(err, plugin.ErrFloatEnvironment) && !errors.Is(err, admit.ErrUnsafe):
 		return fail(plugin.Missing, err)
 	case err != nil:
 		return fail(plugin.Refused, err)
 	}
-	found(plugin.FileOf(entry))
+	if found(plugin.FileOf(entry)) {
+		return nil, a
+	}
 	b := &Backend{kernel: backends.Kernel{Op: backends.OpMatMul, Name: "blas", Threads: runtime.NumCPU(), Fast: true}, identity: a.Pass.Identity}
 	purego.RegisterFunc(&b.sgemm, entry)
 	if failed := plugin.Undisturbed("in its self-test", func() {
-		a.Version = b.identify(a.Path)
+		a.Version = b.identify(symbol, a.Path)
 		err = selfTest(b)
 	}); failed != nil {
 		err = failed
@@ -131,10 +138,27 @@ func load(a plugin.Attempt, found func(file string)) (*Backend, plugin.Attempt) 
 	return b, a
 }
 
+// symbolOf looks up a symbol of the library at a's path, or of that name. What was tried must be what is loaded, as far as a path lets one see that.
+func symbolOf(a *plugin.Attempt, named bool, symbol string) (entry uintptr, err error) {
+	if named {
+		return plugin.Named(a.Path, symbol)
+	}
+	if a.Pass.Unchanged == nil {
+		return plugin.Symbol(a.Path, symbol)
+	}
+	if err := a.Pass.Unchanged(); err != nil {
+		return 0, err
+	}
+	if entry, err = plugin.Symbol(a.Path, symbol); err != nil {
+		return 0, err
+	}
+	return entry, a.Pass.Unchanged()
+}
+
 // identify names the kernel after the library and returns what the library says of itself.
-func (b *Backend) identify(path string) (version string) {
+func (b *Backend) identify(symbol func(name string) (uintptr, error), path string) (version string) {
 	for _, known := range []struct{ kernel, symbol string }{{"openblas", "openblas_get_config"}, {"blis", "bli_info_get_version_str"}, {"mkl", "mkl_get_max_threads"}} {
-		entry, err := plugin.Symbol(path, known.symbol)
+		entry, err := symbol(known.symbol)
 		if err != nil {
 			continue
 		}
@@ -149,7 +173,7 @@ func (b *Backend) identify(path string) (version string) {
 	if filepath.Base(path) == "Accelerate" {
 		b.kernel.Name = "accelerate"
 	}
-	if entry, err := plugin.Symbol(path, "openblas_get_num_threads"); err == nil {
+	if entry, err := symbol("openblas_get_num_threads"); err == nil {
 		var threads func() int32
 		purego.RegisterFunc(&threads, entry)
 		b.kernel.Threads = max(1, int(threads()))

@@ -38,6 +38,8 @@ type Pass struct {
 	Kernels  int                    // that were tested
 	Took     time.Duration          // by the probe
 	Source   string                 // "probe" now, "process" before in this one, "disk" by another one, "off"
+
+	Unchanged func() error // fails when a file that is loaded by its path is another one now; nil where there is no file
 }
 
 // Guarded returns the places with a gate that libraries from there must pass.

@@ -31,6 +31,7 @@ type spec struct {
 	Library  int    `json:"library"`          // descriptor; 0: by its path
 	Result   int    `json:"result"`           // descriptor
 	System   string `json:"system,omitempty"` // a library of the system that is to be tried, by its path or name, and none of Setun's
+	Named    bool   `json:"named,omitempty"`  // it is a name that the system's loader knows, even if it looks like a path
 	Name     string `json:"name"`
 	Path     string `json:"path"`
 	Digest   string `json:"digest"` // of the file at the path, when it is loaded by that

@@ -4,6 +4,16 @@
 
 package probe
 
-import "os"
+import (
+	"fmt"
+	"os"
+)
 
-func place(os.FileInfo) string { return "" }
+// stamp tells one content of a file or folder from the next, without reading it; it is empty where there is none.
+func stamp(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%d %d", info.Size(), info.ModTime().UnixNano())
+}

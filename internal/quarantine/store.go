@@ -123,7 +123,12 @@ func (s *Store) Find(l Library) []Entry {
 }
 
 // Add quarantines a library or an op of it. What is there already is counted once more. Where it cannot be written it holds for this process, and a note says so.
-func (s *Store) Add(l Library, op, reason string) Entry {
+func (s *Store) Add(l Library, op, reason string) Entry { return s.add(l, op, reason, s.on()) }
+
+// Keep is Add for this process alone.
+func (s *Store) Keep(l Library, op, reason string) Entry { return s.add(l, op, reason, false) }
+
+func (s *Store) add(l Library, op, reason string, lasting bool) Entry {
 	e := Entry{Library: l, Op: op, Reason: Clean(reason, maxReason), Count: 1, Time: time.Now().UTC().Truncate(time.Second)}
 	e.File = Clean(e.File, maxName)
 	if e.Reason == "" {
@@ -134,12 +139,12 @@ func (s *Store) Add(l Library, op, reason string) Entry {
 		return e
 	}
 	err := error(nil)
-	if s.on() {
+	if lasting {
 		var note string
 		note, err = s.entries.update(func(list []Entry) []Entry { return add(list, e) })
 		s.note("%s", note)
 	}
-	if err != nil || !s.on() {
+	if err != nil || !lasting {
 		s.mutex.Lock()
 		s.kept = add(s.kept, e)
 		s.mutex.Unlock()

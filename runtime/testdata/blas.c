@@ -3,10 +3,11 @@
  * blas.c: a small cblas_sgemm for tests, with one thing wrong: -DROGUE=NAME. */
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { GOOD, CTOR_SEGV, CTOR_HANG, CTOR_EXIT, WRONG, CALL_SEGV, CALL_HANG, CALL_EXIT, LATER_SEGV };
+enum { GOOD, CTOR_SEGV, CTOR_HANG, CTOR_EXIT, WRONG, CALL_SEGV, CALL_HANG, CALL_EXIT, LATER_SEGV, SWAP };
 
 static volatile int *volatile nowhere;
 
@@ -14,6 +15,13 @@ __attribute__((constructor)) static void loaded(void) {
     if (ROGUE == CTOR_SEGV) *nowhere = 1;
     if (ROGUE == CTOR_EXIT) _exit(0);
     while (ROGUE == CTOR_HANG) pause();
+#ifdef SELF
+    if (ROGUE == SWAP) rename(SELF ".next", SELF); /* by another one, while it is being tried */
+#endif
+#ifdef NEEDS
+    extern void needed(void);
+    needed();
+#endif
 }
 
 void cblas_sgemm(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc) {
