@@ -122,6 +122,9 @@ func TestF31RogueBLAS(t *testing.T) {
 					t.Errorf("the next time: %+v, %+v", b, r.entries())
 				}
 				multiplies(t, rt)
+				if _, b = r.open(t, byName, WithoutProbe()); b.State != "quarantined" {
+					t.Errorf("without a probe: %+v", b)
+				}
 				if name == "CTOR_SEGV" && !byName {
 					if _, err := Open(WithProfile(""), WithFastNumerics(), WithBLAS(r.file), WithStrict()); !errors.Is(err, ErrStrict) || !errors.Is(err, ErrQuarantined) || !errors.Is(err, ErrLibrary) {
 						t.Errorf("strict: %v", err)
