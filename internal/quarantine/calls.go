@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -207,7 +208,9 @@ func readFlights(data []byte, boot string) (list []Flight) {
 		for i := range f.Sizes {
 			f.Sizes[i] = int64(min(binary.NativeEndian.Uint64(rest[8+8*i:]), math.MaxInt64))
 		}
-		list = append(list, f)
+		if !slices.Contains(list, f) { // many calls of one process are one end of it
+			list = append(list, f)
+		}
 	}
 	return list
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"testing"
+	"time"
 )
 
 // callsFile is a file of calls as a process leaves it: two kernels, and a call of the second in the third place.
@@ -29,13 +30,14 @@ func callsFile(t testing.TB, boot string) []byte {
 
 func TestReadFlights(t *testing.T) {
 	good := callsFile(t, "b")
+	copy(good[headSize+3*placeSize:], good[headSize+2*placeSize:][:placeSize]) // twice at once is one end of a process
 	want := Flight{Kernel: Kernel{library(2), Copies, "cuda"}, Process: 7, Variant: 9, Sizes: [Dims]int64{100, 101, 102, 103, 104, 105, 106}}
 	if list := readFlights(good, "b"); len(list) != 1 || list[0] != want {
 		t.Errorf("%+v", list)
 	}
 	for name, data := range map[string][]byte{
 		"of another boot": callsFile(t, "c"), "nothing": nil, "no head": good[:headSize-1], "no places": good[:headSize], "half a place": good[:headSize+2*placeSize+8],
-		"no such kernel": bytes.Replace(good, []byte("\x02\x00\x00\x00\x09"), []byte("\x03\x00\x00\x00\x09"), 1), "format": bytes.Replace(good, []byte("calls 1"), []byte("calls 2"), 1),
+		"no such kernel": bytes.ReplaceAll(good, []byte("\x02\x00\x00\x00\x09"), []byte("\x03\x00\x00\x00\x09")), "format": bytes.Replace(good, []byte("calls 1"), []byte("calls 2"), 1),
 		"op": bytes.Replace(good, []byte(`"dot"`), []byte(`"dog"`), 1), "load": bytes.Replace(good, []byte(`"copies"`), []byte(`"load"  `), 1), "digest": bytes.Replace(good, []byte(`"digest":"`), []byte(`"digest":"x`), 1),
 		"JSON": bytes.Replace(good, []byte("{"), []byte("["), 1), "no end": bytes.ReplaceAll(good, []byte("\n"), []byte(" ")),
 	} {
@@ -63,6 +65,22 @@ func FuzzReadFlights(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What is to be tried again is dropped when its library has not come by for long, and nothing else is.
+func TestForget(t *testing.T) {
+	s := At(t.TempDir())
+	for n := range 3 {
+		s.suspect([]Flight{{Kernel: Kernel{library(n), "dot", "avx2"}, Process: n}})
+	}
+	s.Settle(s.Pending(library(1)), Passed)
+	seen := func(l Library) bool { return l.same(library(2)) }
+	if s.Forget(time.Now().Add(-time.Hour), seen); len(s.Suspects()) != 3 {
+		t.Errorf("too early: %+v", s.Suspects())
+	}
+	if s.Forget(time.Now().Add(time.Hour), seen); len(s.Suspects()) != 2 || len(s.Pending(library(0))) != 0 || len(s.Pending(library(2))) != 1 {
+		t.Errorf("%+v", s.Suspects())
+	}
 }
 
 // What was running is kept once for each kernel and shape, until it has been tried again.
