@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/setun-compute/setun/internal/quarantine"
 )
@@ -28,7 +29,7 @@ func TestQuarantineCommand(t *testing.T) {
 	if code != 0 || strings.Count(out, "quarantined") != 6 || !strings.Contains(out, "lib1.so") || !strings.Contains(out, "it crashed") || !strings.Contains(out, "calibrate quarantine lift 000000000000") {
 		t.Errorf("list: code %d, %q, %q", code, out, stderr)
 	}
-	suspect := `{"format": "setun suspects 1", "entries": [{"digest": "` + strings.Repeat("0", 64) + `", "file": "lib9.so", "machine": "0123456789abcdef", "contract": "abi 1", "op": "dot", "kernel": "avx2", "pid": 77, "variant": 0, "sizes": [4096, 0, 0, 0, 0, 0, 0], "count": 1, "time": "2026-01-01T00:00:00Z"}]}`
+	suspect := `{"format": "setun suspects 1", "entries": [{"digest": "` + strings.Repeat("0", 64) + `", "file": "lib9.so", "machine": "0123456789abcdef", "contract": "abi 1", "op": "dot", "kernel": "avx2", "pid": 77, "variant": 0, "sizes": [4096, 0, 0, 0, 0, 0, 0], "count": 1, "time": "` + time.Now().UTC().Format(time.RFC3339) + `"}]}`
 	if err := os.WriteFile(filepath.Join(folder, "suspects.json"), []byte(suspect), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ package runtime
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,7 +101,9 @@ func TestF13CrashInUse(t *testing.T) {
 	if out, err := c.CombinedOutput(); err == nil || !bytes.Contains(out, []byte("SIGSEGV")) || bytes.Contains(out, []byte("came back")) {
 		t.Fatalf("it should have crashed: %v\n%s", err, out)
 	}
-	rt, b := r.open(t)
+	var log bytes.Buffer
+	logged := WithLogger(slog.New(slog.NewTextHandler(&log, nil)))
+	rt, b := r.open(t, logged)
 	list := r.entries()
 	if len(list) != 1 || list[0].Op != "quantize" || list[0].Count != 1 || !strings.Contains(list[0].Reason, "quantize/avx2") {
 		t.Fatalf("quarantined: %+v", list)
@@ -116,6 +119,10 @@ func TestF13CrashInUse(t *testing.T) {
 	want, err := open(t, WithoutNative()).Quantize(nil, ramp(size), quant.Options{})
 	if err != nil || !slices.Equal(got.Codes, want.Codes) || !slices.Equal(got.Scales, want.Scales) {
 		t.Errorf("not what pure Go answers (%v)", err)
+	}
+	r.open(t, logged)
+	if strings.Contains(log.String(), "to be tried again") { // it is known already, and not tried while it is not used
+		t.Errorf("logged: %s", log.String())
 	}
 	// Whoever lifts that has it tried on the shape that it had, by a process that may crash.
 	r.lift(t)

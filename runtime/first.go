@@ -46,6 +46,7 @@ func (r *Report) quarantine(g *probe.Guard) {
 	if g == nil {
 		return
 	}
+	g.Forget()
 	q := &r.Quarantine
 	q.Path, q.Entries, q.Unprobed, q.Helper = g.Store().Path(), g.Store().List(), g.Off, g.Helper
 	for _, s := range g.Store().Suspects() {

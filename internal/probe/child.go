@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/setun-compute/setun/backends"
@@ -43,7 +44,7 @@ func init() {
 
 // child does a probe and writes its result.
 func child(s *spec) {
-	debug.SetGCPercent(-1) // it lives for milliseconds
+	debug.SetGCPercent(-1) // it lives for milliseconds; whoever takes more than that gives it back
 	out := inherit(s)
 	write := func(line string) { _, _ = io.WriteString(out, line+"\n") }
 	write(hello(s.Nonce))
@@ -150,8 +151,7 @@ func (r *result) context(s *spec, trials *selftest.Trials, b *plugin.Backend, er
 		return
 	}
 	kernels := s.used(b.Kernels())
-	r.again(s, b, kernels, step)
-	if r.Kind != fit {
+	if r.again(s, b, step); r.Kind != fit {
 		return
 	}
 	failures, err := trials.Run(b, kernels, func(k backends.Kernel) { step(k.Op.String() + "/" + k.Name) })
@@ -167,25 +167,7 @@ func (r *result) context(s *spec, trials *selftest.Trials, b *plugin.Backend, er
 	b.Close()
 }
 
-// again tries what was running when processes ended.
-func (r *result) again(s *spec, b backends.Backend, kernels []backends.Kernel, step func(at string)) {
-	for _, c := range s.Again {
-		for _, k := range kernels {
-			if k.Op.String() != c.Op || k.Name != c.Kernel {
-				continue
-			}
-			step(c.Op + "/" + c.Kernel + againSuffix)
-			failures, err := selftest.Again(b, k, shape(k.Op, c.Variant, c.Sizes))
-			if err != nil {
-				r.fail(transient, plugin.Failed, err)
-				return
-			}
-			r.Failures = append(r.Failures, failures...)
-		}
-	}
-}
-
-// used leaves the kernels that a runtime uses: to test the others would take most of the time.
+// used leaves the kernels that a runtime uses, and those that are suspect: to test the others would take most of the time.
 func (s *spec) used(all []backends.Kernel) (list []backends.Kernel) {
 	uses := func(k backends.Kernel) bool { return k.Threads <= max(2, s.Cores) || k.Memory != 0 }
 	switch {
@@ -196,7 +178,7 @@ func (s *spec) used(all []backends.Kernel) (list []backends.Kernel) {
 		uses = cpp.Uses(all, s.Level, cpp.Useful(s.Cores))
 	}
 	for _, k := range all {
-		if uses(k) {
+		if uses(k) || slices.ContainsFunc(s.Again, func(c call) bool { return c.of(k) }) {
 			list = append(list, k)
 		}
 	}

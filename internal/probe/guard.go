@@ -4,6 +4,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -77,7 +78,7 @@ type Guard struct {
 	mutex   sync.Mutex
 	known   map[string]quarantine.Library // by digest, what has come by
 
-	// Found is what was running when processes ended, that nobody has tried again yet.
+	// Found is what was running when processes ended that nobody has found before, but for what is quarantined for that already.
 	Found []quarantine.Suspect
 }
 
@@ -88,8 +89,7 @@ func New(m machine.Machine, s Settings) *Guard {
 	s.Cores = max(1, s.Cores)
 	m.Cores = 0 // they change from process to process
 	g := &Guard{Settings: s, store: quarantine.At(s.Folder), machine: m.Fingerprint(nil), known: map[string]quarantine.Library{}}
-	g.store.Sweep()
-	g.Found = slices.DeleteFunc(g.store.Suspects(), func(s quarantine.Suspect) bool { return s.Fate != "" })
+	_, g.Found = g.store.Sweep()
 	return g
 }
 
@@ -152,39 +152,23 @@ func (g *Guard) Admit(c plugin.Candidate) (plugin.Pass, plugin.State, error) {
 	}
 	defer alone(g.Folder + l.Digest + g.scope(c))()
 	again := g.again(l, &p)
-	if v, here, found := g.store.Verdict(l, g.scope(c)); found && len(again) == 0 {
-		p.Kernels, p.Took, p.Source = v.Kernels, v.Took, "disk"
-		if here {
-			p.Source = "process"
-		}
-		return p, "", nil
+	known := p
+	v, here, found := g.store.Verdict(l, g.scope(c))
+	if known.Kernels, known.Took, known.Source = v.Kernels, v.Took, "disk"; here {
+		known.Source = "process"
+	}
+	if found && len(again) == 0 {
+		return known, "", nil
 	}
 	if err := withhold(&p, g.store.Find(l)); err != nil { // who was before us may have found something
 		return p, plugin.Quarantined, err
 	}
-	return g.try(c, l, again)
-}
-
-// again lists what was running of a library when processes ended, but for ops that are not used.
-func (g *Guard) again(l quarantine.Library, p *plugin.Pass) []quarantine.Suspect {
-	return slices.DeleteFunc(g.store.Pending(l), func(s quarantine.Suspect) bool {
-		for op := range p.Withheld {
-			if op.String() == s.Op {
-				return true
-			}
-		}
-		return false
-	})
-}
-
-// calls are suspects as the child is told of them.
-func calls(list []quarantine.Suspect) (all []call) {
-	for _, s := range list {
-		if s.Op != quarantine.Copies { // any kernel on a device makes some
-			all = append(all, call{s.Op, s.Name, s.Variant, s.Sizes})
-		}
+	known.Withheld = p.Withheld
+	p, state, err := g.try(c, l, again)
+	if found && errors.Is(err, ErrNoProbe) { // what is suspect waits for a program that can make one
+		return known, "", nil
 	}
-	return all
+	return p, state, err
 }
 
 // fate is what an outcome means for a library: nothing, or an error, for which it may be quarantined.
@@ -210,18 +194,11 @@ func (g *Guard) fate(o outcome, l quarantine.Library) (plugin.State, error) {
 
 // try makes a probe and keeps what it said.
 func (g *Guard) try(c plugin.Candidate, l quarantine.Library, again []quarantine.Suspect) (p plugin.Pass, state plugin.State, err error) {
-	o := g.probe(c, again)
-	for op := o.blamed(); op != ""; op = o.blamed() { // that one alone; what of the rest?
-		g.store.Add(l, op, "the process that tried it once more "+o.died+", when "+doing(o.at))
-		rest := slices.DeleteFunc(slices.Clone(again), func(s quarantine.Suspect) bool { return s.Op == op })
-		g.store.Settle(slices.DeleteFunc(again, func(s quarantine.Suspect) bool { return s.Op != op }), quarantine.Failed)
-		again = rest
-		o = g.probe(c, again)
-	}
+	o, again := g.retry(again, func(again []quarantine.Suspect) outcome { return g.probe(c, again) })
 	if state, err := g.fate(o, l); err != nil {
 		return p, state, err
 	}
-	g.settle(again, o.Failures)
+	g.settle(again, &o)
 	g.wrong(l, o.Failures)
 	// That there is no device may be over with the next process, which must not use one that was never tried.
 	lasting := c.Name != cudaName || o.Devices > 0
@@ -231,15 +208,6 @@ func (g *Guard) try(c plugin.Candidate, l quarantine.Library, again []quarantine
 		return p, plugin.Quarantined, err
 	}
 	return p, "", nil
-}
-
-// settle notes what came of suspects that were tried again in a process that lived.
-func (g *Guard) settle(tried []quarantine.Suspect, failures []selftest.Failure) {
-	failed := func(s quarantine.Suspect) bool {
-		return slices.ContainsFunc(failures, func(f selftest.Failure) bool { return f.Op == s.Op })
-	}
-	g.store.Settle(slices.DeleteFunc(slices.Clone(tried), failed), quarantine.Passed)
-	g.store.Settle(slices.DeleteFunc(slices.Clone(tried), func(s quarantine.Suspect) bool { return !failed(s) }), quarantine.Failed)
 }
 
 // wrong quarantines the ops of which a kernel gave wrong results.

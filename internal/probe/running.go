@@ -24,10 +24,10 @@ func shape(op backends.Op, variant uint32, n [quarantine.Dims]int64) dispatch.Sh
 
 // Describe says what was running when a process ended, and what came of that.
 func Describe(s quarantine.Suspect) string {
-	what := fmt.Sprintf("%s of %s, of %d bytes", s.Op, s.File, s.Sizes[0])
+	what, usual := fmt.Sprintf("%s of %s, of %d bytes", s.Op, s.File, s.Sizes[0]), "usual trials on the device, which copy, passed"
 	for _, op := range backends.Ops() {
 		if op.String() == s.Op {
-			what = fmt.Sprintf("%s/%s of %s on %v", s.Op, s.Name, s.File, shape(op, s.Variant, s.Sizes))
+			what, usual = fmt.Sprintf("%s/%s of %s on %v", s.Op, s.Name, s.File, shape(op, s.Variant, s.Sizes)), "that shape is too large to be tried again, or does not say all; its usual trials passed"
 		}
 	}
 	times := ""
@@ -40,6 +40,12 @@ func Describe(s quarantine.Suspect) string {
 		came = "it was tried again, and nothing was wrong"
 	case quarantine.Failed:
 		came = "it was tried again, and failed"
+	case quarantine.Usual:
+		came = usual
+	case quarantine.Untried:
+		came = "it could not be tried again, for want of time or memory"
+	case quarantine.Gone:
+		came = "it could not be tried again: the library has no such kernel here"
 	}
 	return fmt.Sprintf("process %d%s ended while it was in %s: it crashed, was killed or ended by itself; %s", s.Process, times, what, came)
 }

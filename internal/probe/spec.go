@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/setun-compute/setun/internal/plugin"
@@ -18,7 +19,7 @@ import (
 const ChildVariable = "SETUN_PROBE_CHILD"
 
 // revision is raised when a probe finds more than before: what was said of libraries does not count any longer.
-const revision = 2
+const revision = 3
 
 // Contract is the version of what a library was tried for.
 func Contract() string { return fmt.Sprintf("%s, probe %d", plugin.Contract(), revision) }
@@ -94,19 +95,8 @@ type result struct {
 	Kernels  int                `json:"kernels"` // tested
 	Devices  int                `json:"devices,omitempty"`
 	Failures []selftest.Failure `json:"failures,omitempty"`
+	Again    []string           `json:"again,omitempty"` // what came of each call that was to be tried again; none: there was no device
 	Nanos    int64              `json:"nanos"`
-}
-
-// againSuffix ends a step that tries once more what was running when a process ended.
-const againSuffix = " on a shape that it had when a process ended"
-
-// blamed is the op of which such a call was being tried when the child ended.
-func (o *outcome) blamed() string {
-	step, again := strings.CutSuffix(o.at, againSuffix)
-	if op, _, found := strings.Cut(step, "/"); again && found && o.died != "" && !o.absent {
-		return op
-	}
-	return ""
 }
 
 // hello is the child's first line. Without it the program is none that knows of probes.
@@ -118,6 +108,7 @@ type outcome struct {
 	died   string // how it ended; empty when it ended as it should
 	at     string // what it was doing
 	absent bool   // no probe was made, for the reason in died
+	trying int    // which call it was trying again, counted from 1; 0: none
 	found  string // the file that a library of the system lies in, once it was loaded
 }
 
@@ -138,7 +129,10 @@ func (o *outcome) read(nonce string, output []byte) {
 	rest := lines[len(lines)-1]
 	for i, line := range lines[:len(lines)-1] {
 		if at, ok := strings.CutPrefix(line, stepPrefix); ok && isStep(at) {
-			o.at = at
+			if o.at = at; !strings.HasSuffix(at, againSuffix) {
+				n, _ := strings.CutPrefix(at, expecting)
+				o.trying, _ = strconv.Atoi(n) // 0 for other steps
+			}
 			continue
 		}
 		if file, ok := strings.CutPrefix(line, foundPrefix); ok && filepath.IsAbs(file) && len(file) <= 4096 {

@@ -70,7 +70,9 @@ func (g *Guard) AdmitSystem(name string, named bool) (file string, p plugin.Pass
 
 // ask has another process find out what a name leads to. Where it cannot say which file that is it tries the library. What it says holds for other processes if it is a file, or that there is none.
 func (g *Guard) ask(name string, asked quarantine.Library, again []quarantine.Suspect) (v quarantine.Verdict, state plugin.State, err error) {
-	o := g.run(spec{System: name, Named: true, Cores: g.Cores, Again: calls(again)}, limit, nil)
+	o, again := g.retry(again, func(again []quarantine.Suspect) outcome {
+		return g.run(spec{System: name, Named: true, Cores: g.Cores, Again: calls(again)}, limit, nil)
+	})
 	v = quarantine.Verdict{Library: asked, Scope: systemScope(), Path: o.found}
 	switch {
 	case o.found != "": // whatever came of it: it is the file that is asked about
@@ -83,7 +85,7 @@ func (g *Guard) ask(name string, asked quarantine.Library, again []quarantine.Su
 		if state, err := g.fate(o, asked); err != nil {
 			return v, state, err
 		}
-		g.settle(again, o.Failures)
+		g.settle(again, &o)
 		g.wrong(asked, o.Failures)
 		v.Version, v.Kernels, v.Took = o.Version, o.Kernels, time.Duration(o.Nanos)
 	}
@@ -119,18 +121,23 @@ func (g *Guard) admitFile(path string) (p plugin.Pass, state plugin.State, err e
 	}
 	again := g.store.Pending(l)
 	v, here, found := g.store.Verdict(l, systemScope())
-	if found = found && len(again) == 0; !found {
-		o := g.run(spec{System: path, Cores: g.Cores, Again: calls(again)}, limit, nil)
+	if !found || len(again) > 0 {
+		o, again := g.retry(again, func(again []quarantine.Suspect) outcome {
+			return g.run(spec{System: path, Cores: g.Cores, Again: calls(again)}, limit, nil)
+		})
 		if err := p.Unchanged(); err != nil { // nobody knows which one it was
 			return p, plugin.Refused, err
 		}
-		if state, err := g.fate(o, l); err != nil {
+		switch state, err := g.fate(o, l); {
+		case found && errors.Is(err, ErrNoProbe): // what is suspect waits for a program that can make one
+		case err != nil:
 			return p, state, err
+		default:
+			g.settle(again, &o)
+			g.wrong(l, o.Failures)
+			found, v = false, quarantine.Verdict{Library: l, Scope: systemScope(), Version: o.Version, Kernels: o.Kernels, Took: time.Duration(o.Nanos)}
+			g.store.Pass(lasting, v)
 		}
-		g.settle(again, o.Failures)
-		g.wrong(l, o.Failures)
-		v = quarantine.Verdict{Library: l, Scope: systemScope(), Version: o.Version, Kernels: o.Kernels, Took: time.Duration(o.Nanos)}
-		g.store.Pass(lasting, v)
 	}
 	said(&p, v, found, here)
 	state, err = g.barred(&p, l)
@@ -230,7 +237,7 @@ func (r *result) system(s *spec, step, found func(text string)) {
 	r.Version, r.Kernels = a.Version, len(a.Kernels)
 	switch {
 	case b != nil:
-		r.again(s, b, b.Kernels(), step)
+		r.again(s, b, step)
 	case a.Err == nil: // it was enough
 	case a.State == plugin.Failed, isUnfit(a.Err):
 		r.fail(unfit, a.State, a.Err)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -120,14 +121,14 @@ func (u *session) open(s *Store) error {
 	return nil
 }
 
-// Sweep looks for what processes were using when they died, and quarantines what they used for the first time; the rest is suspect. It returns the new entries.
-func (s *Store) Sweep() (found []Entry) {
+// Sweep looks for what processes were using when they died, and quarantines what they used for the first time; the rest is suspect. It returns the new entries, and the new suspects but for what is quarantined.
+func (s *Store) Sweep() (found []Entry, news []Suspect) {
 	if !s.on() {
-		return nil
+		return nil, nil
 	}
 	files, err := os.ReadDir(s.folder)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	ours := s.first.name()
 	var dead []mark
@@ -152,12 +153,12 @@ func (s *Store) Sweep() (found []Entry) {
 			continue
 		}
 		if !look() {
-			return nil
+			return nil, nil
 		}
 		dead = append(dead, bury(name)...)
 	}
 	if folder, err := memoryFolder(); err == nil && len(s.callsFiles(folder)) > 0 && look() {
-		s.suspect(s.flights(folder))
+		news = s.suspect(s.flights(folder))
 	}
 	boot := self().Boot
 	for _, m := range dead {
@@ -166,7 +167,13 @@ func (s *Store) Sweep() (found []Entry) {
 		}
 		found = append(found, s.Add(m.Library, m.Op, fmt.Sprintf("process %d ended while it used %s/%s for the first time: it crashed in it, or was killed", m.Process.ID, m.Op, m.Kernel)))
 	}
-	return found
+	if len(news) > 0 {
+		entries := s.List()
+		news = slices.DeleteFunc(news, func(n Suspect) bool {
+			return slices.ContainsFunc(entries, func(e Entry) bool { return e.same(n.Library) && (e.Op == n.Op || e.Op == Load) })
+		})
+	}
+	return found, news
 }
 
 // bury returns the marks of a process that is dead, and removes them. Those of a living one are left alone.

@@ -14,14 +14,19 @@ type Suspect struct {
 	Flight
 	Count int       `json:"count"`          // of processes that ended so
 	Time  time.Time `json:"time"`           // when that was found the last time, for people
-	Fate  string    `json:"fate,omitempty"` // empty until it was tried again, then Passed or Failed
+	Fate  string    `json:"fate,omitempty"` // empty until it was tried again, then what came of it
 }
 
 // What came of a suspect.
 const (
-	Passed = "passed"
-	Failed = "failed" // and is quarantined
+	Passed  = "passed"
+	Failed  = "failed"  // and is quarantined
+	Usual   = "usual"   // its op passed its usual trials; the shape was too large, or does not say all
+	Untried = "untried" // for want of time or memory
+	Gone    = "gone"    // the library has no such kernel
 )
+
+var fates = []string{"", Passed, Failed, Usual, Untried, Gone}
 
 // maxSuspects are kept, the latest.
 const maxSuspects = 64
@@ -30,16 +35,16 @@ func (s *Suspect) check() error {
 	if err := s.Kernel.check(); err != nil {
 		return err
 	}
-	if s.Count < 1 || s.Count > maxCount || s.Time.Year() < 1970 || s.Time.Year() > 9999 || s.Fate != "" && s.Fate != Passed && s.Fate != Failed {
+	if s.Count < 1 || s.Count > maxCount || s.Time.Year() < 1970 || s.Time.Year() > 9999 || !slices.Contains(fates, s.Fate) {
 		return fmt.Errorf("%w: the suspect %s/%s", errInvalid, s.Op, s.Name)
 	}
 	return nil
 }
 
-// suspect remembers what was running when processes ended. They are one when it is the same kernel on the same shape.
-func (s *Store) suspect(flights []Flight) {
+// suspect remembers what was running when processes ended, and returns that. They are one when it is the same kernel on the same shape.
+func (s *Store) suspect(flights []Flight) (news []Suspect) {
 	if len(flights) == 0 {
-		return
+		return nil
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	s.changeSuspects(func(list []Suspect) []Suspect {
@@ -52,10 +57,19 @@ func (s *Store) suspect(flights []Flight) {
 				}
 				return again
 			})
-			list = append(list, n)
+			list, news = append(list, n), append(news, n)
 		}
 		return list[max(0, len(list)-maxSuspects):]
 	})
+	return news
+}
+
+// Forget drops those that are to be tried again of libraries that were not seen, when they were found before a time.
+func (s *Store) Forget(before time.Time, seen func(Library) bool) {
+	old := func(o Suspect) bool { return o.Fate == "" && o.Time.Before(before) && !seen(o.Library) }
+	if slices.ContainsFunc(s.Suspects(), old) {
+		s.changeSuspects(func(list []Suspect) []Suspect { return slices.DeleteFunc(list, old) })
+	}
 }
 
 func (s *Store) changeSuspects(change func([]Suspect) []Suspect) {

@@ -11,24 +11,33 @@ import (
 
 // Bounds of a shape that is tried again: beyond them pure Go would take too long, or memory.
 const (
-	mostValues = 1 << 21
+	mostValues = 1 << 18
 	mostWork   = 1 << 26
 )
 
-// Again has a kernel compute on a shape as a call had it. Of the shapes that are too large for that, and the ops whose shape does not say enough, nothing is tried: Run has shapes of their op.
-func Again(b backends.Backend, k backends.Kernel, s dispatch.Shape) (failures []Failure, err error) {
+// Again tries kernels on shapes as calls had them. One serves for any number of them, and keeps its memory from one to the next.
+type Again struct {
+	try  try
+	want results
+}
+
+// Run has a kernel compute on a shape, after pure Go has. inside is called in between, ahead of the kernel. Of the shapes that are too large for that, and the ops whose shape does not say enough, nothing is
+// tried: Trials have shapes of their op.
+func (a *Again) Run(b backends.Backend, k backends.Kernel, s dispatch.Shape, inside func()) (tried bool, failures []Failure, err error) {
 	c := shaped(s)
 	if c == nil || k.Fast && !c.exact {
-		return nil, nil
+		return false, nil, nil
 	}
-	var t try
+	t := &a.try
 	c.broken = t.run(cpu.Backend{}, backends.Kernel{Op: k.Op, Name: "go"}, c)
-	c.want, t.out = t.out, results{}
+	a.want, t.out = t.out, a.want
+	c.want = a.want
+	inside()
 	detail, err := t.compare(b, k, c)
 	if detail != "" {
 		failures = append(failures, Failure{k.Op.String(), k.Name, c.shape, detail})
 	}
-	return failures, err
+	return true, failures, err
 }
 
 // shaped is a trial of a shape, nil for none. The shape may be anything.

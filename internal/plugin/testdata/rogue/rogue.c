@@ -19,7 +19,7 @@
 
 enum { GOOD, CTOR_SEGV, CTOR_ABORT, CTOR_EXIT, CTOR_HANG, CTOR_KILL, CTOR_GARBAGE, CTOR_FLOOD, CTOR_STDOUT, CTOR_SPAWN, CTOR_THREAD, CTOR_FENV,
     CALL_SEGV, CALL_FPE, CALL_ABORT, CALL_STACK, CALL_EXIT, CALL_HANG, CALL_THROW, CALL_NTH, CALL_FENV, CALL_NOMEM,
-    WRONG_ULP, WRONG_NAN, WRONG_ZERO, WRONG_PAST, WRONG_INPUT, NO_SYMBOL, OLD_ABI, NEW_ABI, SHORT_TABLE, NULL_KERNEL, LATER_SEGV, LARGE_SEGV, MANY,
+    WRONG_ULP, WRONG_NAN, WRONG_ZERO, WRONG_PAST, WRONG_INPUT, NO_SYMBOL, OLD_ABI, NEW_ABI, SHORT_TABLE, NULL_KERNEL, LATER_SEGV, LARGE_SEGV, LARGE_KILL, LARGE_EXIT, MANY,
     BUG_HEAP, BUG_OVERFLOW, BUG_RACE };
 #ifndef ROGUE
 #define ROGUE GOOD
@@ -125,6 +125,8 @@ static int32_t misbehave(setun_activations *a) {
     switch (ROGUE) {
     case CALL_SEGV: segv(); break;
     case LARGE_SEGV: if (a->rows * a->cols > 5000) segv(); break; /* more than a probe has */
+    case LARGE_KILL: if (a->rows * a->cols > 5000) raise(SIGKILL); break; /* as a machine does that has no memory left */
+    case LARGE_EXIT: if (a->rows * a->cols > 5000) exit(7); break;
     case CALL_FPE: zero = 100 / zero; break;
     case CALL_ABORT: abort();
     case CALL_STACK: return deep(1);
