@@ -40,7 +40,7 @@ func quarantineCommand(_ context.Context, env *environment, fs *flag.FlagSet, ar
 		return fmt.Errorf("there is no quarantine: %s", note)
 	}
 	store := quarantine.At(folder)
-	store.Sweep()
+	_, running := store.Sweep()
 	var lifted []quarantine.Entry
 	var err error
 	if lift {
@@ -49,6 +49,9 @@ func quarantineCommand(_ context.Context, env *environment, fs *flag.FlagSet, ar
 		}
 	}
 	q := quarantined{Path: store.Path(), Entries: append([]quarantine.Entry{}, store.List()...), Lifted: lifted, Notes: store.Notes()}
+	for _, s := range running { // nobody else will find them
+		q.Notes = append(q.Notes, probe.Describe(s))
+	}
 	if *env.json {
 		err = env.printJSON(q)
 	} else {
