@@ -82,8 +82,8 @@ func calls(list []quarantine.Suspect) (all []call) {
 	return all
 }
 
-// retry makes probes with some of the suspects until one comes to its end or has none, and returns that one with those that it had. When it crashed in a library's call the op is quarantined, and it goes on with the others. When it
-// ended otherwise, what it was trying again could not be tried, and the others wait for another time: the library is judged without them, and nobody waits for many probes.
+// retry makes probes with some of the suspects until one comes to its end or has none, and returns that one with those that it had. When it crashed in a library's call the op is quarantined, and it goes on
+// with the others. When it ended otherwise, what it was trying again could not be tried, and the others wait for another time: the library is judged without them, and nobody waits for many probes.
 func (g *Guard) retry(again []quarantine.Suspect, probe func([]quarantine.Suspect) outcome) (o outcome, left []quarantine.Suspect) {
 	again = again[max(0, len(again)-maxAgain):]
 	for {
