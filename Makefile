@@ -81,7 +81,7 @@ test-pure: | build
 
 test-race: native mpi
 	@echo "== race detector"
-	@if native/setup.sh --check; then CGO_ENABLED=1 go test -count=1 -timeout 5m -race -short ./... 2>&1 | tee build/race.log | $(SHOW); else echo "SKIP: the race detector needs a C compiler"; fi
+	@if native/setup.sh --check; then CGO_ENABLED=1 go test -count=1 -timeout 10m -race -short ./... 2>&1 | tee build/race.log | $(SHOW); else echo "SKIP: the race detector needs a C compiler"; fi
 
 # The same bits however the Go code is compiled, and each level forced through the whole runtime.
 test-variants: native

@@ -84,8 +84,17 @@ func multiplies(t *testing.T, rt *Runtime) {
 	}
 }
 
+// manyProcesses skips a test under the race detector, with which each of its processes takes a second to start. TestMissingBLASIsRemembered and TestBLASNeedsAnotherFile go through the same code of this one.
+func manyProcesses(t *testing.T) {
+	t.Helper()
+	if raceDetector {
+		t.Skip("dozens of processes, which start slowly under the race detector")
+	}
+}
+
 // A BLAS that crashes, hangs, ends the process or multiplies wrongly does so in another process, once; the host goes on without it and says why.
 func TestF31RogueBLAS(t *testing.T) {
+	manyProcesses(t)
 	for name, words := range map[string][]string{
 		"CTOR_SEGV": {"SIGSEGV", "loading it"}, "CTOR_HANG": {"did not end in time", "loading it"}, "CTOR_EXIT": {"ended without a result", "loading it"}, "WRONG": {"in its self-test", "value "},
 		"CALL_SEGV": {"SIGSEGV", "testing matmul/blas"}, "CALL_HANG": {"did not end in time", "testing matmul/blas"}, "CALL_EXIT": {"ended without a result", "testing matmul/blas"},
@@ -147,6 +156,7 @@ func TestF31RogueBLAS(t *testing.T) {
 
 // A BLAS that passes is loaded, from the file that was tried; the verdict is kept until the file is another one, or the name may lead elsewhere.
 func TestBLASIsProbed(t *testing.T) {
+	manyProcesses(t)
 	for name, byName := range map[string]bool{"path": false, "name": true} {
 		t.Run(name, func(t *testing.T) { probesOnce(t, byName) })
 	}
@@ -228,6 +238,7 @@ func TestMissingBLASIsRemembered(t *testing.T) {
 
 // A BLAS that is found while it is being written is used when it is there, whatever its part did: writing does not change the folder.
 func TestBLASIsBeingCopied(t *testing.T) {
+	manyProcesses(t)
 	for _, parts := range []int{0, 1, 8, 16, 31} { // of 32
 		t.Run(strconv.Itoa(parts), func(t *testing.T) {
 			r := newBLAS(t, "GOOD")

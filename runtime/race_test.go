@@ -4,5 +4,5 @@
 
 package runtime
 
-// The race detector makes pools forget at random, so that allocations mean nothing.
+// The race detector makes pools forget at random, so that allocations mean nothing, and processes start slowly.
 const raceDetector = true
