@@ -3,9 +3,6 @@
 package gguf
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
 	"testing"
 
 	"github.com/setun-compute/setun/internal/durable"
@@ -14,71 +11,28 @@ import (
 
 const savedAt = "/home/user/model.gguf"
 
-// saved writes a file of n values; of some, more than are encoded at once.
-func saved(n int) func(durable.Files) error {
-	return func(files durable.Files) error {
-		w, err := createIn(files, savedAt, []KeyValue{NewKey("k", "v")}, []Info{{Name: "a", Dims: []int64{int64(n)}, Type: F32}})
+var saved = crashtest.Floats{
+	Path: savedAt,
+	Write: func(files durable.Files, x []float32) error {
+		w, err := createIn(files, savedAt, []KeyValue{NewKey("k", "v")}, []Info{{Name: "a", Dims: []int64{int64(len(x))}, Type: F32}})
 		if err != nil {
 			return err
 		}
 		defer w.Abort()
-		if err := w.WriteFloats(values(n)); err != nil {
+		if err := w.WriteFloats(x); err != nil {
 			return err
 		}
 		return w.Close()
-	}
-}
-
-// content says how many values a file has, all of which must be its last one's number.
-func content(files durable.Files) (string, error) {
-	data, err := files.ReadFile(savedAt, 1<<21)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	f, err := Parse(data)
-	if err != nil {
-		return "", err
-	}
-	x, err := f.Floats(0, nil)
-	if err != nil {
-		return "", err
-	}
-	for _, v := range x {
-		if v != float32(len(x)) {
-			return "", fmt.Errorf("a value is %v, of %d", v, len(x))
+	},
+	Read: func(data []byte) ([]float32, error) {
+		f, err := Parse(data)
+		if err != nil {
+			return nil, err
 		}
-	}
-	return fmt.Sprint(len(x)), nil
+		return f.Floats(0, nil)
+	},
 }
 
-// values are n times n.
-func values(n int) []float32 {
-	x := make([]float32, n)
-	for i := range x {
-		x[i] = float32(n)
-	}
-	return x
-}
+func TestF22FileWithAFailingDisk(t *testing.T) { saved.Test(t, (*crashtest.Save).Failures) }
 
-func saves() map[string]*crashtest.Save {
-	return map[string]*crashtest.Save{
-		"first":   {Path: savedAt, New: saved(10), Load: content},
-		"longer":  {Path: savedAt, Old: saved(10), New: saved(100_000), Load: content},
-		"shorter": {Path: savedAt, Old: saved(1000), New: saved(10), Load: content},
-	}
-}
-
-func TestF22FileWithAFailingDisk(t *testing.T) {
-	for name, s := range saves() {
-		t.Run(name, s.Failures)
-	}
-}
-
-func TestF23FileAfterAPowerLoss(t *testing.T) {
-	for name, s := range saves() {
-		t.Run(name, s.Crashes)
-	}
-}
+func TestF23FileAfterAPowerLoss(t *testing.T) { saved.Test(t, (*crashtest.Save).Crashes) }
