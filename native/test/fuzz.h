@@ -42,7 +42,7 @@ typedef struct plan {
         setun_activate activate;
         setun_update update;
     } args;
-    size_t size, space; /* of the block, and where it has a workspace, 0 for none */
+    size_t size, needs, space; /* of the block, how much of it kernels refuse to do without (0: all), and where it has a workspace, 0 for none */
     operand operands[16];
     struct {
         size_t field, bytes;

@@ -86,6 +86,7 @@ static void activations(plan *p) {
 static void kmeans(plan *p) {
     setun_kmeans *a = &p->args.kmeans;
     a->step = pick(SETUN_KMEANS_RANGE, SETUN_KMEANS_UNIT), a->flags = draw(3);
+    p->needs = offsetof(setun_kmeans, next);
     a->d = extent(5000), a->k = extent(PRODUCTS / 16 / a->d), a->n = extent(PRODUCTS / a->d / a->k);
     int range_step = a->step == SETUN_KMEANS_RANGE, assign = a->step == SETUN_KMEANS_ASSIGN, far = a->step == SETUN_KMEANS_DISTANCE;
     int potential = a->step == SETUN_KMEANS_POTENTIAL, summed = assign && draw(3) != 0, added = summed || a->step == SETUN_KMEANS_MEAN;
