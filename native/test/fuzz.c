@@ -181,6 +181,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
             fprintf(stderr, "%s: %s\n", path, handle ? message : dlerror());
             exit(1);
         }
+        if (l->table->device) most_values = 6000, most_products = 1 << 12;
     }
     if (loaded == 0) {
         fprintf(stderr, "SETUN_FUZZ names no library\n");

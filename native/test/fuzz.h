@@ -67,7 +67,7 @@ void range(size_t field, int64_t least, int64_t most);
 
 /* ---- fuzz_draw.c --------------------------------------------------------------------------------------------------- */
 
-enum { VALUES = 36000, PRODUCTS = 1 << 15 }; /* at most, of an array and of a loop over three sizes: the reference is slow */
+extern int64_t most_values, most_products; /* of an array and of a loop over three sizes: the reference is slow, and the stand-in for a device far slower */
 enum { F32 = 4, F64 = 8 };
 /* What floats may be: anything, numbers, not negative, or with squares whose sum stays in range. */
 enum { ANY, FINITE, POSITIVE, SQUARABLE };

@@ -10,6 +10,7 @@
 static const uint8_t *input;
 static size_t left;
 static uint64_t state; /* of what the input has no bytes for */
+int64_t most_values = 36000, most_products = 1 << 15;
 
 void begin(const uint8_t *data, size_t size) { input = data, left = size, state = 88172645463325252ull; }
 
@@ -37,7 +38,7 @@ uint32_t more(void) {
 
 int64_t extent(int64_t most) {
     uint32_t kind = draw(255);
-    int64_t n = 1 + (kind < 205 ? draw(39) : kind < 238 ? draw(349) : kind < 251 ? draw(4999) : draw(VALUES - 1));
+    int64_t n = 1 + (kind < 205 ? draw(39) : kind < 238 ? draw(349) : kind < 251 ? draw(4999) : draw((uint32_t)most_values - 1));
     return n < most ? n : most < 1 ? 1 : most;
 }
 

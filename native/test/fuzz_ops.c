@@ -19,7 +19,7 @@ static void quantize_fields(setun_quantize *a) {
     a->levels = draw(1) ? SETUN_QUINARY : pick(SETUN_TERNARY, SETUN_TERNARY);
     a->rule = pick(SETUN_ABSMEAN, SETUN_STOCHASTIC);
     a->format = a->levels == SETUN_QUINARY ? pick(SETUN_INT8, SETUN_INT8) : pick(SETUN_INT8, SETUN_BASE3);
-    a->rows = extent(VALUES), a->cols = extent(VALUES / a->rows);
+    a->rows = extent(most_values), a->cols = extent(most_values / a->rows);
     a->group = draw(1) ? 0 : 1 + (int64_t)draw(UINT16_MAX) % a->cols;
     a->seed = draw(UINT32_MAX);
     range(F(args.quantize.rows), 1, MATRIX);
@@ -49,7 +49,7 @@ static void step(plan *p) {
 
 static void constrain(plan *p) {
     setun_constrain *a = &p->args.constrain;
-    a->n = extent(VALUES), a->radius = real();
+    a->n = extent(most_values), a->radius = real();
     range(F(args.constrain.n), 1, INT64_MAX);
     if (draw(1)) {
         numbers(give(F(args.constrain.dst), BOTH, F32, 4 * a->n), ANY)->also = F(args.constrain.x);
@@ -63,7 +63,7 @@ static void constrain(plan *p) {
 
 static void reduce(plan *p) {
     setun_reduce *a = &p->args.reduce;
-    a->n = extent(VALUES);
+    a->n = extent(most_values);
     range(F(args.reduce.n), 1, INT64_MAX);
     numbers(give(F(args.reduce.x), IN, F32, 4 * a->n), ANY);
     if (p->op == SETUN_OP_DOT) numbers(give(F(args.reduce.y), IN, F32, 4 * a->n), ANY);
@@ -72,7 +72,7 @@ static void reduce(plan *p) {
 
 static void activations(plan *p) {
     setun_activations *a = &p->args.activations;
-    a->rows = extent(VALUES), a->cols = extent(VALUES / a->rows);
+    a->rows = extent(most_values), a->cols = extent(most_values / a->rows);
     range(F(args.activations.rows), 1, MATRIX);
     range(F(args.activations.cols), 1, MATRIX);
     numbers(give(F(args.activations.x), IN, F32, 4 * a->rows * a->cols), ANY);
@@ -87,7 +87,7 @@ static void kmeans(plan *p) {
     setun_kmeans *a = &p->args.kmeans;
     a->step = pick(SETUN_KMEANS_RANGE, SETUN_KMEANS_UNIT), a->flags = draw(3);
     p->needs = offsetof(setun_kmeans, next);
-    a->d = extent(5000), a->k = extent(PRODUCTS / 16 / a->d), a->n = extent(PRODUCTS / a->d / a->k);
+    a->d = extent(5000), a->k = extent(most_products / 16 / a->d), a->n = extent(most_products / a->d / a->k);
     int range_step = a->step == SETUN_KMEANS_RANGE, assign = a->step == SETUN_KMEANS_ASSIGN, far = a->step == SETUN_KMEANS_DISTANCE;
     int potential = a->step == SETUN_KMEANS_POTENTIAL, summed = assign && draw(3) != 0, added = summed || a->step == SETUN_KMEANS_MEAN;
     int all = range_step || a->step == SETUN_KMEANS_UNIT;
@@ -144,7 +144,7 @@ static int64_t strides(int64_t rows, int64_t cols, int64_t batch, int shared, in
 static void matmul(plan *p) {
     setun_matmul *a = &p->args.matmul;
     a->flags = pick(0, 7);
-    a->m = extent(VALUES), a->n = extent(PRODUCTS / a->m), a->k = extent(PRODUCTS / a->m / a->n), a->batch = draw(3) ? 1 : 1 + draw(4);
+    a->m = extent(most_values), a->n = extent(most_products / a->m), a->k = extent(most_products / a->m / a->n), a->batch = draw(3) ? 1 : 1 + draw(4);
     int ta = a->flags & SETUN_MATMUL_TRANS_A, tb = a->flags & SETUN_MATMUL_TRANS_B;
     int64_t size = strides(ta ? a->k : a->m, ta ? a->m : a->k, a->batch, 1, &a->lda, &a->stride_a);
     numbers(give(F(args.matmul.a), IN, F32, size), ANY);
@@ -171,14 +171,14 @@ static void clusters(plan *p) {
     a->k = extent(2000);
     int wrong = draw(7) == 0; /* a label or offsets that do not belong there */
     if (draw(1)) {
-        a->rows = extent(VALUES), a->n = a->rows * extent(VALUES / a->rows);
+        a->rows = extent(most_values), a->n = a->rows * extent(most_values / a->rows);
         operand *labels = give(F(args.clusters.labels), IN, 0, 4 * a->rows);
         indices(labels, -1, a->k - 1);
         if (wrong) memcpy(labels->was + 4 * (more() % a->rows), &(int32_t){draw(1) ? (int32_t)a->k : -2}, 4);
         give(F(args.clusters.scratch), SCRATCH, 0, 8 * (2 * a->rows + a->k));
         range(F(args.clusters.rows), 1, a->n);
     } else {
-        a->n = extent(VALUES);
+        a->n = extent(most_values);
         operand *offsets = give(F(args.clusters.offsets), IN, 0, 8 * (a->k + 1));
         for (int64_t i = 0, at = 0, step = 2 * a->n / a->k + 1; i <= a->k; i++) {
             memcpy(offsets->was + 8 * i, &at, sizeof at);
@@ -244,9 +244,9 @@ static void ternary(plan *p) {
     setun_ternary *a = &p->args.ternary;
     a->format = pick(SETUN_INT8, SETUN_PLANES);
     a->levels = a->format == SETUN_FOUR5 ? pick(SETUN_SPARSE, SETUN_SPARSE) : pick(SETUN_TERNARY, a->format == SETUN_INT8 ? SETUN_QUINARY : SETUN_SPARSE);
-    a->rows = extent(VALUES), a->cols = extent(VALUES / a->rows);
-    int64_t longer = a->rows > a->cols ? a->rows : a->cols, fewer = PRODUCTS / a->rows / a->cols;
-    a->batch = extent(VALUES / longer < fewer ? VALUES / longer : fewer);
+    a->rows = extent(most_values), a->cols = extent(most_values / a->rows);
+    int64_t longer = a->rows > a->cols ? a->rows : a->cols, fewer = most_products / a->rows / a->cols;
+    a->batch = extent(most_values / longer < fewer ? most_values / longer : fewer);
     a->group = draw(1) ? 0 : 1 + (int64_t)draw(UINT16_MAX) % a->cols;
     range(F(args.ternary.rows), 1, (int64_t)1 << 45);
     range(F(args.ternary.cols), 1, (int64_t)1 << 45);
@@ -263,7 +263,7 @@ static void ternary(plan *p) {
 static void recode(plan *p) {
     setun_recode *a = &p->args.recode;
     a->from = pick(SETUN_INT8, SETUN_PLANES), a->to = pick(SETUN_INT8, SETUN_BASE3);
-    a->rows = extent(VALUES), a->cols = extent(VALUES / a->rows);
+    a->rows = extent(most_values), a->cols = extent(most_values / a->rows);
     range(F(args.recode.rows), 1, (int64_t)1 << 45);
     range(F(args.recode.cols), 1, (int64_t)1 << 45);
     codes(p, F(args.recode.codes), F(args.recode.signs), F(args.recode.index), a->from, 1, a->rows, a->cols);
@@ -275,7 +275,7 @@ static void recode(plan *p) {
 static void rmsnorm(plan *p) {
     setun_rmsnorm *a = &p->args.rmsnorm;
     a->flags = pick(0, SETUN_GRADIENT | SETUN_ADD), a->epsilon = real();
-    a->rows = extent(VALUES), a->cols = extent(VALUES / a->rows);
+    a->rows = extent(most_values), a->cols = extent(most_values / a->rows);
     int64_t n = a->rows * a->cols;
     int back = a->flags & SETUN_GRADIENT, gain = draw(1), delta = !back && draw(1), place = (int)draw(2);
     range(F(args.rmsnorm.rows), 1, MATRIX);
@@ -306,7 +306,7 @@ static void rmsnorm(plan *p) {
 static void softmax(plan *p) {
     setun_softmax *a = &p->args.softmax;
     a->flags = pick(0, SETUN_GRADIENT), a->factor = real(), a->scale = (float)real();
-    a->rows = extent(VALUES), a->cols = extent(VALUES / a->rows);
+    a->rows = extent(most_values), a->cols = extent(most_values / a->rows);
     a->period = draw(1) ? 0 : 1 + (int64_t)draw(UINT16_MAX) % a->cols;
     range(F(args.softmax.rows), 1, MATRIX);
     range(F(args.softmax.cols), 1, MATRIX);
@@ -319,7 +319,7 @@ static void softmax(plan *p) {
 static void activate(plan *p) {
     setun_activate *a = &p->args.activate;
     a->kind = pick(SETUN_RELU2, SETUN_SWIGLU), a->flags = pick(0, SETUN_GRADIENT);
-    a->rows = extent(VALUES), a->cols = extent(VALUES / a->rows);
+    a->rows = extent(most_values), a->cols = extent(most_values / a->rows);
     int64_t n = a->rows * a->cols, wide = a->kind == SETUN_SWIGLU ? 2 * n : n;
     range(F(args.activate.rows), 1, MATRIX);
     range(F(args.activate.cols), 1, MATRIX);
@@ -334,7 +334,7 @@ static void activate(plan *p) {
 
 static void update(plan *p) {
     setun_update *a = &p->args.update;
-    a->method = pick(SETUN_ADAMW, SETUN_MOMENTUM), a->n = extent(VALUES);
+    a->method = pick(SETUN_ADAMW, SETUN_MOMENTUM), a->n = extent(most_values);
     a->rate = real(), a->decay = real(), a->beta1 = real(), a->beta2 = real(), a->epsilon = real(), a->unbias1 = real(), a->unbias2 = real();
     range(F(args.update.n), 1, INT64_MAX);
     numbers(give(F(args.update.value), IN, F32, 4 * a->n), ANY);

@@ -10,6 +10,7 @@
 #ifndef SETUN_EMU_MACHINE_H
 #define SETUN_EMU_MACHINE_H
 
+#include "emu_fiber.h"
 #include "emu_guard.h"
 
 #include <stdint.h>
@@ -24,12 +25,6 @@
 #include <utility>
 #include <vector>
 
-#if defined(__x86_64__) && !defined(SETUN_EMU_UCONTEXT)
-#define SETUN_EMU_SWITCH 1
-#else
-#include <ucontext.h>
-#endif
-
 struct uint3 {
     unsigned x, y, z;
 };
@@ -42,29 +37,6 @@ struct dim3 {
 #pragma GCC visibility push(hidden)
 namespace emu {
 
-#ifdef SETUN_EMU_SWITCH
-extern "C" __attribute__((visibility("hidden"))) void setun_emu_switch(void **save, void *load);
-asm(R"(
-.pushsection .text.setun_emu_switch,"axG",@progbits,setun_emu_switch,comdat
-.weak setun_emu_switch
-.hidden setun_emu_switch
-.type setun_emu_switch,@function
-setun_emu_switch:
-pushq %rbp; pushq %rbx; pushq %r12; pushq %r13; pushq %r14; pushq %r15
-movq %rsp, (%rdi)
-movq %rsi, %rsp
-popq %r15; popq %r14; popq %r13; popq %r12; popq %rbx; popq %rbp
-ret
-.size setun_emu_switch, .-setun_emu_switch
-.popsection
-)");
-#endif
-
-#ifdef SETUN_EMU_ASAN
-constexpr size_t STACK = 128 << 10; /* its frames are larger */
-#else
-constexpr size_t STACK = 64 << 10;
-#endif
 constexpr unsigned WARP = 32, THREADS = 1024;
 constexpr size_t STATIC = 48 << 10, SHARED = 227 << 10; /* bytes of shared arrays, and of all shared memory, that a block may have on compute capability 9.0 */
 constexpr size_t GUARD = 64;
@@ -86,11 +58,7 @@ struct Slot {
 enum State { READY, AT_BARRIER, AT_WARP, DONE };
 
 struct Fiber {
-#ifdef SETUN_EMU_SWITCH
-    void *sp = nullptr;
-#else
-    ucontext_t context;
-#endif
+    Context context;
     State state = DONE;
     uint3 thread = {0, 0, 0};
     unsigned index = 0, meeting = 0; /* the meeting of its warp that it waits for */
@@ -125,14 +93,14 @@ class Machine {
     const dim3 &grid_size() const { return grid_shape; }
     unsigned lane() const { return current->index % WARP; }
     unsigned lanes() const { /* that its warp has */
-        unsigned rest = unsigned(fibers.size()) - current->index / WARP * WARP;
+        unsigned rest = count - current->index / WARP * WARP;
         return rest < WARP ? (1u << rest) - 1 : ~0u;
     }
     void *dynamic() { return arena + FRONT; }
     inline void barrier(Site site);
     inline unsigned meet(const char *operation, unsigned mask, uint64_t value, bool vote, Site site);
-    uint64_t slot(unsigned meeting, unsigned lane) const { return warps[current->index / WARP].slot[meeting & 1][lane]; }
-    unsigned votes(unsigned meeting) const { return warps[current->index / WARP].vote[meeting & 1]; }
+    uint64_t slot(unsigned meeting, unsigned lane) const { return warp[current->index / WARP].slot[meeting & 1][lane]; }
+    unsigned votes(unsigned meeting) const { return warp[current->index / WARP].vote[meeting & 1]; }
     inline void *shared(Slot *slot, size_t bytes, size_t alignment, const char *name, Site site);
     /* Ends the launch with an error. The thread is never resumed: nothing on its stack may own memory. */
     void trap(const char *operation, const char *what, Site site) {
@@ -154,51 +122,60 @@ class Machine {
     std::vector<Fiber> fibers;
     std::vector<Warp> warps;
     std::vector<unsigned> turns;
-    std::vector<Array> arrays; /* of this block, the dynamic one first */
-    uint64_t serial = 0;       /* of this block, among those of all machines */
+    Fiber *fiber = nullptr; /* those, and how many threads there are, for what runs millions of times */
+    Warp *warp = nullptr;
+    unsigned *turn = nullptr, count = 0, at = 0, end = 0; /* at .. end: turns of this pass that are still to come */
+    std::vector<Array> arrays;                            /* of this block, the dynamic one first */
+    uint64_t serial = 0;                                  /* of this block, among those of all machines */
     char *arena = nullptr, *stacks = nullptr;
     size_t stride = 0, dynamic_size = 0, static_size = 0;
     const std::function<void()> *body = nullptr;
-#ifdef SETUN_EMU_SWITCH
-    void *main_sp = nullptr;
-#else
-    ucontext_t main_context;
-#endif
+    Context main;
 
     /* AddressSanitizer has to know which stack is in use. */
+    bool from_main = false; /* that was left last */
 #ifdef SETUN_EMU_ASAN
     const void *main_stack = nullptr;
     size_t main_size = 0;
-    static void leaving(void **state, const void *to, size_t size) { __sanitizer_start_switch_fiber(state, to, size); }
-    void arrived(void *state, bool first = false) { __sanitizer_finish_switch_fiber(state, first ? &main_stack : nullptr, first ? &main_size : nullptr); }
-    void leave() { switch_to_main(main_stack, main_size); }
+    void leaving(void **state, const Fiber *to) { __sanitizer_start_switch_fiber(state, to ? stack_of(*to) : main_stack, to ? STACK : main_size); }
+    void arrived(void *state) {
+        __sanitizer_finish_switch_fiber(state, from_main ? &main_stack : nullptr, from_main ? &main_size : nullptr), from_main = false;
+    }
 #else
-    static void leaving(void **, const void *, size_t) {}
-    void arrived(void *, bool = false) {}
-    void leave() { switch_to_main(nullptr, 0); }
+    void leaving(void **, const Fiber *) {}
+    void arrived(void *) {}
 #endif
-    void switch_to_main(const void *stack, size_t size) { /* for the loop over the threads */
+    /* The next thread of the pass that need not wait. */
+    Fiber *due() {
+        while (at < end) {
+            Fiber &f = fiber[turn[at++]];
+            if (f.state == AT_WARP && warp[f.index / WARP].meeting != f.meeting) f.state = READY;
+            if (f.state == READY) return &f;
+        }
+        return nullptr;
+    }
+    /* Leaves the thread that runs for the next one, or for the loop over the passes. */
+    void leave() {
+        Fiber *self = current, *next = error.empty() ? due() : nullptr;
         void *state = nullptr;
-        leaving(&state, stack, size);
-#ifdef SETUN_EMU_SWITCH
-        setun_emu_switch(&current->sp, main_sp);
-#else
-        swapcontext(&current->context, &main_context);
-#endif
+        switches++;
+        leaving(&state, next);
+        current = next;
+        switch_context(self->context, next ? next->context : main);
         arrived(state);
     }
     char *stack_of(const Fiber &f) const { return stacks + f.index * stride + (stride - STACK); }
-    void resume(Fiber &f) {
+    /* Gives each of some turns' threads the processor once, where it need not wait. Whether there was one; false after an error. */
+    bool pass(unsigned first, unsigned last) {
         void *state = nullptr;
-        current = &f;
+        at = first, end = last;
+        if (!(current = due())) return false;
         switches++;
-        leaving(&state, stack_of(f), STACK);
-#ifdef SETUN_EMU_SWITCH
-        setun_emu_switch(&main_sp, f.sp);
-#else
-        swapcontext(&main_context, &f.context);
-#endif
+        from_main = true;
+        leaving(&state, current);
+        switch_context(main, current->context);
         arrived(state);
+        return error.empty();
     }
     bool fail(const std::string &what, Site site, unsigned thread) {
         if (!error.empty()) return false;
@@ -225,34 +202,20 @@ class Machine {
     }
 };
 
-/* The machine whose thread this code is. */
-inline thread_local Machine *running = nullptr;
+/* The machine whose thread this code is. Read at every step: without a call, though the library was loaded by dlopen. */
+inline thread_local Machine *running __attribute__((tls_model("initial-exec"))) = nullptr;
 
 inline void Machine::entry() {
     Machine *m = running;
-    m->arrived(nullptr, true);
+    m->arrived(nullptr);
     (*m->body)();
     m->current->state = DONE;
     m->leave();
 }
 
 inline void Machine::prepare(Fiber &f) {
-    char *stack = stack_of(f);
-    const size_t size = STACK - f.index % WARP * 128; /* tops that do not all fall into the same set of a cache */
     f.state = READY;
-#ifdef SETUN_EMU_SWITCH
-    void **top = reinterpret_cast<void **>(stack + size);
-    *--top = nullptr; /* where entry would return to */
-    *--top = reinterpret_cast<void *>(&entry);
-    for (int i = 0; i < 6; i++) *--top = nullptr;
-    f.sp = top;
-#else
-    getcontext(&f.context);
-    f.context.uc_stack.ss_sp = stack;
-    f.context.uc_stack.ss_size = size;
-    f.context.uc_link = nullptr;
-    makecontext(&f.context, &entry, 0);
-#endif
+    f.context.start(stack_of(f), STACK - f.index % WARP * 128, &entry); /* tops that do not all fall into the same set of a cache */
 }
 
 /* A page below each stack that may not be touched, so that an overflow ends the process rather than spoils another thread. */
@@ -317,13 +280,13 @@ inline void Machine::barrier(Site site) {
 
 /* Returns the number of the meeting, for slot and votes. Masks that differ within a warp at one time are not modelled, but seen. */
 inline unsigned Machine::meet(const char *operation, unsigned mask, uint64_t value, bool vote, Site site) {
-    Warp &w = warps[current->index / WARP];
+    Warp &w = warp[current->index / WARP];
     const unsigned me = 1u << lane(), meeting = w.meeting;
     if (!(mask & me)) trap(operation, ": the lane is not in its own mask", site);
     mask &= lanes();
     if (!w.arrived)
         w.vote[meeting & 1] = 0, w.mask = mask, w.operation = operation, w.site = site;
-    else if (w.site != site || strcmp(w.operation, operation) != 0) {
+    else if (w.site != site || (w.operation != operation && strcmp(w.operation, operation) != 0)) {
         char text[80];
         snprintf(text, sizeof text, ": other lanes of the warp are at %s in line %d", w.operation, w.site.line);
         trap(operation, text, site);
@@ -373,16 +336,14 @@ inline bool Machine::run_block() {
     for (Fiber &f : fibers) prepare(f);
     for (unsigned i = 0; i < n; i++) turns[i] = order == 1 ? n - 1 - i : i;
     for (;;) {
-        if (order > 1) permute(turns, random);
         bool moved = false;
-        for (unsigned i : turns) {
-            Fiber &f = fibers[i];
-            if (f.state == AT_WARP && warps[i / WARP].meeting != f.meeting) f.state = READY;
-            if (f.state != READY) continue;
-            resume(f);
-            if (!error.empty()) return false;
-            moved = true;
+        if (order > 1) {
+            permute(turns, random);
+            moved = pass(0, n);
         }
+        for (unsigned first = 0; first < n && order <= 1 && error.empty(); first += WARP) /* each warp as far as it can go: its stacks stay in the cache */
+            while (pass(first, first + WARP < n ? first + WARP : n)) moved = true;
+        if (!error.empty()) return false;
         if (moved) continue;
         if (!check_waiting()) return false;
         if (fibers[0].state == DONE) return check_shared();
@@ -400,6 +361,7 @@ inline bool Machine::launch(dim3 grid, dim3 block, size_t dynamic_bytes, const s
     if (!allocate()) return fail("no memory for stacks", Site(), 0);
     grid_shape = grid, block_shape = block, dynamic_size = dynamic_bytes, body = &kernel;
     fibers.resize(n), warps.resize((n + WARP - 1) / WARP), turns.resize(n);
+    fiber = fibers.data(), warp = warps.data(), turn = turns.data(), count = unsigned(n);
     for (unsigned i = 0; i < n; i++) fibers[i].index = i, fibers[i].thread = {i % block.x, i / block.x % block.y, i / (block.x * block.y)};
     std::vector<uint64_t> sequence;
     if (order > 1) {
