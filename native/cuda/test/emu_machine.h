@@ -214,8 +214,10 @@ inline void Machine::entry() {
 }
 
 inline void Machine::prepare(Fiber &f) {
+    const size_t size = STACK - f.index % WARP * 128; /* tops that do not all fall into the same set of a cache */
     f.state = READY;
-    f.context.start(stack_of(f), STACK - f.index % WARP * 128, &entry); /* tops that do not all fall into the same set of a cache */
+    forbid(stack_of(f) + size - 1024, 1024, false); /* marks of the thread before, which left from within entry */
+    f.context.start(stack_of(f), size, &entry);
 }
 
 /* A page below each stack that may not be touched, so that an overflow ends the process rather than spoils another thread. */
