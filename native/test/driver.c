@@ -51,7 +51,12 @@ const setun_kernel *scalar(uint32_t op) {
 }
 
 /* Some numbers of threads stand for all, and the slow reference need not be tried with many. */
-static int tested(const setun_kernel *k) { return k->threads <= 3 || ((k->threads == 7 || k->threads == 16) && strncmp(k->name, "scalar", 6) != 0); }
+static int tested(const setun_kernel *k) {
+#if defined(__SANITIZE_THREAD__)
+    if (k->threads != 2 && k->threads != 7) return 0; /* each takes ten times as long; who is alone races with nobody */
+#endif
+    return k->threads <= 3 || ((k->threads == 7 || k->threads == 16) && strncmp(k->name, "scalar", 6) != 0);
+}
 
 void each(uint32_t op, each_fn *body, void *state) {
     const setun_kernel *first = scalar(op);
