@@ -20,7 +20,7 @@ var (
 	ErrNoBackend   = errors.New("no backend can serve the call")
 	ErrClosed      = errors.New("runtime is closed")
 	ErrLibrary     = errors.New("library refused") // missing, not a library, another machine's, or without the entry point
-	ErrABIMismatch = errors.New("ABI version mismatch")
+	ErrABIMismatch = fmt.Errorf("%w: ABI version mismatch", ErrLibrary)
 
 	// ErrMemory, ErrLost, ErrBlocked and ErrWrong are failures of the backend, ErrBackend, of which more is known.
 	ErrMemory  = fmt.Errorf("%w: out of memory", ErrBackend)            // the backend's, a device's above all; a smaller call may do
