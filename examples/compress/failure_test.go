@@ -131,6 +131,11 @@ func TestDamagedOthers(t *testing.T) {
 func TestOutput(t *testing.T) {
 	in, dir := save(t, model(2)), t.TempDir()
 	out := filepath.Join(dir, "x.stn")
+	if err := os.MkdirAll(dir+".stn", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	done(t, in, filepath.Join(dir, "same.gguf"))
+	done(t, in, filepath.Join(dir, "many.stn"))
 	for name, c := range map[string]struct {
 		args []string
 		says string
@@ -143,11 +148,6 @@ func TestOutput(t *testing.T) {
 		"many tensors":    {[]string{"-decompress", filepath.Join(dir, "many.stn"), filepath.Join(dir, "x.npy")}, "it has 13 tensors"},
 		"nothing to plan": {[]string{in, out, "-keep", "*", "-budget", "9x"}, "no tensor is to be quantized"},
 	} {
-		if err := os.MkdirAll(dir+".stn", 0o700); err != nil {
-			t.Fatal(err)
-		}
-		done(t, in, filepath.Join(dir, "same.gguf"), "-force")
-		done(t, in, filepath.Join(dir, "many.stn"), "-force")
 		code, stdout, stderr := start(append(c.args, "-quiet")...)
 		if code != 1 || stdout != "" || !strings.Contains(stderr, c.says) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%s: exit code %d, %q, %s", name, code, stdout, stderr)

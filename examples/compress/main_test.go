@@ -141,8 +141,11 @@ func TestGolden(t *testing.T) {
 func TestFigures(t *testing.T) {
 	list := model(2)
 	in, out := save(t, list), filepath.Join(t.TempDir(), "x.stn")
-	for _, flags := range []string{"", "-levels quinary", "-levels sparse -coding four5", "-levels sparse -rule magnitude", "-rule absmean -coding planes -group 100", "-rule magnitude -coding 2bit", "-group tensor -coding base3",
+	for i, flags := range []string{"", "-levels quinary", "-levels sparse -coding four5", "-levels sparse -rule magnitude", "-rule absmean -coding planes -group 100", "-rule magnitude -coding 2bit", "-group tensor -coding base3",
 		"-group tensor -levels quinary -rule magnitude", "-group tensor -levels sparse -rule magnitude", "-rule absmax -coding rans -group tensor", "-keep *mlp* -quantize *embed*", "-budget 8x", "-max-error 0.1"} {
+		if testing.Short() && i%4 != 3 {
+			continue
+		}
 		r := done(t, append(strings.Fields(flags), "-verify", "-force", in, out)...)
 		info, err := os.Stat(out)
 		if err != nil {
@@ -277,7 +280,11 @@ func TestNpy(t *testing.T) {
 func TestBudget(t *testing.T) {
 	in, out := save(t, model(6)), filepath.Join(t.TempDir(), "x.stn")
 	last := math.Inf(1)
-	for _, ratio := range []float64{12, 9, 6, 4, 3} {
+	ratios, errors := []float64{12, 9, 6, 4, 3}, []float64{0.25, 0.15, 0.05}
+	if testing.Short() {
+		ratios, errors = ratios[1:3], errors[:1]
+	}
+	for _, ratio := range ratios {
 		r := done(t, in, out, "-force", "-verify", "-budget", fmt.Sprint(ratio, "x"))
 		limit := int64(float64(r.Float32) / ratio)
 		if r.Bytes > limit || float64(r.Bytes) < 0.8*float64(limit) || r.Budget == nil || r.Budget.Bytes != limit || r.Budget.Relative > last {
@@ -285,7 +292,7 @@ func TestBudget(t *testing.T) {
 		}
 		last = r.Budget.Relative
 	}
-	for _, e := range []float64{0.25, 0.15, 0.05} {
+	for _, e := range errors {
 		r := done(t, in, out, "-force", "-max-error", fmt.Sprint(e))
 		if r.Budget.Relative > e || r.Budget.Relative < e/2 || r.Budget.MaxError != e {
 			t.Errorf("error %v: %+v", e, r.Budget)
