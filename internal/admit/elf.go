@@ -34,8 +34,8 @@ type segment struct {
 }
 
 // checkELF reads what the loader reads before it runs anything, and holds every end against the end of the file or of the segment: a loader trusts them all and dies of a page that is not there.
-// Relocations are not followed; only the digest tells about those.
-func checkELF(r io.ReaderAt, size uint64, arch string) error {
+// Relocations are not followed; only the digest tells about those. One of our own must leave it to the system where other libraries are.
+func checkELF(r io.ReaderAt, size uint64, arch string, own bool) error {
 	var head [headerSize]byte
 	n, _ := r.ReadAt(head[:], 0)
 	if n < len(elf.ELFMAG) || string(head[:len(elf.ELFMAG)]) != elf.ELFMAG {
@@ -63,7 +63,7 @@ func checkELF(r io.ReaderAt, size uint64, arch string) error {
 	if err != nil {
 		return err
 	}
-	return checkDynamic(r, segments)
+	return checkDynamic(r, segments, own)
 }
 
 // checkSections: the loader has no use for the table, but it lies at the end, where a copy that was broken off misses it.
@@ -156,7 +156,7 @@ const (
 )
 
 // checkDynamic reads the dynamic section where the loader does: at its address.
-func checkDynamic(r io.ReaderAt, segments []segment) error {
+func checkDynamic(r io.ReaderAt, segments []segment, own bool) error {
 	for _, s := range segments {
 		if s.kind != elf.PT_DYNAMIC {
 			continue
@@ -169,14 +169,14 @@ func checkDynamic(r io.ReaderAt, segments []segment) error {
 		if _, err := r.ReadAt(raw, int64(offset)); err != nil && err != io.EOF {
 			return refuse(backends.ErrLibrary, "read: %v", err)
 		}
-		return checkEntries(r, segments, raw)
+		return checkEntries(r, segments, raw, own)
 	}
 	return refuse(ErrDamaged, "no dynamic section")
 }
 
-func checkEntries(r io.ReaderAt, segments []segment, raw []byte) error {
+func checkEntries(r io.ReaderAt, segments []segment, raw []byte, own bool) error {
 	values := map[elf.DynTag]uint64{}
-	var text []uint64 // offsets into the table of strings
+	var text, needed []uint64 // offsets into the table of strings
 	ended := false
 	for ; len(raw) > 0 && !ended; raw = raw[entrySize:] {
 		tag, value := elf.DynTag(int32(binary.LittleEndian.Uint64(raw))), binary.LittleEndian.Uint64(raw[8:])
@@ -186,6 +186,9 @@ func checkEntries(r io.ReaderAt, segments []segment, raw []byte) error {
 			if tag == n {
 				text = append(text, value)
 			}
+		}
+		if tag == elf.DT_NEEDED {
+			needed = append(needed, value)
 		}
 	}
 	if !ended {
@@ -219,6 +222,23 @@ func checkEntries(r io.ReaderAt, segments []segment, raw []byte) error {
 	for _, at := range text {
 		if at >= length {
 			return refuse(ErrDamaged, "a name at byte %d of %d of the strings", at, length)
+		}
+	}
+	if !own {
+		return nil
+	}
+	for _, tag := range []elf.DynTag{elf.DT_RPATH, elf.DT_RUNPATH} {
+		if _, there := values[tag]; there {
+			return refuse(ErrUnsafe, "it names folders to look for other libraries in (%v), and nobody knows who can write those; to mend it: link it without -rpath (CMake: SKIP_BUILD_RPATH), or patchelf --remove-rpath", tag)
+		}
+	}
+	for _, at := range needed {
+		name := make([]byte, min(length-at, 4096))
+		if _, err := r.ReadAt(name, int64(offset+at)); err != nil {
+			return refuse(backends.ErrLibrary, "read: %v", err)
+		}
+		if name, _, _ = bytes.Cut(name, []byte{0}); bytes.ContainsRune(name, '/') {
+			return refuse(ErrUnsafe, "it needs %q, a library by its path, which nobody checks; to mend it: link it with -l", name)
 		}
 	}
 	return nil

@@ -38,7 +38,7 @@ func TestF3WrongMachine(t *testing.T) {
 		}
 	}
 	data := newImage(elf.EM_X86_64).bytes()
-	if err := checkELF(bytes.NewReader(data), uint64(len(data)), "riscv64"); !errors.Is(err, backends.ErrLibrary) || !strings.Contains(err.Error(), "runs on riscv64") {
+	if err := checkELF(bytes.NewReader(data), uint64(len(data)), "riscv64", true); !errors.Is(err, backends.ErrLibrary) || !strings.Contains(err.Error(), "runs on riscv64") {
 		t.Errorf("a platform without native backends: %v", err)
 	}
 }
@@ -87,6 +87,23 @@ func TestContradictionsAreDamage(t *testing.T) {
 	} {
 		if err := judge(spoiled(c.spoil)); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), c.word) {
 			t.Errorf("%s: %v, want %q", name, err, c.word)
+		}
+	}
+}
+
+// Where a library of ours looks for others is the system's to say: a folder that it names itself may be anybody's.
+func TestLibrariesByPath(t *testing.T) {
+	for name, spoil := range map[string]func(*image){
+		"RPATH":      func(i *image) { i.dynamic[3].Tag = int64(elf.DT_RPATH) },
+		"RUNPATH":    func(i *image) { i.dynamic[3].Tag = int64(elf.DT_RUNPATH) },
+		"\"a/b.so\"": func(i *image) { i.dynamic[3].Tag = int64(elf.DT_NEEDED); copy(i.text[1:], "a/b.so") },
+	} {
+		data := spoiled(spoil)
+		if err := judge(data); !errors.Is(err, ErrUnsafe) || !errors.Is(err, backends.ErrLibrary) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := checkELF(bytes.NewReader(data), uint64(len(data)), "amd64", false); err != nil {
+			t.Errorf("%s in a library of others: %v", name, err)
 		}
 	}
 }

@@ -98,7 +98,7 @@ func (f *File) check(o *held, p policy) (err error) {
 		}
 		f.load = loadPath(f.File, f.info, f.Digest)
 	}
-	if err := checkFormat(f.File, size); err != nil {
+	if err := checkFormat(f.File, size, p.owners); err != nil {
 		return fmt.Errorf("%w: %s", err, f.Path)
 	}
 	return nil

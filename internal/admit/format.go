@@ -8,10 +8,10 @@ import (
 )
 
 // checkFormat refuses files that would kill the process inside the system's loader, and says in words what is wrong with the others.
-func checkFormat(r io.ReaderAt, size int64) error {
+func checkFormat(r io.ReaderAt, size int64, own bool) error {
 	switch runtime.GOOS {
 	case "linux", "android", "freebsd", "netbsd", "openbsd", "dragonfly":
-		return checkELF(r, uint64(size), runtime.GOARCH)
+		return checkELF(r, uint64(size), runtime.GOARCH, own)
 	case "windows":
 		return checkPE(r, size, runtime.GOARCH)
 	}
