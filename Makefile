@@ -55,25 +55,26 @@ lint: | build
 
 test-native: native
 	@echo "== C tests"
-	@if native/setup.sh --check; then ctest --preset release --no-tests=error | tee build/ctest.log; native/check_symbols.sh $(BUILD)/libsetun_simd_c.so; native/check_symbols.sh $(BUILD)/libsetun_cpp.so threads; if [ -f $(BUILD)/libsetun_cuda.so ]; then native/check_symbols.sh $(BUILD)/libsetun_cuda.so driver; fi; native/check_flags.sh $(BUILD); else echo "SKIP: C tests need a compiler and cmake"; fi
+	@if native/setup.sh --check; then ctest --preset release --no-tests=error | tee build/ctest.log; native/check_symbols.sh $(BUILD)/libsetun_simd_c.so; native/check_symbols.sh $(BUILD)/libsetun_cpp.so threads; if [ "$$(uname)" = Linux ]; then native/check_symbols.sh $(BUILD)/libsetun_cuda.so driver; fi; native/check_flags.sh $(BUILD); else echo "SKIP: C tests need a compiler and cmake"; fi
 
 # Tests with the libraries of this checkout, which must be there when they can be built: as they are installed, where nobody else can write (docs/loading.md), wherever the checkout lies.
-test-go test-cuda test-race test-variants test-long: export SETUN_TEST_LIBRARIES ?= $(DATA)
+test-go test-cuda test-race test-variants test-long fuzz soak chaos: export SETUN_TEST_LIBRARIES ?= $(DATA)
+test-go test-cuda test-race test-variants test-long fuzz soak chaos: export SETUN_TEST_NATIVE ?= $(shell native/setup.sh --check && echo require)
 # What tests remember of libraries between processes is no matter of the user's own programs. Who makes the folder first gives it a mode that is believed.
 test-go test-cuda test-pure test-race test-variants test-arm64 test-long fuzz soak chaos: export SETUN_STATE = $(CURDIR)/build/state
 test-go: native mpi
 	@echo "== Go tests with native libraries"
-	@need=; native/setup.sh --check && need=require; SETUN_TEST_NATIVE=$$need go test -count=1 -timeout 5m -v ./... 2>&1 | tee build/go.log | $(SHOW)
+	@go test -count=1 -timeout 5m -v ./... 2>&1 | tee build/go.log | $(SHOW)
 	@cd prometheus && go test -count=1 -timeout 5m -v ./... 2>&1 | tee ../build/prometheus.log | $(SHOW)
 
 # The CUDA library without a GPU: its kernels on the processor, behind a stand-in for the driver.
 test-cuda: native
 	@echo "== CUDA on the stand-in driver"
 	@native/cuda/ptx.sh --check
-	@if native/setup.sh --check && [ -f $(BUILD)/libsetun_cuda.so ]; then \
+	@if native/setup.sh --check && [ "$$(uname)" = Linux ]; then \
 	  SETUN_CUDA_DRIVER=$(CURDIR)/$(BUILD)/libcuda_fake.so SETUN_TEST_CUDA=require go test -count=1 -timeout 10m -v ./backends/cuda 2>&1 | tee build/cuda.log | $(SHOW); \
   SETUN_CUDA_DRIVER=$(CURDIR)/$(BUILD)/libcuda_fake.so SETUN_TEST_CUDA=require go test -count=1 -timeout 10m -v -run 'Mapped|OnCUDA' ./runtime ./train/... ./examples/train 2>&1 | tee build/mapped.log | $(SHOW); \
-	else echo "SKIP: the CUDA library was not built"; fi
+	else echo "SKIP: the CUDA library is built on Linux alone, by a compiler and cmake"; fi
 
 test-pure: | build
 	@echo "== Go tests in pure Go"
@@ -87,10 +88,11 @@ test-race: native mpi
 test-variants: native
 	@echo "== GOAMD64=v3, GOEXPERIMENT=simd, forced levels"
 	@case "$$(go env GOARCH)" in amd64) \
-	  if grep -qw fma /proc/cpuinfo 2>/dev/null; then SETUN_TEST_LIBRARIES=/nowhere GOAMD64=v3 go test -count=1 -timeout 5m ./internal/... ./backends/cpu ./backends/conform | $(SHOW); else echo "SKIP: GOAMD64=v3 needs FMA"; fi; \
-	  GOEXPERIMENT=simd go vet ./backends/cpu && SETUN_TEST_LIBRARIES=/nowhere GOEXPERIMENT=simd go test -count=1 -timeout 5m ./backends/cpu ./backends/conform | $(SHOW);; \
+	  export SETUN_TEST_LIBRARIES=/nowhere SETUN_TEST_NATIVE=; \
+	  if grep -qw fma /proc/cpuinfo 2>/dev/null; then GOAMD64=v3 go test -count=1 -timeout 5m ./internal/... ./backends/cpu ./backends/conform | $(SHOW); else echo "SKIP: GOAMD64=v3 needs FMA"; fi; \
+	  GOEXPERIMENT=simd go vet ./backends/cpu && GOEXPERIMENT=simd go test -count=1 -timeout 5m ./backends/cpu ./backends/conform | $(SHOW);; \
 	esac
-	@for isa in avx512 avx2 sse42 neon scalar; do echo "SETUN_FORCE_ISA=$$isa"; SETUN_FORCE_ISA=$$isa go test -count=1 -timeout 5m -short ./runtime ./examples/... | $(SHOW); done
+	@for isa in avx512 avx2 sse42 neon scalar; do echo "SETUN_FORCE_ISA=$$isa"; SETUN_FORCE_ISA=$$isa go test -count=1 -timeout 5m -short -v ./runtime ./examples/... 2>&1 | tee build/$$isa.log | sed '/--- PASS/d' | $(SHOW); done
 	@for os in linux/arm64 linux/386 darwin/arm64 windows/amd64; do echo "vet $$os"; CGO_ENABLED=0 GOOS=$${os%/*} GOARCH=$${os#*/} go vet ./...; done
 
 bench: native
@@ -115,7 +117,7 @@ soak chaos: native
 test-long: DURATION = 1m
 test-long: FUZZTIME = 10s
 test-long: native soak chaos fuzz test-asan test-ubsan test-tsan
-	@need=; native/setup.sh --check && need=require; SETUN_TEST_NATIVE=$$need SETUN_TEST_LONG=1 go test -count=1 -timeout 60m -v ./internal/soak -run 'OpenAndClose10000|MillionCalls|HundredThousandWaiters|LargeCall' 2>&1 | tee build/long.log | $(SHOW)
+	@SETUN_TEST_LONG=1 go test -count=1 -timeout 60m -v ./internal/soak -run 'OpenAndClose10000|MillionCalls|HundredThousandWaiters|LargeCall' 2>&1 | tee build/long.log | $(SHOW)
 
 # The libraries under a sanitizer, in the C tests and in the Go tests; many minutes each, so not part of `make test`.
 test-asan: SANITIZE = address

@@ -23,8 +23,8 @@ for version in "" -22 -21 -20 -19 -18 -17 -16 -15 -14; do
     fi
 done
 if [ "$clang" = none ]; then
-    echo "SKIP: no clang with libFuzzer (Debian, Ubuntu: apt-get install clang-19 libclang-rt-19-dev)"
-    exit
+    echo "no clang with libFuzzer (Debian, Ubuntu: apt-get install clang-19 libclang-rt-19-dev)" >&2
+    exit 1
 fi
 
 CC=clang$clang CXX=clang++$clang cmake -S . -B "$build" -DSETUN_SANITIZE=address,undefined -DSETUN_FUZZ=ON -DSETUN_CUDA=ptx -DCMAKE_BUILD_TYPE=Release >"$build.log" &&

@@ -17,6 +17,7 @@ import (
 	"github.com/setun-compute/setun/backends"
 	simdc "github.com/setun-compute/setun/backends/simd_c"
 	"github.com/setun-compute/setun/dispatch"
+	"github.com/setun-compute/setun/internal/machine"
 	"github.com/setun-compute/setun/internal/plugin"
 	"github.com/setun-compute/setun/quant"
 )
@@ -27,7 +28,11 @@ func libraries(t testing.TB) Option {
 	dir := libraryFolder(t)
 	if level := os.Getenv("SETUN_FORCE_ISA"); level != "" {
 		rt := open(t, WithLibraries(dir))
-		if len(rt.Arms(backends.OpNorm2)) < 2 {
+		has := slices.ContainsFunc(rt.Report().ISA, func(l machine.ISA) bool { return l.Name == level && l.Available })
+		switch there := len(rt.Arms(backends.OpNorm2)) > 1; {
+		case !there && (has || level == "scalar"):
+			t.Fatalf("this machine has %s, and no kernel of it is there: %+v", level, rt.Report().Backends)
+		case !there:
 			t.Skipf("this machine has no %s", level)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 func fuzz(f *testing.F, op backends.Op) {
 	all := every.Open(libraries(), "", "none", "none") // a BLAS has no bits to compare
 	f.Cleanup(all.Close)
+	required(f, all)
 	conform.Fuzz(f, op, slices.DeleteFunc(slices.Clone(all.Arms), func(a conform.Arm) bool {
 		return a.Kernel.Threads > 3 // who take most of the time, waiting for each other, and are among the other cases
 	}))
