@@ -329,13 +329,26 @@ func (f *fit) finish() error {
 	}
 	a.Exact = float64(f.exact) / float64(f.scores)
 	clear(a.Counts)
-	for _, l := range a.Labels {
+	for i := range a.Labels {
+		l, err := f.label(i)
+		if err != nil {
+			return err
+		}
 		a.Counts[l]++
 	}
 	for i, c := range f.centroids {
 		a.Centroids[i] = float32(float64(c) + float64(f.mean[i%a.D]))
 	}
 	return nil
+}
+
+// label is that of a row, which a kernel has chosen.
+func (f *fit) label(row int) (int, error) {
+	l := int(f.a.Labels[row])
+	if l < 0 || l >= f.a.K {
+		return 0, backends.Fail(backends.ErrBackend, backends.OpKMeans, f.a.Shape(), "row %d got label %d", row, l)
+	}
+	return l, nil
 }
 
 // distances fills f.distance with every point's D² to the centroid of its label.

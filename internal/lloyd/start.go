@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/internal/canon"
 )
 
@@ -101,7 +102,7 @@ func (f *fit) draw(t int, taken []int) (int, error) {
 	if err := f.pull(nil, distance[b*canon.Chunk:min((b+1)*canon.Chunk, a.N)]); err != nil {
 		return 0, err
 	}
-	for i := b * canon.Chunk; ; i++ {
+	for i := b * canon.Chunk; i < min((b+1)*canon.Chunk, a.N); i++ {
 		v := float64(distance[i])
 		if a.Weights != nil {
 			v *= float64(a.Weights[i])
@@ -110,6 +111,7 @@ func (f *fit) draw(t int, taken []int) (int, error) {
 			return i, nil
 		}
 	}
+	return 0, backends.Fail(backends.ErrBackend, backends.OpKMeans, a.Shape(), "added up distances of rows from %d on to %d, which they are not", b*canon.Chunk, s.Sums[b])
 }
 
 // refill gives each empty cluster the point that is farthest from its centroid, taken out of the sums of the cluster it
@@ -174,7 +176,10 @@ func (h *farthest) Pop() any {
 // move takes a row from its cluster to the empty cluster j, unless it has no weight or is all that its cluster has.
 func (f *fit) move(row, j int) (bool, error) {
 	a := f.a
-	from := int(a.Labels[row])
+	from, err := f.label(row)
+	if err != nil {
+		return false, err
+	}
 	w, q := 1.0, int64(1)
 	if a.Weights != nil {
 		w = float64(a.Weights[row])
@@ -184,7 +189,7 @@ func (f *fit) move(row, j int) (bool, error) {
 		return false, nil
 	}
 	x := make([]float32, a.D)
-	if err := f.centred(x, row); err != nil {
+	if err = f.centred(x, row); err != nil {
 		return false, err
 	}
 	clear(f.sums[j*a.D:][:a.D]) // rows of zero weight may have left nothing but zeros here

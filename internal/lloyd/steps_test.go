@@ -173,3 +173,42 @@ func TestIterationsThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// A kernel that has gone wrong is an error, and not the end of the program: labels are places in arrays, and sums say where a draw is.
+func TestStepsThatLie(t *testing.T) {
+	for name, lie := range map[string]func(s *lloyd.Step){
+		"a label of K":        func(s *lloyd.Step) { s.Labels[7] = int32(s.K) },
+		"a label below 0":     func(s *lloyd.Step) { s.Labels[7] = -2 },
+		"no label":            func(s *lloyd.Step) { s.Labels[7] = -1 },
+		"the farthest's":      func(s *lloyd.Step) { s.Labels[len(s.Labels)-1] = math.MaxInt32; s.Counts[1] = 0 },
+		"a potential too big": func(s *lloyd.Step) { s.Sums[0] = math.MaxInt64 },
+	} {
+		const n = 50
+		a := &backends.KMeans{X: make([]float32, n), N: n, D: 1, K: 2, MaxIter: 1, Labels: make([]int32, n), Centroids: make([]float32, 2), Counts: make([]int64, 2)}
+		for i := range a.X {
+			a.X[i] = float32(i * i)
+		}
+		kind := lloyd.Assign
+		if name == "a potential too big" {
+			kind = lloyd.Potential
+		} else {
+			a.Initial = []float32{0, 100}
+		}
+		err := lloyd.Run(context.Background(), a, lloyd.Steps{Step: func(s *lloyd.Step) error {
+			if s.Kind == lloyd.Distance && s.Labels != nil { // a library does something, whatever the labels are
+				for i := range s.Distance {
+					s.Distance[i] = float32(i + 1)
+				}
+				return nil
+			}
+			err := cpu.Step(s)
+			if s.Kind == kind && (name == "the farthest's") == (s.Counts != nil) {
+				lie(s)
+			}
+			return err
+		}})
+		if !errors.Is(err, backends.ErrBackend) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -24,7 +24,8 @@ const (
 	statusNoMemory    = 4
 	statusUnsupported = 5
 	statusLost        = 6
-	statusClosed      = -1 // of the host's: no library returns it
+	statusClosed      = -1 // of the host's, as the next one: no library returns them
+	statusWorkspace   = -2 // the workspace that it asked for has no possible size
 )
 
 type call struct {

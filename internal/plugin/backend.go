@@ -96,7 +96,7 @@ func (x *block[A]) invoke(b *Backend, k backends.Kernel) int32 {
 // failure turns a kernel's result into an error. It empties the message for the next call.
 func (b *Backend) failure(k backends.Kernel, rc int32, c *call, x, y []float32) error {
 	shape, bad := strconv.Itoa(len(x)), c.badIndex
-	message := text(c.message, messageSize)
+	reason := why(rc, c.message)
 	*c.message = 0
 	switch rc {
 	case statusCancelled:
@@ -110,9 +110,17 @@ func (b *Backend) failure(k backends.Kernel, rc int32, c *call, x, y []float32) 
 			return backends.Fail(backends.ErrNonFinite, k.Op, shape, "%s[%d] = %v", name, bad, v[bad])
 		}
 	}
-	e := backends.Fail(sentinel(rc), k.Op, shape, "code %d: %s", rc, message)
+	e := backends.Fail(sentinel(rc), k.Op, shape, "%s", reason)
 	e.Backend = b.name + "/" + k.Name
 	return e
+}
+
+// why says it in words.
+func why(rc int32, message *byte) string {
+	if rc == statusWorkspace {
+		return "the workspace that it asked for has no possible size"
+	}
+	return fmt.Sprintf("code %d: %s", rc, text(message, messageSize))
 }
 
 // sentinel is the error that a failure of a kernel or a device wraps.

@@ -51,9 +51,10 @@ func (b *Backend) steps(k backends.Kernel, shape string, m *mirror) lloyd.Func {
 			}
 		}
 		rc := x.invoke(b, k) // asks for the size of the workspace
-		if need := x.args.workspaceSize; rc == statusOK {
-			x.args.workspace = aligned(&workspace, need)
-			x.args.workspaceSize = need
+		if rc == statusOK {
+			x.args.workspace, rc = room(&workspace, x.args.workspaceSize)
+		}
+		if rc == statusOK {
 			rc = x.invoke(b, k)
 		}
 		s.Changed, s.Exact, s.WeightScale = x.args.changed, x.args.exact, x.args.weightScale
@@ -66,7 +67,7 @@ func (b *Backend) steps(k backends.Kernel, shape string, m *mirror) lloyd.Func {
 		case statusNonFinite:
 			return backends.ErrNonFinite
 		}
-		e := backends.Fail(sentinel(rc), backends.OpKMeans, shape, "code %d: %s", rc, text(&x.message[0], messageSize))
+		e := backends.Fail(sentinel(rc), backends.OpKMeans, shape, "%s", why(rc, &x.message[0]))
 		e.Backend = b.name + "/" + k.Name
 		return e
 	}

@@ -40,13 +40,19 @@ var matmulBlocks = sync.Pool{New: func() any {
 	return &matmulBlock{block: newBlock(func(a *matmulArgs) *call { return &a.call })}
 }}
 
-// aligned returns the first 64-byte boundary in the buffer, which it makes larger when need bytes do not fit behind that.
-func aligned(buffer *[]byte, need int64) unsafe.Pointer {
+// maxWorkspace is more than any call can have use for.
+const maxWorkspace = 1 << 36
+
+// room is the workspace that a kernel has asked for: from the first 64-byte boundary in the buffer, which it makes larger when need bytes do not fit behind that. What is no size is a failure of the library's.
+func room(buffer *[]byte, need int64) (unsafe.Pointer, int32) {
+	if need < 0 || need > maxWorkspace {
+		return nil, statusWorkspace
+	}
 	if int64(len(*buffer)) < need+63 {
 		*buffer = make([]byte, need+63)
 	}
 	base := unsafe.Pointer(unsafe.SliceData(*buffer))
-	return unsafe.Add(base, -uintptr(base)&63)
+	return unsafe.Add(base, -uintptr(base)&63), statusOK
 }
 
 // MatMul calls the kernel's matmul.
@@ -70,7 +76,9 @@ func (b *Backend) MatMul(k backends.Kernel, a *backends.MatMul) (err error) {
 	p.workspace, p.workspaceSize = nil, 0
 	rc := x.invoke(b, k) // asks for the size of the workspace
 	if rc == statusOK {
-		p.workspace = aligned(&x.workspace, p.workspaceSize)
+		p.workspace, rc = room(&x.workspace, p.workspaceSize)
+	}
+	if rc == statusOK {
 		rc = x.invoke(b, k)
 	}
 	if rc != statusOK {

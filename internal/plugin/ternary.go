@@ -113,7 +113,9 @@ func (b *Backend) Ternary(k backends.Kernel, a *backends.Ternary) (err error) {
 	p.workspace, p.workspaceSize = nil, 0
 	rc := x.invoke(b, k) // asks for the size of the workspace
 	if rc == statusOK {
-		p.workspace = aligned(&x.workspace, p.workspaceSize)
+		p.workspace, rc = room(&x.workspace, p.workspaceSize)
+	}
+	if rc == statusOK {
 		rc = x.invoke(b, k)
 	}
 	if rc != statusOK {
