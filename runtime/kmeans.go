@@ -60,7 +60,8 @@ type Clustering struct {
 // With Batch every iteration labels a sample of the points, drawn with replacement, and each centroid is the mean of all that it was ever given (Sculley, WWW 2010): a
 // fraction of the work for nearly the same inertia. It stops when ten batches in a row move the centroids less than Tol says. Empty clusters stay where they are.
 //
-// Labels, inertia and counts belong to the centroids returned. Errors: ErrArgument, ErrShape, ErrNonFinite naming row and column (see SkipNonFinite), ErrRange for
+// Labels, inertia and counts belong to the centroids returned. With Tol 0 and clusters so tight that points differ by less than scores of 32 bits can tell (some 2^-12 of their distance from the mean of all), labels may
+// change until MaxIter: a Tol of 1e-4 ends that. After an error dst's fields are as they were; what its slices hold may have been written over, except after ErrArgument, ErrShape, ErrRange and ErrNonFinite. Errors: ErrArgument, ErrShape, ErrNonFinite naming row and column (see SkipNonFinite), ErrRange for
 // values whose scores could overflow, or ctx's error within one iteration of its end. Deterministic for a seed: the same bits on every kernel.
 func (rt *Runtime) KMeans(ctx context.Context, dst *Clustering, points []float32, dim int, o KMeansOptions) (*Clustering, error) {
 	return rt.kmeans(given(ctx), 0, true, dst, slice(points), dim, o)
@@ -152,9 +153,7 @@ func (rt *Runtime) kmeansAll(ctx context.Context, without uint64, stay bool, dst
 	if dst == nil {
 		dst = new(Clustering)
 	}
-	dst.K, dst.Dim, dst.Skipped = a.K, a.D, 0
-	dst.Labels, dst.Centroids, dst.Counts = sized(dst.Labels, a.N), sized(dst.Centroids, a.K*a.D), sized(dst.Counts, a.K)
-	a.Labels, a.Centroids, a.Counts = dst.Labels, dst.Centroids, dst.Counts
+	a.Labels, a.Centroids, a.Counts = sized(dst.Labels, a.N), sized(dst.Centroids, a.K*a.D), sized(dst.Counts, a.K)
 	s := dispatch.KMeans(a.N, a.D, a.K)
 	s.Fast = o.Fast
 	if a.Batch > 0 {
@@ -165,10 +164,9 @@ func (rt *Runtime) kmeansAll(ctx context.Context, without uint64, stay bool, dst
 		p = rt.placing().with(v, &a.XAt, true, false).with(slice(a.Weights), &a.WeightsAt, true, false).output(float64(4*a.N + 4*a.K*a.D + 8*a.K))
 	}
 	err := runPlaced(ctx, rt, without, p, &s, a, func(m *arm, a *backends.KMeans) error { return m.backend.KMeans(ctx, m.kernel, a) }, iterations)
-	if errors.Is(err, ErrBlocked) {
-		return dst, err
+	if err == nil {
+		*dst = Clustering{K: a.K, Dim: a.D, Labels: a.Labels, Centroids: a.Centroids, Counts: a.Counts, Inertia: a.Inertia, Iterations: a.Iterations, Converged: a.Converged}
 	}
-	dst.Inertia, dst.Iterations, dst.Converged = a.Inertia, a.Iterations, a.Converged
 	return dst, err
 }
 

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // rays makes n points of dim values near k directions, of lengths that differ a thousandfold.
@@ -245,6 +247,43 @@ func TestSkippedPointsCountNowhere(t *testing.T) {
 		o.Centroids = []float32{float32(math.NaN()), 1}
 		if _, err := rt.KMeans(context.Background(), nil, []float32{1, 2, 3}, 1, o); !errors.Is(err, ErrNonFinite) {
 			t.Errorf("a centroid that is NaN: %v", err)
+		}
+	}
+}
+
+// An argument error leaves dst as it was, whether it is found before the points are looked at or by a look at them.
+func TestKMeansLeavesDstAfterErrors(t *testing.T) {
+	rt := open(t, WithoutNative())
+	dst, err := rt.KMeans(context.Background(), nil, []float32{1, 2, 3, 10}, 1, KMeansOptions{K: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := *dst
+	was.Labels, was.Centroids, was.Counts = slices.Clone(dst.Labels), slices.Clone(dst.Centroids), slices.Clone(dst.Counts)
+	huge := float32(2.9166863e18) // 10 of it squared are below 2^126, and the square of the distance between two such rows is none of 32 bits
+	far := make([]float32, 20)
+	for i := range far {
+		far[i] = huge
+		if i >= 10 {
+			far[i] = -huge
+		}
+	}
+	for name, c := range map[string]struct {
+		points []float32
+		dim    int
+		o      KMeansOptions
+		want   error
+	}{
+		"k":         {[]float32{1}, 1, KMeansOptions{K: 2}, ErrArgument},
+		"zero row":  {[]float32{1, 1, 0, 0, 2, 1}, 2, KMeansOptions{K: 1, Distance: Cosine}, ErrArgument},
+		"NaN":       {[]float32{1, float32(math.NaN()), 3}, 1, KMeansOptions{K: 1}, ErrNonFinite},
+		"distances": {far, 10, KMeansOptions{K: 2}, ErrRange},
+	} {
+		if _, err := rt.KMeans(context.Background(), dst, c.points, c.dim, c.o); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(was, *dst); diff != "" {
+			t.Errorf("%s: %s", name, diff)
 		}
 	}
 }

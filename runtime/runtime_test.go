@@ -181,7 +181,8 @@ func TestBadInput(t *testing.T) {
 			{kmeans(three, 1, KMeansOptions{K: 1, Weights: []float32{1, -1, 1}}), ErrArgument, "weight 1 = -1"},
 			{kmeans(three, 1, KMeansOptions{K: 1, Weights: []float32{0, 0, 0}}), ErrArgument, "all weights are 0"},
 			{kmeans([]float32{1, 2, 3, nan}, 2, KMeansOptions{K: 1}), ErrNonFinite, "row 1, column 1 = NaN"},
-			{kmeans([]float32{3e38, -3e38}, 1, KMeansOptions{K: 1}), ErrRange, "2^126"},
+			{kmeans([]float32{3e38, -3e38}, 1, KMeansOptions{K: 1}), ErrRange, "2^125"},
+			{kmeans(three, 1, KMeansOptions{K: 1, Batch: 100, MaxIter: math.MaxInt}), ErrArgument, "mini-batches of 100 rows"},
 		} {
 			var e *Error
 			if !errors.Is(c.err, c.sentinel) || !errors.As(c.err, &e) || !strings.Contains(c.err.Error(), c.words) {

@@ -41,7 +41,7 @@ type fit struct {
 // Run clusters a's points with the given steps and fills a's outputs. It returns the context's error when that ends first; outputs are unspecified then.
 func Run(ctx context.Context, a *backends.KMeans, steps Steps) error {
 	f := &fit{a: a, ctx: ctx, steps: steps,
-		precision: min(51, 62-bits.Len(uint(max(a.N, a.Batch*min(a.MaxIter, math.MaxInt/2/max(1, a.Batch)))-1))),
+		precision: min(51, 62-bits.Len(uint(max(a.N, a.Batch*a.MaxIter)-1))),
 		mean:      make([]float32, a.D), centroids: make([]float32, a.K*a.D),
 		exponent: make([]int, a.D), scale: make([]float64, a.D),
 		sums: make([]int64, a.K*a.D), counts: make([]int64, a.K),
@@ -173,8 +173,9 @@ func (f *fit) centre() error {
 		f.centroids[i] = c - f.mean[i%a.D]
 		reach = max(reach, math.Abs(float64(f.centroids[i])))
 	}
-	if !(float64(a.D)*reach*reach < 0x1p126) {
-		return backends.Fail(backends.ErrRange, backends.OpKMeans, a.Shape(), "values reach %.3g from their mean; dimension × reach² must stay below 2^126", reach)
+	// No squared distance may overflow: each is at most 4·D·reach², and D roundings add less than a factor of 2 up to D = 2^23, another one for each 2^23 more.
+	if most := 125 - a.D>>23; !(float64(a.D)*reach*reach < math.Ldexp(1, most)) {
+		return backends.Fail(backends.ErrRange, backends.OpKMeans, a.Shape(), "values reach %.3g from their mean; dimension × reach² must stay below 2^%d", reach, most)
 	}
 	return nil
 }

@@ -30,13 +30,15 @@ func (f *fit) start() error {
 		f.distance[i] = float32(math.Inf(1))
 	}
 	f.push(nil, f.distance)
-	taken := make([]int, 0, a.K)
+	taken := make([]bool, a.K) // of the first K rows, those that are centres
 	for t := range a.K {
 		row, err := f.draw(t, taken)
 		if err != nil {
 			return err
 		}
-		taken = append(taken, row)
+		if row < a.K {
+			taken[row] = true
+		}
 		c := f.centroids[t*a.D:][:a.D]
 		if err := f.centred(c, row); err != nil {
 			return err
@@ -66,7 +68,7 @@ func (f *fit) centred(dst []float32, i int) error {
 }
 
 // draw returns the row of the t-th centre.
-func (f *fit) draw(t int, taken []int) (int, error) {
+func (f *fit) draw(t int, taken []bool) (int, error) {
 	a := f.a
 	seeded := func(total uint64) int64 { return int64(canon.Choose(a.Seed, uint64(t), total)) }
 	distance := f.distance
@@ -87,12 +89,8 @@ func (f *fit) draw(t int, taken []int) (int, error) {
 	for _, v := range s.Sums {
 		total += v
 	}
-	if total == 0 { // every point is a centre already
-		for i := range a.N {
-			if !slices.Contains(taken, i) {
-				return i, nil
-			}
-		}
+	if total == 0 { // every point is where a centre is already: the lowest that is none
+		return slices.Index(taken, false), nil
 	}
 	r := seeded(uint64(total))
 	b := 0

@@ -212,3 +212,19 @@ func TestStepsThatLie(t *testing.T) {
 		}
 	}
 }
+
+// Of rows that are all alike each is a centre once, lowest first where no distance is left to draw by.
+func TestSeedsOfDuplicates(t *testing.T) {
+	const n = 3000 // a search through all centres for each row would take n³ looks
+	a := &backends.KMeans{X: make([]float32, n), N: n, D: 1, K: n, MaxIter: 1, Labels: make([]int32, n), Centroids: make([]float32, n), Counts: make([]int64, n)}
+	drawn := 0
+	err := lloyd.Run(context.Background(), a, lloyd.Steps{Step: func(s *lloyd.Step) error {
+		if s.Kind == lloyd.Distance && s.KeepMin {
+			drawn++
+		}
+		return cpu.Step(s)
+	}})
+	if err != nil || drawn != n || a.Inertia != 0 {
+		t.Errorf("%d centres, inertia %v, %v", drawn, a.Inertia, err)
+	}
+}

@@ -136,8 +136,11 @@ func (m *measuring) quantized(ctx context.Context, l quant.Levels, rule quant.Ru
 	if m.q, err = m.rt.QuantizeContext(ctx, m.q, m.x, quant.Options{Levels: l, Rule: rule, Cols: m.cols, Group: group}); err != nil {
 		return err
 	}
+	if m.o.HalfScales {
+		RoundScales(m.q, m.x, rule, false)
+	}
 	scaleBytes := 4
-	if m.o.HalfScales && RoundScales(m.q, m.x, rule, false) == 0 {
+	if stn.ScaleKind(m.q.Scales) == stn.F16 {
 		scaleBytes = 2
 	}
 	s, err := quant.Measure(m.q, m.x)

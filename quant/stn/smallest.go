@@ -53,6 +53,9 @@ func Smallest(t *quant.Tensor) (Coding, int64, error) {
 
 // EncodedSize returns the bytes that a tensor's codes and index take in a coding, which it finds by encoding them. Errors: ErrArgument for a tensor whose fields contradict each other or whose levels the coding does not hold.
 func EncodedSize(t *quant.Tensor, c Coding) (int64, error) {
+	if t == nil {
+		return 0, fmt.Errorf("no tensor: %w", ErrArgument)
+	}
 	s := stream{info: Info{Kind: Quantized, Levels: t.Levels, Coding: c, Rows: t.Rows, Cols: t.Cols, Group: t.Group, Pack: 1}}
 	if c == RANS {
 		s.info.Pack = packFor(t.Levels, t.Rows, t.Cols)

@@ -303,15 +303,20 @@ func (w *Writer) sections(s *stream) error {
 	if s.coder == nil {
 		return nil
 	}
-	i.ScaleKind = F16
-	if slices.ContainsFunc(s.scales, func(v float32) bool { return floats.Half(floats.ToHalf(v)) != v }) {
-		i.ScaleKind = F32
-	}
+	i.ScaleKind = ScaleKind(s.scales)
 	i.Scales = Section{w.body.at, int64(len(s.scales)) * i.ScaleKind.size()}
 	if err := writeFloats(w.body, i.ScaleKind, s.scales); err != nil {
 		return err
 	}
 	return w.body.align()
+}
+
+// ScaleKind returns what scales are written as: F16 where that loses nothing, else F32.
+func ScaleKind(scales []float32) Kind {
+	if slices.ContainsFunc(scales, func(v float32) bool { return floats.Half(floats.ToHalf(v)) != v }) {
+		return F32
+	}
+	return F16
 }
 
 // broken keeps the first failure.
