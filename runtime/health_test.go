@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
@@ -30,20 +31,31 @@ func (f *failing) Reduce(k backends.Kernel, a *backends.Reduce) error {
 	return f.sleepy.Reduce(k, a)
 }
 
-// ailing is a runtime whose first choice is a backend that fails as told, and what it logs.
-func ailing(t *testing.T) (*Runtime, *failing, *bytes.Buffer) {
+// choose has an op's predictions choose an arm.
+func choose(t testing.TB, rt *Runtime, op backends.Op, arm int) {
 	t.Helper()
-	log := new(bytes.Buffer)
-	f := &failing{sleepy: sleepy{name: "frail", nap: func() time.Duration { return 0 }}}
-	rt := open(t, WithoutNative(), WithProfile(""), WithoutLearning(), WithRecheck(0), WithBackend(f), WithLogger(slog.New(slog.NewTextHandler(log, nil))))
 	p := &dispatch.Profile{}
-	p.Set(backends.OpNorm2, rt.Arms(backends.OpNorm2)[0], dispatch.Model{Coef: dispatch.Coef{30_000}})
-	p.Set(backends.OpNorm2, rt.Arms(backends.OpNorm2)[1], dispatch.Model{Coef: dispatch.Coef{3_000}})
-	r, err := dispatch.NewRouter(map[backends.Op][]dispatch.Arm{backends.OpNorm2: rt.Arms(backends.OpNorm2)}, p, dispatch.Policy{})
+	for i, a := range rt.Arms(op) {
+		nanoseconds := 30_000.0
+		if i == arm {
+			nanoseconds = 300
+		}
+		p.Set(op, a, dispatch.Model{Coef: dispatch.Coef{nanoseconds}})
+	}
+	r, err := dispatch.NewRouter(map[backends.Op][]dispatch.Arm{op: rt.Arms(op)}, p, dispatch.Policy{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	rt.router.Store(r)
+}
+
+// ailing is a runtime whose first choice is a backend that fails as told, and what it logs.
+func ailing(t testing.TB) (*Runtime, *failing, *bytes.Buffer) {
+	t.Helper()
+	log := new(bytes.Buffer)
+	f := &failing{sleepy: sleepy{name: "frail", nap: func() time.Duration { return 0 }}}
+	rt := open(t, WithoutNative(), WithProfile(""), WithoutLearning(), WithRecheck(0), WithBackend(f), WithLogger(slog.New(slog.NewTextHandler(log, nil))))
+	choose(t, rt, backends.OpNorm2, 1)
 	return rt, f, log
 }
 
@@ -198,5 +210,24 @@ func TestLoggerMayAsk(t *testing.T) {
 	}
 	if h.asked.Load() == 0 {
 		t.Error("nothing was logged")
+	}
+}
+
+// BenchmarkFallback: a call whose kernel fails and which the next best answers, and one more that finds the first kernel well; then two calls without a failure.
+func BenchmarkFallback(b *testing.B) {
+	x := ramp(100)
+	for _, fails := range []bool{true, false} {
+		b.Run(fmt.Sprintf("fails=%v", fails), func(b *testing.B) {
+			rt, f, _ := ailing(b)
+			rt.log = nil
+			for b.Loop() {
+				for _, f.fails = range []bool{fails, false} {
+					rt.arms[backends.OpNorm2][1].condition.retry.Store(0)
+					if _, err := rt.Norm2(x); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
 	}
 }

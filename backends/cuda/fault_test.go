@@ -374,12 +374,15 @@ func TestStickyError(t *testing.T) {
 	})
 }
 
-func TestDeviceLost(t *testing.T) {
+// The device fails, or another part of the program has reset it: its context is destroyed, or is none any more.
+func TestF18F19DeviceLost(t *testing.T) {
 	faking(t)
 	each(t, func(t *testing.T, c task) {
-		lost(t, c, "999", func() { fake.fault("cuStreamQuery", 1, 999) }, func() { fake.fault("cuStreamQuery", 0, 0) })
-		if n := fake.live(); n != 0 {
-			t.Errorf("%d things are left", n)
+		for _, code := range []int32{999, 709, 201} {
+			lost(t, c, fmt.Sprint(code), func() { fake.fault("cuStreamQuery", 1, code) }, func() { fake.fault("cuStreamQuery", 0, 0) })
+			if n := fake.live(); n != 0 {
+				t.Errorf("%d: %d things are left", code, n)
+			}
 		}
 	})
 }

@@ -24,6 +24,10 @@ enum { GOOD, CTOR_SEGV, CTOR_ABORT, CTOR_EXIT, CTOR_HANG, CTOR_KILL, CTOR_GARBAG
 #ifndef ROGUE
 #define ROGUE GOOD
 #endif
+#ifndef NTH /* the call that fails, and how */
+#define NTH 3
+#define STATUS SETUN_EDEVICE
+#endif
 
 static volatile int zero = 0;
 
@@ -133,7 +137,7 @@ static int32_t misbehave(setun_activations *a) {
     case CALL_EXIT: exit(0);
     case CALL_HANG: hang(); break;
     case CALL_THROW: THROW;
-    case CALL_NTH: return ++calls == 3 ? SETUN_EDEVICE : SETUN_OK;
+    case CALL_NTH: return ++calls == NTH ? STATUS : SETUN_OK;
     case CALL_NOMEM: return SETUN_ENOMEM;
     case CALL_FENV: flush_subnormals(); break;
     case BUG_HEAP: read_behind(); break;
