@@ -69,6 +69,11 @@ func doctorCommand(ctx context.Context, env *environment, fs *flag.FlagSet, args
 		if b.State == "refused" || b.State == "failed" || b.State == "quarantined" || b.State == "lost" {
 			return exit{exitDegraded, fmt.Sprintf("%s is there but was %s: %s", b.Path, b.State, b.Reason)}
 		}
+		for _, e := range d.Quarantine.Entries {
+			if b.Digest != "" && e.Digest == b.Digest {
+				return exit{exitDegraded, fmt.Sprintf("%s is used without what is quarantined: %v", b.Path, e)}
+			}
+		}
 	}
 	return nil
 }
@@ -102,6 +107,7 @@ func check(ctx context.Context, want, got *runtime.Runtime) error {
 		func() error { return checkKMeans(ctx, want, got, d.x, dim, k) },
 		func() error { return checkMatMul(want, got, d) },
 		func() error { return checkTernary(want, got, d) },
+		func() error { return checkLayers(want, got, d) },
 	} {
 		if err := op(); err != nil && !errors.Is(err, runtime.ErrNoBackend) {
 			return err
@@ -264,9 +270,15 @@ func checkTernary(want, got *runtime.Runtime, d *data) error {
 		return err
 	}
 	for f := quant.Int8; f <= quant.Planes; f++ {
-		w, err := q.Convert(nil, f)
+		w, err := want.Convert(nil, q, f)
 		if err != nil {
 			return err
+		}
+		switch v, err := got.Convert(nil, q, f); {
+		case err != nil && !errors.Is(err, runtime.ErrNoBackend) && !errors.Is(err, backends.ErrUnsupported):
+			return err
+		case err == nil && (!slices.Equal(v.Codes, w.Codes) || !slices.Equal(v.Packed, w.Packed)):
+			return fmt.Errorf("recode to %v differs from pure Go", f)
 		}
 		x, err := want.TernaryMatMul(nil, a, w)
 		if err != nil {

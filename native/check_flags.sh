@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# No native object was built with a flag of the -ffast-math family, and no a*b + c was fused that the source did not fuse: check_flags.sh BUILD_FOLDER.
+# No native object was built without stack protection or with a flag of the -ffast-math family, and no a*b + c was fused that the source did not fuse: check_flags.sh BUILD_FOLDER.
 # Fused instructions belong to the files whose instruction set has them and whose source asks for each one.
 set -eu
 build=$1
@@ -14,6 +14,7 @@ commands=$(grep '"command"' "$build/compile_commands.json" | grep -v peer_loops)
 echo "$commands" | grep -v -e '-ffp-contract=off' && fail "built without -ffp-contract=off: the commands above"
 echo "$commands" | grep -e '-ffast-math' -e '-Ofast' -e '-funsafe-math' -e '-fassociative-math' -e '-freciprocal-math' -e '-ffinite-math' -e '-ffp-contract=[^o]' -e '-fno-signed-zeros' &&
     fail "a flag that changes results: the commands above"
+echo "$commands" | grep -v -e '-fstack-protector-strong' && fail "built without -fstack-protector-strong: the commands above"
 grep -rnE 'FP_CONTRACT|fast-math|float_control|__attribute__ *\(\(optimize' "$here"/kernels "$here"/simd_c "$here"/cpp "$here"/include | grep -v 'never -ffast-math' &&
     fail "a pragma or an attribute that changes results: the lines above"
 
@@ -42,4 +43,4 @@ done
 for library in "$build"/libsetun_*.so; do
     nm "$library" | grep -i fast_math && fail "$library is linked with what sets the processor to -ffast-math"
 done
-echo "$build: -ffp-contract=off throughout, $scanned objects without fused products, none for -ffast-math"
+echo "$build: -ffp-contract=off and -fstack-protector-strong throughout, $scanned objects without fused products, none for -ffast-math"

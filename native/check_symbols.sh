@@ -32,6 +32,7 @@ done
 headers=$(readelf -lW "$lib")
 dynamic=$(readelf -dW "$lib")
 case $headers in *GNU_RELRO*) ;; *) echo "$lib is built without -z relro" >&2 && exit 1 ;; esac
+case $headers in *GNU_STACK*) ;; *) echo "$lib does not say that its stack holds no code" >&2 && exit 1 ;; esac
 case $headers in *GNU_STACK*RWE*) echo "$lib wants a stack that can hold code" >&2 && exit 1 ;; esac
 case $dynamic in *BIND_NOW* | *"Flags: NOW"*) ;; *) echo "$lib is built without -z now" >&2 && exit 1 ;; esac
 case $dynamic in *RPATH* | *RUNPATH*) echo "$lib has a run path" >&2 && exit 1 ;; esac
