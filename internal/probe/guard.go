@@ -144,26 +144,26 @@ func (g *Guard) scope(c plugin.Candidate) string {
 func (g *Guard) Admit(c plugin.Candidate) (plugin.Pass, plugin.State, error) {
 	l := g.identify(c)
 	p := plugin.Pass{Source: "off"}
-	if err := withhold(&p, g.store.Find(l)); err != nil {
-		return p, plugin.Quarantined, err
-	}
 	if g.Off {
+		if err := withhold(&p, g.store.Find(l)); err != nil {
+			return p, plugin.Quarantined, err
+		}
 		return p, "", nil
 	}
 	defer alone(g.Folder + l.Digest + g.scope(c))()
-	again := g.again(l, &p)
-	known := p
 	v, here, found := g.store.Verdict(l, g.scope(c))
+	// Afterwards: whoever said that it is fit has quarantined before what is not.
+	if err := withhold(&p, append(v.Entries(), g.store.Find(l)...)); err != nil {
+		return p, plugin.Quarantined, err
+	}
+	known := p
 	if known.Kernels, known.Took, known.Source = v.Kernels, v.Took, "disk"; here {
 		known.Source = "process"
 	}
+	again := g.again(l, &p)
 	if found && len(again) == 0 {
 		return known, "", nil
 	}
-	if err := withhold(&p, g.store.Find(l)); err != nil { // who was before us may have found something
-		return p, plugin.Quarantined, err
-	}
-	known.Withheld = p.Withheld
 	p, state, err := g.try(c, l, again)
 	if found && errors.Is(err, ErrNoProbe) { // what is suspect waits for a program that can make one
 		return known, "", nil
@@ -198,11 +198,11 @@ func (g *Guard) try(c plugin.Candidate, l quarantine.Library, again []quarantine
 	if state, err := g.fate(o, l); err != nil {
 		return p, state, err
 	}
-	g.settle(again, &o)
 	g.wrong(l, o.Failures)
 	// That there is no device may be over with the next process, which must not use one that was never tried.
 	lasting := c.Name != cudaName || o.Devices > 0
 	g.store.Pass(lasting, quarantine.Verdict{Library: l, Scope: g.scope(c), Version: o.Version, Build: o.Build, Kernels: o.Kernels, Took: time.Duration(o.Nanos)})
+	g.settle(again, &o) // last: what is settled is not tried again
 	p = plugin.Pass{Kernels: o.Kernels, Took: time.Duration(o.Nanos), Source: "probe"}
 	if err := withhold(&p, g.store.Find(l)); err != nil {
 		return p, plugin.Quarantined, err

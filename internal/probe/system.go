@@ -85,8 +85,8 @@ func (g *Guard) ask(name string, asked quarantine.Library, again []quarantine.Su
 		if state, err := g.fate(o, asked); err != nil {
 			return v, state, err
 		}
-		g.settle(again, &o)
 		g.wrong(asked, o.Failures)
+		g.settle(again, &o)
 		v.Version, v.Kernels, v.Took = o.Version, o.Kernels, time.Duration(o.Nanos)
 	}
 	if g.name(name) == asked {
@@ -116,11 +116,11 @@ func (g *Guard) admitFile(path string) (p plugin.Pass, state plugin.State, err e
 		}
 		return nil
 	}
-	if state, err := g.barred(&p, l); err != nil || g.Off {
-		return p, state, err
-	}
 	again := g.store.Pending(l)
 	v, here, found := g.store.Verdict(l, systemScope())
+	if state, err := g.barred(&p, l, v.Entries()...); err != nil || g.Off {
+		return p, state, err
+	}
 	if !found || len(again) > 0 {
 		o, again := g.retry(again, func(again []quarantine.Suspect) outcome {
 			return g.run(spec{System: path, Cores: g.Cores, Again: calls(again)}, limit, nil)
@@ -133,10 +133,10 @@ func (g *Guard) admitFile(path string) (p plugin.Pass, state plugin.State, err e
 		case err != nil:
 			return p, state, err
 		default:
-			g.settle(again, &o)
 			g.wrong(l, o.Failures)
 			found, v = false, quarantine.Verdict{Library: l, Scope: systemScope(), Version: o.Version, Kernels: o.Kernels, Took: time.Duration(o.Nanos)}
 			g.store.Pass(lasting, v)
+			g.settle(again, &o)
 		}
 	}
 	said(&p, v, found, here)
@@ -155,10 +155,10 @@ func said(p *plugin.Pass, v quarantine.Verdict, found, here bool) {
 	}
 }
 
-// barred is the error for a library that is quarantined, or its only op is. It notes under which identity it is remembered.
-func (g *Guard) barred(p *plugin.Pass, l quarantine.Library) (plugin.State, error) {
+// barred is the error for a library that is quarantined, or its only op is, or of which that is known otherwise. It notes under which identity it is remembered.
+func (g *Guard) barred(p *plugin.Pass, l quarantine.Library, known ...quarantine.Entry) (plugin.State, error) {
 	p.Identity = l.Digest
-	for _, e := range g.store.Find(l) {
+	for _, e := range append(g.store.Find(l), known...) {
 		return plugin.Quarantined, fmt.Errorf("%w: %v", ErrQuarantined, e)
 	}
 	return "", nil

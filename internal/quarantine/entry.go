@@ -5,6 +5,7 @@ package quarantine
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -61,6 +62,13 @@ func (e Entry) String() string {
 	return fmt.Sprintf("%s since %s%s: %s; to lift it: calibrate quarantine lift %s", what, e.Time.UTC().Format(time.DateOnly), times, e.Reason, e.Digest[:12])
 }
 
+// Wrong is what is not used of a library that may be loaded otherwise.
+type Wrong struct {
+	Op     string    `json:"op"`
+	Reason string    `json:"reason"`
+	Time   time.Time `json:"time"`
+}
+
 // Verdict is what a probe said of a library that may be loaded.
 type Verdict struct {
 	Library
@@ -69,9 +77,20 @@ type Verdict struct {
 	Build   string        `json:"build"`
 	Kernels int           `json:"kernels"` // tested
 	Took    time.Duration `json:"took_ns"`
+	Wrong   []Wrong       `json:"wrong,omitempty"` // what was quarantined of it then: the list of that may be lost, and nobody would try the library again
 
 	Path    string `json:"path,omitempty"`    // of the file that a name led to
 	Missing string `json:"missing,omitempty"` // why a name led to none
+
+	written bool // it is in the file as well
+}
+
+// Entries are what the verdict says is not to be used.
+func (v *Verdict) Entries() (list []Entry) {
+	for _, w := range v.Wrong {
+		list = append(list, Entry{Library: v.Library, Op: w.Op, Reason: w.Reason, Count: 1, Time: w.Time})
+	}
+	return list
 }
 
 var errInvalid = errors.New("not valid")
@@ -97,7 +116,7 @@ func (v *Verdict) check() error {
 	if err := v.Library.check(); err != nil {
 		return err
 	}
-	if !isText(v.Scope, 1, maxReason) || !isText(v.Version, 0, maxReason) || !isText(v.Build, 0, maxReason) || !isText(v.Path, 0, maxPath) || !isText(v.Missing, 0, maxReason) || v.Kernels < 0 || v.Kernels > maxCount || v.Took < 0 {
+	if slices.ContainsFunc(v.Entries(), func(e Entry) bool { return e.check() != nil }) || !isText(v.Scope, 1, maxReason) || !isText(v.Version, 0, maxReason) || !isText(v.Build, 0, maxReason) || !isText(v.Path, 0, maxPath) || !isText(v.Missing, 0, maxReason) || v.Kernels < 0 || v.Kernels > maxCount || v.Took < 0 {
 		return fmt.Errorf("%w: the verdict on %s", errInvalid, v.Digest)
 	}
 	return nil

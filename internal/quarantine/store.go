@@ -98,9 +98,10 @@ func usable(folder string) error {
 	return private(folder, info)
 }
 
-// List returns all entries.
+// List returns all entries, those that only verdicts know of as well: the list was lost then, or has become too long.
 func (s *Store) List() []Entry {
 	var list []Entry
+	var verdicts []Verdict
 	if s.on() {
 		var note string
 		var err error
@@ -108,11 +109,30 @@ func (s *Store) List() []Entry {
 			s.note("the quarantine cannot be read: %v", err)
 		}
 		s.note("%s", note)
+		verdicts, _ = s.readVerdicts()
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	for _, e := range s.kept {
 		list = add(list, e)
+	}
+	for _, v := range s.passed {
+		if !v.written {
+			verdicts = append(verdicts, v)
+		}
+	}
+	for _, v := range verdicts {
+		list = merge(list, v.Entries())
+	}
+	return list
+}
+
+// merge appends the entries that are not there.
+func merge(list, more []Entry) []Entry {
+	for _, e := range more {
+		if !slices.ContainsFunc(list, func(o Entry) bool { return o.same(e.Library) && o.Op == e.Op }) {
+			list = append(list, e)
+		}
 	}
 	return list
 }
@@ -122,7 +142,8 @@ func (s *Store) Find(l Library) []Entry {
 	return slices.DeleteFunc(s.List(), func(e Entry) bool { return !e.same(l) })
 }
 
-// Add quarantines a library or an op of it. What is there already is counted once more. Where it cannot be written it holds for this process, and a note says so.
+// Add quarantines a library or an op of it. What is there already is counted once more. Where it cannot be written it holds for this process, and a note says so. What was said of the library before ends:
+// the next verdict knows of it.
 func (s *Store) Add(l Library, op, reason string) Entry { return s.add(l, op, reason, s.on()) }
 
 // Keep is Add for this process alone.
@@ -140,6 +161,7 @@ func (s *Store) add(l Library, op, reason string, lasting bool) Entry {
 	}
 	err := error(nil)
 	if lasting {
+		s.end(l) // first: should this process die in between, the library is tried again
 		var note string
 		note, err = s.entries.update(func(list []Entry) []Entry { return add(list, e) })
 		s.note("%s", note)
@@ -167,70 +189,85 @@ func add(list []Entry, e Entry) []Entry {
 	return append(list, e)
 }
 
+// end drops the verdicts on a library.
+func (s *Store) end(l Library) {
+	of := func(v Verdict) bool { return v.same(l) }
+	s.mutex.Lock()
+	s.passed = slices.DeleteFunc(s.passed, of)
+	s.mutex.Unlock()
+	if list, _ := s.readVerdicts(); slices.ContainsFunc(list, of) {
+		s.changeVerdicts(func(list []Verdict) []Verdict { return slices.DeleteFunc(list, of) })
+	}
+}
+
 // Lift removes the entries whose digest begins so, or all of them for "all", and what was said of those libraries, so that they are probed again. It returns what was removed.
 func (s *Store) Lift(prefix string) (lifted []Entry, err error) {
 	prefix = strings.ToLower(prefix)
-	match := func(digest string) bool { return prefix == "all" || prefix != "" && strings.HasPrefix(digest, prefix) }
+	match := func(l Library) bool { return prefix == "all" || prefix != "" && strings.HasPrefix(l.Digest, prefix) }
+	entry := func(e Entry) bool {
+		if match(e.Library) {
+			lifted = merge(lifted, []Entry{e})
+		}
+		return match(e.Library)
+	}
+	verdict := func(v Verdict) bool {
+		if match(v.Library) {
+			lifted = merge(lifted, v.Entries())
+		}
+		return match(v.Library)
+	}
 	if s.on() {
-		if _, err := s.entries.update(func(list []Entry) []Entry {
-			return slices.DeleteFunc(list, func(e Entry) bool {
-				if match(e.Digest) {
-					lifted = append(lifted, e)
-				}
-				return match(e.Digest)
-			})
-		}); err != nil {
+		note, err := s.entries.update(func(list []Entry) []Entry { return slices.DeleteFunc(list, entry) })
+		if s.note("%s", note); err != nil {
 			return nil, err
 		}
-		if len(lifted) > 0 {
-			if _, err := s.verdicts.update(func(list []Verdict) []Verdict {
-				return slices.DeleteFunc(list, func(v Verdict) bool { return match(v.Digest) })
-			}); err != nil {
-				return lifted, err
-			}
+		note, err = s.verdicts.update(func(list []Verdict) []Verdict { return slices.DeleteFunc(list, verdict) })
+		if s.note("%s", note); err != nil {
+			return lifted, err
 		}
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	s.passed = slices.DeleteFunc(s.passed, func(v Verdict) bool { return match(v.Digest) })
-	s.kept = slices.DeleteFunc(s.kept, func(e Entry) bool {
-		if match(e.Digest) {
-			lifted = append(lifted, e)
-		}
-		return match(e.Digest)
-	})
+	s.kept = slices.DeleteFunc(s.kept, entry)
+	s.passed = slices.DeleteFunc(s.passed, verdict)
 	return lifted, nil
 }
 
-// Verdict returns what a probe said of a library, and whether that was one of this process.
+// Verdict returns what a probe said of a library, and whether that was one of this process. One that says what is not used ends when somebody lifts that, whichever process that is.
 func (s *Store) Verdict(l Library, scope string) (v Verdict, here, found bool) {
 	known := func(v Verdict) bool { return v.same(l) && v.Scope == scope }
 	s.mutex.Lock()
 	i := slices.IndexFunc(s.passed, known)
-	if i >= 0 {
+	if here = i >= 0; here {
 		v = s.passed[i]
 	}
 	s.mutex.Unlock()
-	if i >= 0 || !s.on() {
-		return v, true, i >= 0
+	if !s.on() || here && !(v.written && len(v.Wrong) > 0) {
+		return v, here, here
 	}
-	list, note, err := s.verdicts.read()
+	list, err := s.readVerdicts()
 	if err != nil {
-		s.note("the verdicts of probes cannot be read: %v", err)
+		return v, here, here
 	}
-	s.note("%s", note)
-	if i = slices.IndexFunc(list, known); i < 0 {
-		return v, false, false
-	}
+	i = slices.IndexFunc(list, known)
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
+	s.passed = slices.DeleteFunc(s.passed, known)
+	if i < 0 {
+		return Verdict{}, false, false
+	}
+	list[i].written = true
 	s.passed = append(s.passed, list[i])
-	return list[i], false, true
+	return list[i], here, true
 }
 
-// Pass keeps a verdict, for other processes too if it is a lasting one.
+// Pass keeps a verdict, with what is quarantined of the library now: for other processes too if it is a lasting one and they know that as well.
 func (s *Store) Pass(lasting bool, v Verdict) {
 	v.File, v.Version, v.Build = Clean(v.File, maxName), Clean(v.Version, maxReason), Clean(v.Build, maxReason)
+	v.Wrong = nil
+	for _, e := range s.Find(v.Library) {
+		v.Wrong = append(v.Wrong, Wrong{e.Op, e.Reason, e.Time})
+	}
 	if err := v.check(); err != nil {
 		s.note("the verdict on %s is not kept: %v", v.File, err)
 		return
@@ -239,13 +276,29 @@ func (s *Store) Pass(lasting bool, v Verdict) {
 		return append(slices.DeleteFunc(list, func(o Verdict) bool { return o.same(v.Library) && o.Scope == v.Scope }), v)
 	}
 	s.mutex.Lock()
-	s.passed = replace(s.passed)
+	alone := slices.ContainsFunc(s.kept, func(e Entry) bool { return e.same(v.Library) }) // others are to find that by themselves
 	s.mutex.Unlock()
-	if !lasting || !s.on() {
-		return
+	if lasting && !alone && s.on() {
+		v.written = s.changeVerdicts(replace)
 	}
-	note, err := s.verdicts.update(replace)
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.passed = replace(s.passed)
+}
+
+func (s *Store) readVerdicts() ([]Verdict, error) {
+	list, note, err := s.verdicts.read()
+	if s.note("%s", note); err != nil {
+		s.note("the verdicts of probes cannot be read: %v", err)
+	}
+	return list, err
+}
+
+// changeVerdicts says whether the change was written.
+func (s *Store) changeVerdicts(change func([]Verdict) []Verdict) bool {
+	note, err := s.verdicts.update(change)
 	if s.note("%s", note); err != nil {
 		s.note("the verdicts of probes are forgotten when the process ends: %v", err)
 	}
+	return err == nil
 }
