@@ -92,6 +92,20 @@ func manyProcesses(t *testing.T) {
 	}
 }
 
+// A BLAS that gets no threads now is tried again by the next runtime.
+func TestBLASGetsNoThreads(t *testing.T) {
+	for _, byName := range []bool{false, true} {
+		r := newBLAS(t, "CTOR_THREADS")
+		for range 2 {
+			rt, b := r.open(t, byName)
+			if b.State != "failed" || !strings.Contains(b.Reason, "temporarily unavailable") || !strings.Contains(b.Reason, "it is tried again the next time") || len(r.entries()) != 0 {
+				t.Errorf("by name %v: %+v, %+v", byName, b, r.entries())
+			}
+			multiplies(t, rt)
+		}
+	}
+}
+
 // A BLAS that crashes, hangs, ends the process or multiplies wrongly does so in another process, once; the host goes on without it and says why.
 func TestF31RogueBLAS(t *testing.T) {
 	manyProcesses(t)

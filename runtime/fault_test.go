@@ -149,13 +149,18 @@ func TestFloatEnvironmentChangedInACall(t *testing.T) {
 
 // A machine that has no memory now is no verdict on the library: it is not loaded, and tried again the next time.
 func TestNoMemoryIsNoVerdict(t *testing.T) {
-	r := newRogue(t, "CALL_NOMEM")
-	for range 2 {
-		rt, b := r.open(t)
-		if b.State != "failed" || !strings.Contains(b.Reason, "out of memory") || len(r.entries()) != 0 || strings.Contains(b.Reason, "quarantine") {
-			t.Errorf("%+v, %+v", b, r.entries())
-		}
-		answers(t, rt)
+	for name, word := range map[string]string{"CALL_NOMEM": "out of memory", "CALL_NEW": "bad_alloc", "CTOR_THREADS": "temporarily unavailable; rogue: giving up; SIGABRT"} {
+		t.Run(name, func(t *testing.T) {
+			r := newRogue(t, name)
+			for range 2 {
+				rt, b := r.open(t)
+				if b.State != "failed" || !strings.Contains(b.Reason, word) || len(r.entries()) != 0 || strings.Contains(b.Reason, "quarantine") {
+					t.Errorf("%+v, %+v", b, r.entries())
+				}
+				answers(t, rt)
+				t.Log(b.Reason)
+			}
+		})
 	}
 }
 

@@ -30,7 +30,7 @@ func newRogue(t *testing.T, name string, args ...string) *rogue {
 	t.Helper()
 	r := &rogue{folder: t.TempDir(), state: t.TempDir()}
 	compiler, language := []string{os.Getenv("CC"), "cc", "gcc", "clang"}, []string{"-std=gnu11"}
-	if name == "CALL_THROW" {
+	if name == "CALL_THROW" || name == "CALL_NEW" {
 		compiler, language = []string{os.Getenv("CXX"), "c++", "g++", "clang++"}, []string{"-x", "c++", "-std=c++17"}
 	}
 	i := slices.IndexFunc(compiler, func(c string) bool { _, err := exec.LookPath(c); return c != "" && err == nil })

@@ -176,12 +176,10 @@ func (g *Guard) fate(o outcome, l quarantine.Library) (plugin.State, error) {
 	switch {
 	case o.absent:
 		return plugin.Refused, fmt.Errorf("%w: %s; name a program that uses Setun, such as calibrate, by %s, or accept the risk with %s=off", ErrNoProbe, o.died, HelperVariable, Variable)
+	case o.starved(): // no verdict
+		return plugin.Failed, fmt.Errorf("%w: %s, for want of memory or threads; it is tried again the next time", backends.ErrLibrary, o.complaint())
 	case o.died != "":
-		at := ""
-		if o.at != "" {
-			at = ", when " + doing(o.at)
-		}
-		e := g.store.Add(l, quarantine.Load, "the process that tried it "+o.died+at)
+		e := g.store.Add(l, quarantine.Load, o.complaint())
 		return plugin.Failed, fmt.Errorf("%w: %s; it is quarantined, to lift that: calibrate quarantine lift %.12s", ErrProbe, e.Reason, l.Digest)
 	case o.Kind == transient:
 		return o.State, &reported{quarantine.Clean(o.Error, 1000), []error{o.sentinel()}}

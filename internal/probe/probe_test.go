@@ -133,7 +133,7 @@ func FuzzTelling(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, said []byte) {
-		if line := telling(said); len(line) > 402 || !utf8.ValidString(line) || strings.ContainsFunc(line, unicode.IsControl) {
+		if line := telling(said); len(line) > 604 || !utf8.ValidString(line) || strings.ContainsFunc(line, unicode.IsControl) {
 			t.Errorf("%q", line)
 		}
 	})
@@ -183,6 +183,9 @@ func TestTelling(t *testing.T) {
 		"what(): bad\nSIGABRT: abort\nPC=0x1\nrax 0x0\n":                                "what(): bad; SIGABRT: abort",
 		strings.Repeat("y", 5000):                                                       strings.Repeat("y", 200),
 		"=====\nWARNING: ThreadSanitizer: data race (pid=7)\n  Read of size 4\n=====\n": "WARNING: ThreadSanitizer: data race (pid=7)",
+		"x: cannot allocate 9 bytes\n#1 pthread_create\nx: giving up\nSIGABRT: abort\n": "x: cannot allocate 9 bytes; x: giving up; SIGABRT: abort",
+		"terminate called\n  what():  std::bad_alloc\nSIGABRT: abort\nPC=0x1\n":         "what(): std::bad_alloc; SIGABRT: abort",
+		"WARNING: ThreadSanitizer: data race (pid=7)\n  #0 pthread_create x\n":          "WARNING: ThreadSanitizer: data race (pid=7)",
 		"a.c:1:2: runtime error: signed integer overflow\n    #0 in f a.c:1\n":          "a.c:1:2: runtime error: signed integer overflow",
 	} {
 		if got := telling([]byte(said)); got != want {

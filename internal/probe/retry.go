@@ -108,14 +108,22 @@ func (g *Guard) retry(again []quarantine.Suspect, probe func([]quarantine.Suspec
 }
 
 // scarce are words of those that end because they get no memory or no thread: Go, a C++ library, OpenBLAS, sanitizers.
-var scarce = []string{"out of memory", "out-of-memory", "annot allocate", "ailed to allocate", "tried to allocate", "bad_alloc", "OS thread", "newosproc", "pthread_create", "temporarily unavailable"}
+var scarce = []string{"ut of memory", "out-of-memory", "ot enough memory", "nsufficient memory", "annot allocate", "ailed to allocate", "tried to allocate", "bad_alloc", "annot map pages", "ailed to reserve", "OS thread", "newosproc", "pthread_create", "temporarily unavailable"}
+
+// starving says whether a line has such words.
+func starving(line string) bool {
+	return slices.ContainsFunc(scarce, func(w string) bool { return strings.Contains(line, w) })
+}
+
+// starved says whether the child died for want of memory or threads.
+func (o *outcome) starved() bool { return starving(o.died) }
 
 // crashed says whether the child ended within the library's call by a crash in it, or because the library has ended the process, and not for want of time or memory.
 func (o *outcome) crashed() bool {
 	has := func(words ...string) bool {
 		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(o.died, w) })
 	}
-	if !strings.HasSuffix(o.at, againSuffix) || has(scarce...) {
+	if !strings.HasSuffix(o.at, againSuffix) || o.starved() {
 		return false
 	}
 	if name, ended := strings.CutPrefix(o.died, "was ended by "); ended {

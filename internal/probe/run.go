@@ -118,8 +118,24 @@ func cause(ctx context.Context, err error, state *os.ProcessState, excess bool) 
 // errSlow is the cause of a context that was not over by itself.
 var errSlow = errors.New("the probe takes too long")
 
-// telling picks the lines that say most: a sanitizer's, Go's name for a signal with the line before it, else the last one.
+// telling picks the lines that say most: the first about want of memory or threads, and a sanitizer's, Go's name for a signal with the line before it, else the last one.
 func telling(said []byte) string {
+	want, most := "", ending(said)
+	for line := range bytes.Lines(said) {
+		text := quarantine.Clean(string(line), 200)
+		if starving(text) && !strings.HasPrefix(text, "#") { // in a sanitizer's stack are names of functions, which say nothing
+			want = text
+			break
+		}
+	}
+	if strings.Contains(most, want) {
+		return most
+	}
+	return want + "; " + most
+}
+
+// ending is what was said of the end.
+func ending(said []byte) string {
 	last := ""
 	for line := range bytes.Lines(said) {
 		text := quarantine.Clean(string(line), 200)

@@ -78,7 +78,7 @@ func (g *Guard) ask(name string, asked quarantine.Library, again []quarantine.Su
 	case o.found != "": // whatever came of it: it is the file that is asked about
 	case !o.absent && o.died == "" && o.Sentinel == nothingThere:
 		v.Missing = quarantine.Clean(o.Error, 1000)
-	case !o.absent && o.died != "", o.Kind == unfit: // it may be a file that is being written
+	case !o.absent && o.died != "" && !o.starved(), o.Kind == unfit: // it may be a file that is being written
 		e := g.store.Keep(asked, quarantine.Load, o.complaint())
 		return v, plugin.Failed, &reported{fmt.Sprintf("%v: %s; which file it is is not known, so it is left out until this process ends", ErrProbe, e.Reason), []error{o.sentinel(), ErrProbe}}
 	default:

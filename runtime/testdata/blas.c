@@ -7,13 +7,17 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { GOOD, CTOR_SEGV, CTOR_HANG, CTOR_EXIT, WRONG, CALL_SEGV, CALL_HANG, CALL_EXIT, LATER_SEGV, SWAP };
+enum { GOOD, CTOR_SEGV, CTOR_HANG, CTOR_EXIT, CTOR_THREADS, WRONG, CALL_SEGV, CALL_HANG, CALL_EXIT, LATER_SEGV, SWAP };
 
 static volatile int *volatile nowhere;
 
 __attribute__((constructor)) static void loaded(void) {
     if (ROGUE == CTOR_SEGV) *nowhere = 1;
     if (ROGUE == CTOR_EXIT) _exit(0);
+    if (ROGUE == CTOR_THREADS) { /* as OpenBLAS does that gets no more threads */
+        fputs("OpenBLAS blas_thread_init: pthread_create failed for thread 1 of 64: Resource temporarily unavailable\nOpenBLAS blas_thread_init: RLIMIT_NPROC 64 current, 64 max\n", stderr);
+        raise(SIGINT);
+    }
     while (ROGUE == CTOR_HANG) pause();
 #ifdef SELF
     if (ROGUE == SWAP) rename(SELF ".next", SELF); /* by another one, while it is being tried */

@@ -17,8 +17,8 @@
 #include <immintrin.h>
 #endif
 
-enum { GOOD, CTOR_SEGV, CTOR_ABORT, CTOR_EXIT, CTOR_HANG, CTOR_KILL, CTOR_GARBAGE, CTOR_FLOOD, CTOR_STDOUT, CTOR_SPAWN, CTOR_THREAD, CTOR_FENV,
-    CALL_SEGV, CALL_FPE, CALL_ABORT, CALL_STACK, CALL_EXIT, CALL_HANG, CALL_THROW, CALL_NTH, CALL_FENV, CALL_NOMEM,
+enum { GOOD, CTOR_SEGV, CTOR_ABORT, CTOR_EXIT, CTOR_HANG, CTOR_KILL, CTOR_GARBAGE, CTOR_FLOOD, CTOR_STDOUT, CTOR_SPAWN, CTOR_THREAD, CTOR_FENV, CTOR_THREADS,
+    CALL_SEGV, CALL_FPE, CALL_ABORT, CALL_STACK, CALL_EXIT, CALL_HANG, CALL_THROW, CALL_NTH, CALL_FENV, CALL_NOMEM, CALL_NEW,
     WRONG_ULP, WRONG_NAN, WRONG_ZERO, WRONG_PAST, WRONG_INPUT, NO_SYMBOL, OLD_ABI, NEW_ABI, SHORT_TABLE, NULL_KERNEL, LATER_SEGV, LARGE_SEGV, LARGE_KILL, LARGE_EXIT, MANY,
     BUG_HEAP, BUG_OVERFLOW, BUG_RACE };
 #ifndef ROGUE
@@ -45,9 +45,13 @@ static void hang(void) {
 
 #if defined(__cplusplus)
 #define THROW throw 7
+#define NEW new char[(size_t)1 << 46] /* more than there is */
 #else
 #define THROW abort()
+#define NEW 0
 #endif
+
+static char *volatile room;
 
 /* Every descriptor that the probe may have for its result, which a library must not know. */
 static void pollute(long bytes) {
@@ -78,6 +82,26 @@ static void spawn(void) {
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 120) abort();
 }
 
+static void *sleeper(void *p) {
+    hang();
+    return p;
+}
+
+/* As a library of threads ends that gets no more of them. Here it is room for their stacks that is not there. */
+static void exhaust(void) {
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, (size_t)1 << 30);
+    for (int i = 0; i < 1000; i++) {
+        pthread_t t;
+        int rc = pthread_create(&t, &attr, sleeper, 0);
+        if (rc == 0) continue;
+        fprintf(stderr, "rogue: thread %d: %s\n", i, strerror(rc));
+        fprintf(stderr, "rogue: giving up\n");
+        abort();
+    }
+}
+
 static void flush_subnormals(void) {
 #if defined(__x86_64__)
     _mm_setcsr(_mm_getcsr() | 0x8040);
@@ -95,6 +119,7 @@ __attribute__((constructor)) static void begin(void) {
     case CTOR_FLOOD: pollute(1l << 30); break;
     case CTOR_STDOUT: if (getenv("SETUN_PROBE_CHILD")) for (int i = 0; i < 100000; i++) printf("%0200d\n", i); fflush(stdout); break;
     case CTOR_SPAWN: spawn(); break;
+    case CTOR_THREADS: exhaust(); break;
     case CTOR_FENV: flush_subnormals(); break;
     case CTOR_THREAD: {
         pthread_t t;
@@ -138,6 +163,7 @@ static int32_t misbehave(setun_activations *a) {
     case CALL_HANG: hang(); break;
     case CALL_THROW: THROW;
     case CALL_NTH: return ++calls == NTH ? STATUS : SETUN_OK;
+    case CALL_NEW: room = NEW; break;
     case CALL_NOMEM: return SETUN_ENOMEM;
     case CALL_FENV: flush_subnormals(); break;
     case BUG_HEAP: read_behind(); break;
