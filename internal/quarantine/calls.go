@@ -143,21 +143,21 @@ func (c *Calls) Close() {
 	}
 }
 
-// flights returns what dead processes had in kernels, and removes their files. The lock on those who make them is held. Of this process's own there is none: its files are locked.
-func (s *Store) flights(folder string) (list []Flight) {
+// flights returns what dead processes had in kernels, and the names of their files. The lock on those who make them is held. Of this process's own there is none: its files are locked.
+func (s *Store) flights(folder string) (list []Flight, names []string) {
 	for _, name := range s.callsFiles(folder) {
 		f := openOurs(name)
 		if f == nil {
 			continue
 		}
 		if busy, err := durable.TryLock(f); !busy && err == nil {
-			data, _ := io.ReadAll(io.LimitReader(f, headSize+maxPlaces*placeSize))
-			list = append(list, readFlights(data, self().Boot)...)
-			os.Remove(name)
+			if data, err := io.ReadAll(io.LimitReader(f, headSize+maxPlaces*placeSize)); err == nil {
+				list, names = append(list, readFlights(data, self().Boot)...), append(names, name)
+			}
 		}
 		f.Close()
 	}
-	return list
+	return list, names
 }
 
 // callsFiles lists the files of calls that belong to this folder of state.

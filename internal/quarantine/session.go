@@ -122,6 +122,7 @@ func (u *session) open(s *Store) error {
 }
 
 // Sweep looks for what processes were using when they died, and quarantines what they used for the first time; the rest is suspect. It returns the new entries, and the new suspects but for what is quarantined.
+// What the dead have left goes when that is written, and not before: where it cannot be, or this process ends too, the next one finds it. It may be counted twice then.
 func (s *Store) Sweep() (found []Entry, news []Suspect) {
 	if !s.on() {
 		return nil, nil
@@ -131,7 +132,7 @@ func (s *Store) Sweep() (found []Entry, news []Suspect) {
 		return nil, nil
 	}
 	ours := s.first.name()
-	var dead []mark
+	boot := self().Boot
 	var unlock func()
 	look := func() bool { // only when there is something to look at
 		if unlock == nil {
@@ -155,17 +156,26 @@ func (s *Store) Sweep() (found []Entry, news []Suspect) {
 		if !look() {
 			return nil, nil
 		}
-		dead = append(dead, bury(name)...)
+		marks, dead := left(name)
+		for _, m := range marks {
+			if m.Process.Boot != boot { // the machine went down, which no library did
+				continue
+			}
+			e, err := s.add(m.Library, m.Op, fmt.Sprintf("process %d ended while it used %s/%s for the first time: it crashed in it, or was killed", m.Process.ID, m.Op, m.Kernel), true)
+			found, dead = append(found, e), dead && err == nil
+		}
+		if dead {
+			os.Remove(name)
+		}
 	}
 	if folder, err := memoryFolder(); err == nil && len(s.callsFiles(folder)) > 0 && look() {
-		news = s.suspect(s.flights(folder))
-	}
-	boot := self().Boot
-	for _, m := range dead {
-		if m.Process.Boot != boot { // the machine went down, which no library did
-			continue
+		flights, names := s.flights(folder)
+		var written bool
+		if news, written = s.suspect(flights); written {
+			for _, name := range names {
+				os.Remove(name)
+			}
 		}
-		found = append(found, s.Add(m.Library, m.Op, fmt.Sprintf("process %d ended while it used %s/%s for the first time: it crashed in it, or was killed", m.Process.ID, m.Op, m.Kernel)))
 	}
 	if len(news) > 0 {
 		entries := s.List()
@@ -176,22 +186,21 @@ func (s *Store) Sweep() (found []Entry, news []Suspect) {
 	return found, news
 }
 
-// bury returns the marks of a process that is dead, and removes them. Those of a living one are left alone.
-func bury(name string) (marks []mark) {
+// left returns the marks of a process if that is dead. Nobody else looks at them: whoever does has the lock on all.
+func left(name string) (marks []mark, dead bool) {
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
-		return nil
+		return nil, false
 	}
 	defer f.Close()
 	if busy, err := durable.TryLock(f); busy || err != nil {
-		return nil
+		return nil, false
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxSlots*slotSize))
 	if err != nil {
-		return nil
+		return nil, false
 	}
-	os.Remove(name)
-	return parseMarks(data)
+	return parseMarks(data), true
 }
 
 // parseMarks reads the lines of a file of marks.

@@ -144,12 +144,19 @@ func (s *Store) Find(l Library) []Entry {
 
 // Add quarantines a library or an op of it. What is there already is counted once more. Where it cannot be written it holds for this process, and a note says so. What was said of the library before ends:
 // the next verdict knows of it.
-func (s *Store) Add(l Library, op, reason string) Entry { return s.add(l, op, reason, s.on()) }
+func (s *Store) Add(l Library, op, reason string) Entry {
+	e, _ := s.add(l, op, reason, s.on())
+	return e
+}
 
 // Keep is Add for this process alone.
-func (s *Store) Keep(l Library, op, reason string) Entry { return s.add(l, op, reason, false) }
+func (s *Store) Keep(l Library, op, reason string) Entry {
+	e, _ := s.add(l, op, reason, false)
+	return e
+}
 
-func (s *Store) add(l Library, op, reason string, lasting bool) Entry {
+// add has an error when the entry should last and could not be written.
+func (s *Store) add(l Library, op, reason string, lasting bool) (Entry, error) {
 	e := Entry{Library: l, Op: op, Reason: Clean(reason, maxReason), Count: 1, Time: time.Now().UTC().Truncate(time.Second)}
 	e.File = Clean(e.File, maxName)
 	if e.Reason == "" {
@@ -157,7 +164,7 @@ func (s *Store) add(l Library, op, reason string, lasting bool) Entry {
 	}
 	if err := e.check(); err != nil {
 		s.note("%v could not be quarantined: %v", l.File, err)
-		return e
+		return e, nil
 	}
 	err := error(nil)
 	if lasting {
@@ -166,15 +173,17 @@ func (s *Store) add(l Library, op, reason string, lasting bool) Entry {
 		note, err = s.entries.update(func(list []Entry) []Entry { return add(list, e) })
 		s.note("%s", note)
 	}
+	s.mutex.Lock()
 	if err != nil || !lasting {
-		s.mutex.Lock()
 		s.kept = add(s.kept, e)
-		s.mutex.Unlock()
+	} else { // what could not be written before is now
+		s.kept = slices.DeleteFunc(s.kept, func(o Entry) bool { return o.same(l) && o.Op == op })
 	}
+	s.mutex.Unlock()
 	if err != nil {
 		s.note("what is quarantined now is forgotten when the process ends: %v", err)
 	}
-	return e
+	return e, err
 }
 
 // add counts an entry, or appends it.

@@ -41,13 +41,13 @@ func (s *Suspect) check() error {
 	return nil
 }
 
-// suspect remembers what was running when processes ended, and returns that. They are one when it is the same kernel on the same shape.
-func (s *Store) suspect(flights []Flight) (news []Suspect) {
+// suspect remembers what was running when processes ended, and returns that, and whether it was written. They are one when it is the same kernel on the same shape.
+func (s *Store) suspect(flights []Flight) (news []Suspect, written bool) {
 	if len(flights) == 0 {
-		return nil
+		return nil, true
 	}
 	now := time.Now().UTC().Truncate(time.Second)
-	s.changeSuspects(func(list []Suspect) []Suspect {
+	written = s.changeSuspects(func(list []Suspect) []Suspect {
 		for _, f := range flights {
 			n := Suspect{Flight: f, Count: 1, Time: now}
 			list = slices.DeleteFunc(list, func(o Suspect) bool {
@@ -61,7 +61,7 @@ func (s *Store) suspect(flights []Flight) (news []Suspect) {
 		}
 		return list[max(0, len(list)-maxSuspects):]
 	})
-	return news
+	return news, written
 }
 
 // Forget drops those that are to be tried again of libraries that were not seen, when they were found before a time.
@@ -72,14 +72,16 @@ func (s *Store) Forget(before time.Time, seen func(Library) bool) {
 	}
 }
 
-func (s *Store) changeSuspects(change func([]Suspect) []Suspect) {
+// changeSuspects says whether the change was written.
+func (s *Store) changeSuspects(change func([]Suspect) []Suspect) bool {
 	if !s.on() {
-		return
+		return false
 	}
 	note, err := s.suspects.update(change)
 	if s.note("%s", note); err != nil {
 		s.note("what was running when a process ended is not kept: %v", err)
 	}
+	return err == nil
 }
 
 // Suspects lists what was running when processes ended, the latest last, what was tried again too.
