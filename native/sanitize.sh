@@ -62,7 +62,7 @@ fi
 
 # The Go tests. Only the tests' processes get the run-time, not the go command and the compilers.
 rm -rf "$log" "$build/state"
-export XDG_STATE_HOME=$build/state # what was quarantined in an earlier run is tried again
+export SETUN_STATE=$build/state # what was quarantined in an earlier run is tried again; make has a folder of its own here, which stays
 echo "left out of ./runtime: tests of broken libraries, which are not built with a sanitizer: $broken"
 tests -skip "$broken" $packages
 if [ $image = off ]; then
