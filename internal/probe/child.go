@@ -160,9 +160,7 @@ func (r *result) context(s *spec, trials *selftest.Trials, b *plugin.Backend, er
 		return
 	}
 	r.Kernels += len(kernels)
-	if r.Failures = append(r.Failures, failures...); len(r.Failures) > maxFailures {
-		r.Failures = r.Failures[:maxFailures]
-	}
+	r.wrong(failures)
 	step("closing it")
 	b.Close()
 }
@@ -185,8 +183,14 @@ func (s *spec) used(all []backends.Kernel) (list []backends.Kernel) {
 	return list
 }
 
-// maxFailures keeps the result short. Failures of further ops come up in the next probe.
-const maxFailures = 64
+// wrong notes the first failure of each op, which is all that is asked: a library may have very many kernels, and the result is short.
+func (r *result) wrong(failures []selftest.Failure) {
+	for _, f := range failures {
+		if !slices.ContainsFunc(r.Failures, func(o selftest.Failure) bool { return o.Op == f.Op }) {
+			r.Failures = append(r.Failures, f)
+		}
+	}
+}
 
 // chosen lists the devices to be tested of n that there are; −1 stands for all.
 func chosen(ordinals []int, n int) (list []int) {

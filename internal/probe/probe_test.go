@@ -14,6 +14,7 @@ import (
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/internal/plugin"
+	"github.com/setun-compute/setun/internal/selftest"
 )
 
 const nonce = "0123456789abcdef0123456789abcdef"
@@ -260,6 +261,18 @@ func TestUsed(t *testing.T) {
 		if got := strings.Join(names, " "); got != c.want {
 			t.Errorf("%+v: %q, wanted %q", c.s, got, c.want)
 		}
+	}
+}
+
+// No op is forgotten because very many kernels of another one are wrong.
+func TestWrongKernels(t *testing.T) {
+	var r result
+	for range 2 { // devices
+		many := slices.Repeat([]selftest.Failure{{Op: "dot", Kernel: "a"}, {Op: "dot", Kernel: "b"}}, 1000)
+		r.wrong(append(many, selftest.Failure{Op: "norm2"}))
+	}
+	if len(r.Failures) != 2 || r.Failures[0].Kernel != "a" || r.Failures[1].Op != "norm2" {
+		t.Errorf("%+v", r.Failures)
 	}
 }
 

@@ -56,7 +56,7 @@ func (r *result) again(s *spec, b backends.Backend, step func(at string)) {
 			case r.Again[i] == quarantine.Gone:
 				r.Again[i] = quarantine.Usual
 			}
-			r.Failures = append(r.Failures, failures...)
+			r.wrong(failures)
 			debug.FreeOSMemory()
 		}
 	}
