@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/dispatch"
@@ -52,6 +53,25 @@ func BenchmarkCall(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			rt.Constrain(x, x, 1e9)
+		}
+	})
+	b.Run("Constrain/with a deadline", func(b *testing.B) {
+		ctx, cancel := context.WithTimeout(b.Context(), time.Hour)
+		defer cancel()
+		forced := open(b, libraries(b), WithForce("simd_c"))
+		b.ReportAllocs()
+		for b.Loop() {
+			forced.ConstrainContext(ctx, x, x, 1e9)
+		}
+	})
+	b.Run("Constrain/buffer", func(b *testing.B) {
+		buffer, err := rt.NewBuffer(len(x))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			buffer.Constrain(context.Background(), nil, 1e9)
 		}
 	})
 }

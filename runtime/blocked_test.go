@@ -20,11 +20,18 @@ import (
 type stuck struct {
 	liar
 	free   chan struct{}
+	inside atomic.Int64 // norms
 	closed atomic.Bool
 }
 
 func (s *stuck) Name() string { return "stuck" }
 func (s *stuck) Close() error { s.closed.Store(true); return nil }
+
+func (s *stuck) Reduce(k backends.Kernel, a *backends.Reduce) error {
+	s.inside.Add(1)
+	<-s.free
+	return cpu.Backend{}.Reduce(k, a)
+}
 
 func (s *stuck) Quantize(k backends.Kernel, a *backends.Quantize) error {
 	<-s.free
@@ -86,6 +93,53 @@ func TestF17Blocked(t *testing.T) {
 		for rt.resting(backends.OpQuantize)|rt.resting(backends.OpConstrain)|rt.resting(backends.OpKMeans) != 0 { // it has come back
 			time.Sleep(time.Millisecond)
 		}
+	}
+}
+
+// hung is a stuck backend all of whose places are taken by calls without a context.
+func hung(t *testing.T) (*Runtime, *stuck) {
+	t.Helper()
+	s := &stuck{free: make(chan struct{})}
+	rt := open(t, WithoutNative(), WithoutLearning(), WithBackend(s))
+	prefer(t, rt, 100)
+	x := filler(100)
+	var all sync.WaitGroup
+	for range rt.gate.limit {
+		all.Go(func() {
+			if _, err := rt.Norm2(x); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Cleanup(all.Wait)
+	t.Cleanup(func() { close(s.free) }) // before that
+	for s.inside.Load() < rt.gate.limit {
+		time.Sleep(time.Millisecond)
+	}
+	return rt, s
+}
+
+// within fails the test when a call has not returned after a minute.
+func within[R any](t *testing.T, call func() R) (r R) {
+	t.Helper()
+	done := make(chan R, 1)
+	go func() { done <- call() }()
+	select {
+	case r = <-done:
+	case <-time.After(time.Minute):
+		t.Fatal("it does not return")
+	}
+	return r
+}
+
+// TestF17NoPlace: when kernels that do not return have all places, a caller waits for one until his deadline.
+func TestF17NoPlace(t *testing.T) {
+	rt, _ := hung(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	err := within(t, func() error { _, err := rt.QuantizeContext(ctx, nil, filler(100), quant.Options{}); return err })
+	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrBlocked) { // what it was given is the caller's
+		t.Errorf("%v", err)
 	}
 }
 

@@ -92,7 +92,10 @@ func runPlaced[A any](ctx context.Context, rt *Runtime, without uint64, p *place
 		}
 		place := -1
 		if m.foreign {
-			place = rt.gate.enter()
+			var err error
+			if place, err = rt.gate.enter(ctx); err != nil {
+				return err
+			}
 			rt.note(place, m, s)
 		}
 		var begin time.Time

@@ -3,9 +3,12 @@
 package runtime
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Nobody shares a place, there are as many as the limit says, and whoever waits gets one.
@@ -14,8 +17,8 @@ func TestGate(t *testing.T) {
 		g := newGate(limit)
 		seen := make([]atomic.Int32, limit)
 		for want := range limit {
-			if got := g.enter(); got != want {
-				t.Fatalf("limit %d: place %d, wanted %d", limit, got, want)
+			if got, err := g.enter(t.Context()); got != want || err != nil {
+				t.Fatalf("limit %d: place %d, wanted %d: %v", limit, got, want, err)
 			}
 		}
 		if place := g.take(); place >= 0 {
@@ -25,7 +28,11 @@ func TestGate(t *testing.T) {
 		for range 2*limit + 4 { // all wait at first
 			all.Go(func() {
 				for range 50 {
-					place := g.enter()
+					place, err := g.enter(t.Context())
+					if err != nil {
+						t.Error(err)
+						return
+					}
 					if n := seen[place].Add(1); n != 1 {
 						t.Errorf("limit %d: %d are in place %d", limit, n, place)
 					}
@@ -41,10 +48,51 @@ func TestGate(t *testing.T) {
 		if n := g.waiting.Load(); n != 0 {
 			t.Errorf("limit %d: %d wait", limit, n)
 		}
+		for len(g.handed) > 0 { // to nobody: free all the same
+			g.leave(<-g.handed)
+		}
 		for i := range g.taken {
 			if rest := g.taken[i].Load(); rest != newGate(limit).taken[i].Load() {
 				t.Errorf("limit %d: places are left taken: %x", limit, rest)
 			}
+		}
+	}
+}
+
+// Whoever waits until his context ends has its error, and takes no place with him, not even one that was handed on in that moment.
+func TestGateLeftWaiting(t *testing.T) {
+	g := newGate(1)
+	inTime, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	place, err := g.enter(inTime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := g.enter(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	for range 1000 {
+		ctx, cancel := context.WithCancel(t.Context())
+		result := make(chan error)
+		go func() {
+			got, err := g.enter(ctx)
+			if err == nil {
+				g.leave(got)
+			}
+			result <- err
+		}()
+		for g.waiting.Load() == 0 {
+			time.Sleep(time.Microsecond)
+		}
+		go cancel()
+		g.leave(place)
+		if err := <-result; err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+		if place, err = g.enter(inTime); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -3,6 +3,7 @@
 package runtime
 
 import (
+	"context"
 	goruntime "runtime"
 
 	"github.com/setun-compute/setun/backends"
@@ -78,10 +79,13 @@ func (c *copier) noted(bytes int, do func() error) error {
 	if c.gate == nil {
 		return do()
 	}
-	i := c.gate.enter()
+	i, err := c.gate.enter(context.Background()) // a call with a context that ends is left to itself, copies and all
+	if err != nil {
+		return err
+	}
 	defer c.gate.leave(i)
 	probe.Note(&c.places[i], c.number, &dispatch.Shape{N: int64(bytes)})
-	err := do()
+	err = do()
 	c.places[i].Kernel = 0
 	goruntime.KeepAlive(c) // the places are unmapped when nobody has a way to the runtime any longer
 	return err

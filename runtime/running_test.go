@@ -87,7 +87,11 @@ func TestF32KilledInACall(t *testing.T) {
 		shape := dispatch.Activations(3000, 3)
 		for _, m := range rt.arms[backends.OpActivations] {
 			if m.name == "simd_c/avx2" {
-				rt.note(rt.gate.enter(), m, &shape)
+				place, err := rt.gate.enter(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				rt.note(place, m, &shape)
 				os.Exit(3)
 			}
 		}
@@ -173,7 +177,7 @@ func TestCopiesAreNoted(t *testing.T) {
 			t.Errorf("copy %d: %v, %+v, afterwards %+v", i, err, p.seen, places[0])
 		}
 	}
-	if place := c.gate.enter(); place != 0 {
-		t.Errorf("place %d is free, not 0", place)
+	if place, err := c.gate.enter(t.Context()); place != 0 || err != nil {
+		t.Errorf("place %d is free, not 0: %v", place, err)
 	}
 }
