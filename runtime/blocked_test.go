@@ -143,6 +143,48 @@ func TestF17NoPlace(t *testing.T) {
 	}
 }
 
+// TestF17BufferInUse: a caller waits for a buffer that a call without a context has until his deadline.
+func TestF17BufferInUse(t *testing.T) {
+	s := &stuck{free: make(chan struct{})}
+	rt := open(t, WithoutNative(), WithoutLearning(), WithBackend(s))
+	prefer(t, rt, 100)
+	b, weights := filled(t, rt, filler(100)), make([]float32, 50)
+	mapped, err := rt.Map(weights)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for _, b := range []*Buffer{b, mapped} {
+		all.Go(func() {
+			if _, err := b.Norm2(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	defer all.Wait()
+	defer close(s.free) // before that
+	for s.inside.Load() < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	for name, call := range map[string]func(context.Context) error{
+		"quantize": func(ctx context.Context) error { _, err := b.Quantize(ctx, nil, quant.Options{}); return err },
+		"kmeans": func(ctx context.Context) error {
+			_, err := rt.KMeans(ctx, nil, filler(100), 2, KMeansOptions{K: 2, Weights: weights})
+			return err
+		},
+		"suggestions": func(ctx context.Context) error {
+			_, err := rt.SuggestK(ctx, weights, 2, SuggestOptions{})
+			return err
+		},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		if err := within(t, func() error { return call(ctx) }); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrBlocked) {
+			t.Errorf("%s: %v", name, err)
+		}
+		cancel()
+	}
+}
+
 // TestLateButThere: a kernel that returns while the call still waits has answered, also after the context's end.
 func TestLateButThere(t *testing.T) {
 	s := &stuck{free: make(chan struct{})}

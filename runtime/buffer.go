@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/setun-compute/setun/backends"
@@ -23,7 +22,7 @@ type Buffer struct {
 	order uint64 // in which buffers of a call are locked
 	n     int
 
-	mutex  sync.Mutex
+	lock   *gate     // of one place: for what follows
 	host   []float32 // n values, up to date when where says so
 	at     [dispatch.NumMemories]backends.Address
 	where  dispatch.Residence
@@ -39,7 +38,7 @@ func (rt *Runtime) NewBuffer(n int) (*Buffer, error) {
 	if n < 1 {
 		return nil, bufferError("new", n, ErrArgument, "there are no values")
 	}
-	b := &Buffer{rt: rt, order: buffers.Add(1), n: n, host: make([]float32, n), where: dispatch.Residence{Bytes: 4 * float64(n)}}
+	b := &Buffer{rt: rt, order: buffers.Add(1), n: n, lock: newGate(1), host: make([]float32, n), where: dispatch.Residence{Bytes: 4 * float64(n)}}
 	b.where.Overwrite(dispatch.Host)
 	return b, nil
 }
@@ -61,7 +60,7 @@ func (b *Buffer) vector() vector {
 
 // Write puts values into the buffer, as many as it has. Errors: ErrShape, ErrClosed.
 func (b *Buffer) Write(x []float32) error {
-	return b.with("write", len(x), func() error {
+	return b.with(context.Background(), "write", len(x), func() error {
 		copy(b.host, x)
 		b.where.Overwrite(dispatch.Host)
 		return nil
@@ -70,7 +69,7 @@ func (b *Buffer) Write(x []float32) error {
 
 // Read copies the values to dst, which must have room for just them. Errors: ErrShape, ErrClosed, ErrLost when the values were on a device that is lost.
 func (b *Buffer) Read(dst []float32) error {
-	return b.with("read", len(dst), func() error {
+	return b.with(context.Background(), "read", len(dst), func() error {
 		if b.where.In.Has(dispatch.Host) {
 			copy(dst, b.host)
 			return nil
@@ -79,12 +78,15 @@ func (b *Buffer) Read(dst []float32) error {
 	})
 }
 
-// with does something to the buffer alone.
-func (b *Buffer) with(what string, n int, do func() error) error {
+// with does something to the buffer alone. The context is that of the wait for others.
+func (b *Buffer) with(ctx context.Context, what string, n int, do func() error) error {
 	b.rt.traffic.enter() // Close of the runtime waits
 	defer b.rt.traffic.leave()
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
+	place, err := b.lock.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.lock.leave(place)
 	switch {
 	case b.closed || b.rt.closed.Load():
 		return bufferError(what, b.n, ErrClosed, "the buffer or its runtime was closed")
@@ -98,9 +100,11 @@ func (b *Buffer) with(what string, n int, do func() error) error {
 func (b *Buffer) Close() error {
 	b.rt.traffic.enter()
 	defer b.rt.traffic.leave()
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	var err error
+	place, err := b.lock.enter(context.Background())
+	if err != nil {
+		return err
+	}
+	defer b.lock.leave(place)
 	if b.mapped && !b.closed && !b.rt.closed.Load() {
 		if err = b.bringHome(); err != nil && !errors.Is(err, ErrLost) {
 			return err // it is still what the device has, and may be brought home yet

@@ -46,7 +46,7 @@ func runPlaced[A any](ctx context.Context, rt *Runtime, without uint64, p *place
 		return backends.Fail(ErrClosed, s.Op, s.String(), "Close was called")
 	}
 	if p != nil {
-		any, err := p.lock(rt, s)
+		any, err := p.lock(ctx, rt, s)
 		if err != nil {
 			return err
 		}

@@ -69,14 +69,14 @@ func (rt *Runtime) KMeans(ctx context.Context, dst *Clustering, points []float32
 
 // kmeans clusters without the arms of a bit mask, and leaves points out when it may. stay: the points may be on a device and stay there, else they are at home. The host reads weights and centroids by itself.
 func (rt *Runtime) kmeans(ctx context.Context, without uint64, stay bool, dst *Clustering, v vector, dim int, o KMeansOptions) (*Clustering, error) {
-	if err := rt.Home(o.Weights, o.Centroids); err != nil {
+	if err := rt.home(ctx, o.Weights, o.Centroids); err != nil {
 		return dst, err
 	}
 	dst, err := rt.kmeansAll(ctx, without, stay, dst, v, dim, o)
 	if !o.SkipNonFinite || !errors.Is(err, ErrNonFinite) {
 		return dst, err
 	}
-	if e := v.home(rt); e != nil {
+	if e := v.home(ctx, rt); e != nil {
 		return dst, e
 	}
 	points := v.values

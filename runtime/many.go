@@ -40,7 +40,7 @@ func (rt *Runtime) KMeansMany(ctx context.Context, dst []*Clustering, problems [
 	}
 	o.Progress = nil
 	err := shared(given(ctx), len(problems), func(ctx context.Context, i int) (err error) {
-		err = rt.Home(problems[i]) // several may lie in one mapped slice, whose calls wait for each other
+		err = rt.home(ctx, problems[i]) // several may lie in one mapped slice, whose calls wait for each other
 		if err == nil {
 			dst[i], err = rt.kmeans(ctx, rt.threaded[backends.OpKMeans], false, dst[i], slice(problems[i]), dim, o)
 		}

@@ -4,6 +4,7 @@ package runtime
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"slices"
 	"sync"
@@ -21,11 +22,11 @@ type vector struct {
 func slice(x []float32) vector { return vector{values: x} }
 
 // home brings the values to where the program can read them.
-func (v vector) home(rt *Runtime) error {
+func (v vector) home(ctx context.Context, rt *Runtime) error {
 	if v.buffer != nil {
-		return v.buffer.with("home", v.buffer.n, v.buffer.bringHome)
+		return v.buffer.with(ctx, "home", v.buffer.n, v.buffer.bringHome)
 	}
-	return rt.Home(v.values)
+	return rt.home(ctx, v.values)
 }
 
 // placed are the operands of a call that may have buffers among them. It is nil for calls on slices alone, which kernels of a device copy themselves.
@@ -153,13 +154,13 @@ func (p *placed) mine(bytes float64) (r *dispatch.Residence) {
 	return r
 }
 
-// lock takes the buffers for a call. There are none when it returns false: the call is one on slices alone.
-func (p *placed) lock(rt *Runtime, s *dispatch.Shape) (bool, error) {
+// lock takes the buffers for a call, unless its context ends first. There are none when it returns false: the call is one on slices alone.
+func (p *placed) lock(ctx context.Context, rt *Runtime, s *dispatch.Shape) (bool, error) {
 	for {
 		if err := p.resolve(rt.mapped.Load()); err != nil {
 			return false, backends.Fail(ErrArgument, s.Op, s.String(), "%v", err)
 		}
-		again, err := p.lockAll(rt, s)
+		again, err := p.lockAll(ctx, rt, s)
 		if !again || err != nil {
 			return len(p.uses) > 0, err
 		}
@@ -167,13 +168,17 @@ func (p *placed) lock(rt *Runtime, s *dispatch.Shape) (bool, error) {
 }
 
 // lockAll locks what resolve found. It says whether to look again: a mapped slice has become the program's own in between.
-func (p *placed) lockAll(rt *Runtime, s *dispatch.Shape) (again bool, err error) {
+func (p *placed) lockAll(ctx context.Context, rt *Runtime, s *dispatch.Shape) (again bool, err error) {
 	for i, u := range p.uses {
 		if u.buffer.rt != rt {
 			p.unlock(i)
 			return false, backends.Fail(ErrArgument, s.Op, s.String(), "a buffer is another runtime's")
 		}
-		if u.buffer.mutex.Lock(); u.buffer.closed {
+		if _, err := u.buffer.lock.enter(ctx); err != nil {
+			p.unlock(i)
+			return false, err
+		}
+		if u.buffer.closed {
 			p.unlock(i + 1)
 			if u.buffer.mapped {
 				return true, nil
@@ -187,7 +192,7 @@ func (p *placed) lockAll(rt *Runtime, s *dispatch.Shape) (again bool, err error)
 
 func (p *placed) unlock(n int) {
 	for _, u := range p.uses[:n] {
-		u.buffer.mutex.Unlock()
+		u.buffer.lock.leave(0)
 	}
 }
 

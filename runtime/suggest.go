@@ -39,7 +39,7 @@ type Vote = suggest.Vote
 // or ctx's error within one iteration of its end. Deterministic for a seed: the same bits on every kernel.
 func (rt *Runtime) SuggestK(ctx context.Context, points []float32, dim int, o SuggestOptions) (*Suggestion, error) {
 	ctx = given(ctx)
-	n, err := rt.checkPoints("suggest k", points, dim)
+	n, err := rt.checkPoints(ctx, "suggest k", points, dim)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ type ClusterPrecision = suggest.ClusterPrecision
 func (rt *Runtime) SuggestPrecision(ctx context.Context, points []float32, dim int, c *Clustering, o PrecisionOptions) (*PrecisionPlan, error) {
 	const op = "suggest precision"
 	ctx = given(ctx)
-	n, err := rt.checkPoints(op, points, dim)
+	n, err := rt.checkPoints(ctx, op, points, dim)
 	if err != nil {
 		return nil, err
 	}
@@ -134,8 +134,8 @@ func (rt *Runtime) SuggestPrecision(ctx context.Context, points []float32, dim i
 }
 
 // checkPoints returns how many rows of dim values points are.
-func (rt *Runtime) checkPoints(op string, points []float32, dim int) (int, error) {
-	if err := rt.Home(points); err != nil {
+func (rt *Runtime) checkPoints(ctx context.Context, op string, points []float32, dim int) (int, error) {
+	if err := rt.home(ctx, points); err != nil {
 		return 0, err
 	}
 	switch {
