@@ -25,7 +25,7 @@ var (
 	// ErrMemory, ErrLost, ErrBlocked and ErrWrong are failures of the backend, ErrBackend, of which more is known.
 	ErrMemory  = fmt.Errorf("%w: out of memory", ErrBackend)            // the backend's, a device's above all; a smaller call may do
 	ErrLost    = fmt.Errorf("%w: the device is lost", ErrBackend)       // until the process ends: no further call can succeed
-	ErrBlocked = fmt.Errorf("%w: a kernel does not return", ErrBackend) // though its context has ended: nothing that the call was given may be used again
+	ErrBlocked = fmt.Errorf("%w: a kernel does not return", ErrBackend) // though its context has ended: nothing that the call was given may be used again; or a buffer is still such a call's
 	ErrWrong   = fmt.Errorf("%w: wrong result", ErrBackend)             // a part of it was computed again, and came out otherwise
 )
 

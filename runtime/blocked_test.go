@@ -13,6 +13,7 @@ import (
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/backends/cpu"
+	"github.com/setun-compute/setun/dispatch"
 	"github.com/setun-compute/setun/quant"
 )
 
@@ -182,6 +183,56 @@ func TestF17BufferInUse(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		cancel()
+	}
+}
+
+// TestF17RestsUntilAllReturn: an arm whose kernel does not return stays out of the choice whatever becomes of other calls on it, and until the last of those that do not return has.
+func TestF17RestsUntilAllReturn(t *testing.T) {
+	const op, calls = backends.OpQuantize, 3
+	s := &stuck{free: make(chan struct{})}
+	rt := open(t, WithoutNative(), WithoutLearning(), WithBackend(s))
+	prefer(t, rt, 100)
+	rt.patience = time.Millisecond
+	m := rt.arms[op][1]
+	for range calls {
+		m.condition.retry.Store(0) // as if they had begun at once
+		rt.failed[op].Store(0)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		if _, err := rt.QuantizeContext(ctx, nil, filler(100), quant.Options{}); !errors.Is(err, ErrBlocked) {
+			t.Fatal(err)
+		}
+		cancel()
+	}
+	rests := func(when string) {
+		t.Helper()
+		if rt.resting(op) == 0 || !m.condition.away() {
+			t.Errorf("after %s it is tried again", when)
+		}
+	}
+	rests("the calls")
+	rt.short(op, 1, ErrMemory)
+	rests("one that had no memory")
+	rt.happened(op, 1, dispatch.Failed, ErrBackend)
+	rests("one that failed")
+	rt.happened(op, 1, dispatch.Answered, nil)
+	rests("one that answered")
+	if n := rt.blocked(1); n != calls {
+		t.Errorf("%d calls have not returned", n)
+	}
+	for left := int64(calls - 1); left >= 0; left-- {
+		s.free <- struct{}{}
+		within(t, func() bool {
+			for rt.blocked(1) > left {
+				time.Sleep(time.Millisecond)
+			}
+			return true
+		})
+		if left > 0 {
+			rests("one that has returned")
+		}
+	}
+	if rt.resting(op) != 0 {
+		t.Error("all have returned, and it rests")
 	}
 }
 

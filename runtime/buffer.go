@@ -16,7 +16,7 @@ import (
 // Buffer is n float32 values that live where calls want them: in the program's memory or in a device's. A chain of calls on buffers copies nothing that is there already; a buffer whose calls
 // would rather run elsewhere is moved once staying has cost as much as moving. Results are those of the same calls on slices, bit for bit.
 //
-// Without a device a buffer is a slice. Methods are safe for concurrent use; calls with a buffer in common wait for each other. Close gives back what it has on devices.
+// Without a device a buffer is a slice. Methods are safe for concurrent use; calls with a buffer in common wait for each other, but not for one that was left with ErrBlocked: until that has returned they fail with ErrBlocked too. Close gives back what it has on devices.
 type Buffer struct {
 	rt    *Runtime
 	order uint64 // in which buffers of a call are locked
@@ -27,6 +27,7 @@ type Buffer struct {
 	at     [dispatch.NumMemories]backends.Address
 	where  dispatch.Residence
 	mapped bool // host is the program's
+	held   bool // by a call that was left because it does not return
 	closed bool
 }
 
@@ -90,6 +91,8 @@ func (b *Buffer) with(ctx context.Context, what string, n int, do func() error) 
 	switch {
 	case b.closed || b.rt.closed.Load():
 		return bufferError(what, b.n, ErrClosed, "the buffer or its runtime was closed")
+	case b.held:
+		return bufferError(what, b.n, ErrBlocked, "an earlier call still has it")
 	case n != b.n:
 		return bufferError(what, b.n, ErrShape, "the slice has %d values", n)
 	}
@@ -97,6 +100,7 @@ func (b *Buffer) with(ctx context.Context, what string, n int, do func() error) 
 }
 
 // Close gives back the memory on devices; the rest is the garbage collector's. It brings a mapped slice home first, and is undone when that fails, unless the device is lost. It may be called more than once; calls with the buffer afterwards return an error. The runtime's Close ends what is on devices too.
+// While a call that was left with ErrBlocked has the buffer, Close does not wait for it and returns ErrBlocked: what is on devices is given back when that call has returned. A mapped slice stays mapped; Close brings it home once the call has returned.
 func (b *Buffer) Close() error {
 	b.rt.traffic.enter()
 	defer b.rt.traffic.leave()
@@ -105,12 +109,22 @@ func (b *Buffer) Close() error {
 		return err
 	}
 	defer b.lock.leave(place)
+	if b.held {
+		b.closed = b.closed || !b.mapped
+		return bufferError("close", b.n, ErrBlocked, "an earlier call still has it")
+	}
 	if b.mapped && !b.closed && !b.rt.closed.Load() {
 		if err = b.bringHome(); err != nil && !errors.Is(err, ErrLost) {
 			return err // it is still what the device has, and may be brought home yet
 		}
 		b.rt.unmap(b)
 	}
+	b.closed = true
+	return errors.Join(err, b.free())
+}
+
+// free gives back the memory on devices.
+func (b *Buffer) free() (err error) {
 	for m, at := range b.at {
 		if at != 0 && !b.rt.closed.Load() && b.rt.memories[m].lost.Load() == nil {
 			if e := b.rt.memories[m].memory.Free(at); e != nil {
@@ -119,7 +133,6 @@ func (b *Buffer) Close() error {
 		}
 		b.at[m] = 0
 	}
-	b.closed = true
 	return err
 }
 

@@ -34,8 +34,13 @@ func run[A any](rt *Runtime, s *dispatch.Shape, a A, do func(*arm, A) error, par
 
 // runPlaced is run without the arms of a bit mask, for a context that may end and a call on buffers; p is nil when there are none.
 func runPlaced[A any](ctx context.Context, rt *Runtime, without uint64, p *placed, s *dispatch.Shape, a A, do func(*arm, A) error, parts func(A, dispatch.Variant) (int, dispatch.Variant)) error {
+	left := false // by us, and with all that it works with, a call that does not return
 	if p != nil {
-		defer p.release()
+		defer func(p *placed) {
+			if !left {
+				p.release()
+			}
+		}(p)
 	}
 	entered := rt.traffic.enter()
 	defer rt.traffic.leave()
@@ -51,7 +56,6 @@ func runPlaced[A any](ctx context.Context, rt *Runtime, without uint64, p *place
 			return err
 		}
 		if any {
-			defer p.unlock(len(p.uses))
 			without |= rt.unplaced[s.Op]
 		} else { // slices that lie in no buffer
 			p = nil
@@ -103,18 +107,12 @@ func runPlaced[A any](ctx context.Context, rt *Runtime, without uint64, p *place
 			begin = time.Now()
 		}
 		var err error
-		if p != nil {
-			err = p.bring(rt, m)
-			p.began = err == nil
-		}
-		if err == nil {
-			err = calling(ctx, rt, m, a, do, d.Nanos*mostParts(a))
-		}
+		left, err = calling(ctx, rt, m, p, a, do, d.Nanos*mostParts(a))
 		if m.foreign {
 			rt.unnote(place, m)
 			rt.gate.leave(place)
 		}
-		if err != nil && errors.Is(err, backends.ErrBlocked) { // the argument is the kernel's: not even a look at it
+		if left { // the argument is the kernel's: not even a look at it
 			return backends.OnBackend(err, m.name)
 		}
 		if weight > 0 {

@@ -97,7 +97,7 @@ func (rt *Runtime) short(op backends.Op, i int, cause error) {
 	m := rt.arms[op][i]
 	c := &m.condition
 	c.mutex.Lock()
-	if c.state.Health == dispatch.Healthy {
+	if c.state.Health == dispatch.Healthy && !c.away() {
 		c.retry.Store(rt.clock() + int64(shortRest))
 		rt.failed[op].Or(1 << i)
 	}

@@ -19,9 +19,13 @@ type condition struct {
 	ill   atomic.Bool  // it is not healthy
 	retry atomic.Int64 // when it may be tried again, in nanoseconds since the runtime was opened
 
-	mutex sync.Mutex
-	state dispatch.Condition
+	mutex   sync.Mutex
+	state   dispatch.Condition
+	blocked int64 // calls that were left because they do not return, and have not yet
 }
+
+// away says whether the arm is not tried again before something else has happened: a call that does not return does, or nothing any more.
+func (c *condition) away() bool { return c.retry.Load() == math.MaxInt64 }
 
 func (m *arm) health() dispatch.Health {
 	m.condition.mutex.Lock()
@@ -47,6 +51,9 @@ func (rt *Runtime) happened(op backends.Op, i int, h dispatch.Happening, cause e
 	c.ill.Store(now.Health != dispatch.Healthy)
 	switch now.Health {
 	case dispatch.Suspect:
+		if c.away() {
+			break
+		}
 		c.retry.Store(clock + int64(now.Rest))
 		rt.failed[op].Or(1 << i)
 	case dispatch.Quarantined:
@@ -79,6 +86,10 @@ func (rt *Runtime) resting(op backends.Op) uint64 {
 		i := bits.TrailingZeros64(left)
 		if now >= rt.arms[op][i].condition.retry.Load() {
 			rt.failed[op].And(^(uint64(1) << i))
+			if now < rt.arms[op][i].condition.retry.Load() { // it has failed meanwhile: rest, then bit
+				rt.failed[op].Or(1 << i)
+				continue
+			}
 			mask &^= 1 << i
 		}
 	}

@@ -37,6 +37,7 @@ type placed struct {
 	operands []dispatch.Operand // what the dispatcher is asked with
 	own      [12]dispatch.Residence
 	owned    int
+	locked   int  // of uses, the buffers that the call has
 	began    bool // a kernel was called, and not only what it needs brought
 	gone     bool // the content of a buffer cannot be had: no other kernel can help
 	foreign  bool // and that is not the chosen arm's fault
@@ -105,12 +106,15 @@ func (p *placed) program(bytes float64, read, written bool) *placed {
 	return p
 }
 
-// forget undoes resolve.
+// forget undoes resolve, and gives back what was locked.
 func (p *placed) forget() {
+	for _, u := range p.uses[:p.locked] {
+		u.buffer.lock.leave(0)
+	}
 	clear(p.uses)
 	clear(p.places)
 	clear(p.operands)
-	p.uses, p.places, p.operands, p.owned = p.uses[:0], p.places[:0], p.operands[:0], 0
+	p.uses, p.places, p.operands, p.owned, p.locked = p.uses[:0], p.places[:0], p.operands[:0], 0, 0
 }
 
 // resolve finds the buffers among the operands. A call has none when uses is empty then.
@@ -169,35 +173,33 @@ func (p *placed) lock(ctx context.Context, rt *Runtime, s *dispatch.Shape) (bool
 
 // lockAll locks what resolve found. It says whether to look again: a mapped slice has become the program's own in between.
 func (p *placed) lockAll(ctx context.Context, rt *Runtime, s *dispatch.Shape) (again bool, err error) {
-	for i, u := range p.uses {
+	for _, u := range p.uses {
 		if u.buffer.rt != rt {
-			p.unlock(i)
 			return false, backends.Fail(ErrArgument, s.Op, s.String(), "a buffer is another runtime's")
 		}
 		if _, err := u.buffer.lock.enter(ctx); err != nil {
-			p.unlock(i)
 			return false, err
 		}
-		if u.buffer.closed {
-			p.unlock(i + 1)
-			if u.buffer.mapped {
-				return true, nil
-			}
+		p.locked++
+		switch {
+		case u.buffer.closed && u.buffer.mapped:
+			return true, nil
+		case u.buffer.closed:
 			return false, backends.Fail(ErrClosed, s.Op, s.String(), "a buffer was closed")
+		case u.buffer.held:
+			return false, backends.Fail(ErrBlocked, s.Op, s.String(), "an earlier call still has a buffer")
 		}
 		p.operands = append(p.operands, dispatch.Operand{Residence: &u.buffer.where, Read: u.read, Written: u.written})
 	}
 	return false, nil
 }
 
-func (p *placed) unlock(n int) {
-	for _, u := range p.uses[:n] {
-		u.buffer.lock.leave(0)
-	}
-}
-
 // bring sees to it that what the arm reads is in its memory, and that there is room for what it writes, and fills in the addresses.
 func (p *placed) bring(rt *Runtime, m *arm) error {
+	if p == nil {
+		return nil
+	}
+	p.began = false
 	to := dispatch.Memory(m.kernel.Memory)
 	for i := range p.uses {
 		u := &p.uses[i]
@@ -210,6 +212,7 @@ func (p *placed) bring(rt *Runtime, m *arm) error {
 			*x.at = x.buffer.at[to] + x.offset
 		}
 	}
+	p.began = true
 	return nil
 }
 
@@ -254,7 +257,7 @@ func (p *placed) settle(r *dispatch.Router, s *dispatch.Shape, arm int) {
 	}
 }
 
-// failed records that an arm has not: copies that were made for it stay, and what it may have written is believed as the error says.
+// failed records that an arm has not, or that nobody has waited for its answer: copies that were made for it stay, and what it may have written is believed as the error says.
 func (p *placed) failed(m *arm, err error) {
 	refused := errors.Is(err, backends.ErrUnsupported) || errors.Is(err, backends.ErrMemory)                 // it could not begin
 	answered := !errors.Is(err, backends.ErrBackend) && !errors.Is(err, backends.ErrUnsupported)             // a cancelled call, or a value that is not finite: what it wrote is where it ran, as much as there is

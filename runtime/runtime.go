@@ -55,6 +55,7 @@ type Runtime struct {
 	gate     *gate
 	calls    *quarantine.Calls // what is in kernels now, for those who come after this process
 	patience time.Duration     // with a kernel whose context has ended
+	held     atomic.Int64      // calls on buffers that were left and have not returned
 	recheck  int64             // of so many calls of a kernel one is held against pure Go; 0: none
 	observer func(Event)
 	guard    *probe.Guard  // of native libraries; nil: there are none
@@ -78,7 +79,6 @@ type arm struct {
 	stats   stats
 	foreign bool          // it is not pure Go
 	number  uint32        // in the list of rt.calls, from 1; 0: it is not noted
-	blocked atomic.Int64  // calls with a context that can end that have not returned
 	refused atomic.Uint32 // a bit mask of variants: its latest answer was that it does not have them
 	used    atomic.Bool   // it has come back from a call, of this process or an earlier one
 	use     *quarantine.Use
