@@ -91,8 +91,13 @@ func runPlaced[A any](ctx context.Context, rt *Runtime, without uint64, p *place
 			weight = every
 		}
 		var again recheck.Check
+		do, moving := do, (*time.Duration)(nil)
 		if rt.recheck > 0 && calls%rt.recheck == 0 {
-			again = rt.part(m, s, p, a, calls)
+			if m.kernel.Memory != 0 && p != nil {
+				again, do, moving = partThere(rt, m, p, a, do, calls)
+			} else {
+				again = rt.part(m, a, calls)
+			}
 		}
 		place := -1
 		if m.foreign {
@@ -117,6 +122,9 @@ func runPlaced[A any](ctx context.Context, rt *Runtime, without uint64, p *place
 		}
 		if weight > 0 {
 			took := time.Since(begin)
+			if moving != nil {
+				took -= *moving
+			}
 			m.stats.nanos.Add(weight * int64(took))
 			had, variant := parts(a, s.Variant)
 			had = max(1, had)

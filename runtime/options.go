@@ -84,7 +84,8 @@ func WithProbeHelper(path string) Option {
 }
 
 // WithRecheck has a part of one in so many calls of each kernel computed again in pure Go and compared by ==: a row where rows stand for themselves, else the whole call when it is not too long. A kernel that has it otherwise is
-// not used again in this process, and the next best one answers the call; where the call worked in place it fails with ErrWrong. 0 compares nothing. By default it is one in 10,000; SETUN_RECHECK sets the same.
+// not used again in this process, and the next best one answers the call; where the call worked in place it fails with ErrWrong. Buffers on a device come home for that. Kernels of fast numerics are left out, and
+// long calls of some ops (docs/failure-modes.md, "What is not computed again"). 0 compares nothing. By default it is one in 10,000; SETUN_RECHECK sets the same.
 func WithRecheck(every int) Option {
 	return func(c *config) error {
 		if every < 0 {

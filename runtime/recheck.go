@@ -4,6 +4,7 @@ package runtime
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/backends/cpu"
@@ -15,16 +16,63 @@ import (
 // defaultRecheck is of how many calls of a kernel one is held against pure Go: what that costs is lost in a call's own time, and a processor that computes wrongly is found within seconds of work.
 const defaultRecheck = 10_000
 
-// part takes what is needed of a call to compute a part of it again; nothing of one whose results are not canonical, or lie on a device.
-func (rt *Runtime) part(m *arm, s *dispatch.Shape, p *placed, a any, calls int64) recheck.Check {
-	if m.kernel.Fast || m.kernel.Memory != 0 && p != nil || m.backend.Name() == cpu.Name {
+// part takes what is needed of a call to compute a part of it again; nothing of one whose results are not canonical.
+func (rt *Runtime) part(m *arm, a any, calls int64) recheck.Check {
+	if m.kernel.Fast || m.backend.Name() == cpu.Name {
 		return recheck.Check{}
 	}
 	draws := uint64(0)
-	return recheck.Take(s.Op, a, func(n int) int {
+	return recheck.Take(m.kernel.Op, a, func(n int) int {
 		draws++
 		return int(canon.Choose(uint64(calls), draws, uint64(n)))
 	})
+}
+
+// partThere is part for a call on buffers in a device's memory, and what to call instead of the kernel: what is read comes home before it, what was written after it. How long that took is no time of the kernel's.
+func partThere[A any](rt *Runtime, m *arm, p *placed, a A, do func(*arm, A) error, calls int64) (recheck.Check, func(*arm, A) error, *time.Duration) {
+	c, moving := rt.part(m, a, calls), new(time.Duration)
+	if c.Compare == nil {
+		return c, do, moving
+	}
+	there := recheck.Check{InPlace: c.InPlace, Compare: func() string { return c.Compare() }}
+	return there, func(m *arm, a A) error {
+		begin := time.Now()
+		known := p.fetch(rt, m, false)
+		if known {
+			c = rt.part(m, a, calls)
+		}
+		*moving = time.Since(begin)
+		if err := do(m, a); err != nil {
+			return err
+		}
+		begin = time.Now()
+		if !known || !p.fetch(rt, m, true) {
+			c.Compare = func() string { return "" } // not known, for a failed copy: that is not the kernel's fault
+		}
+		*moving += time.Since(begin)
+		return nil
+	}, moving
+}
+
+// fetch brings home what a call reads, or what it has written on a device. It says whether it could.
+func (p *placed) fetch(rt *Runtime, m *arm, written bool) bool {
+	for i := range p.uses {
+		u := &p.uses[i]
+		b := u.buffer
+		if written && !u.written || !written && (!u.read || (b.where.In|u.brought).Has(dispatch.Host)) {
+			continue
+		}
+		if written { // the device has it alone, and home is not what was there before the call
+			b.where.In, u.brought = 1<<m.kernel.Memory, 0
+		}
+		if rt.memories[m.kernel.Memory].memory.Download(backends.Bytes(b.host), b.at[m.kernel.Memory]) != nil {
+			return false
+		}
+		if !written {
+			u.brought |= 1 << dispatch.Host
+		}
+	}
+	return true
 }
 
 // compare computes the part again. A kernel that has it otherwise is not used again in this process: what it returned before cannot be trusted either, and the report says so.

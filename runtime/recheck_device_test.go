@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/internal/gputest"
+)
+
+// lyingGPU is a device that changes what comes out by as little as there is, if it is told to.
+type lyingGPU struct {
+	*gputest.GPU
+	lies bool
+}
+
+func (g *lyingGPU) Reduce(k backends.Kernel, a *backends.Reduce) error {
+	err := g.GPU.Reduce(k, a)
+	if g.lies {
+		a.Result *= 1 + 0x1p-52
+	}
+	return err
+}
+
+func (g *lyingGPU) Constrain(k backends.Kernel, a *backends.Constrain) error {
+	return errors.Join(g.GPU.Constrain(k, a), g.change(a.DstAt, len(a.Dst)))
+}
+
+func (g *lyingGPU) MatMul(k backends.Kernel, a *backends.MatMul) error {
+	return errors.Join(g.GPU.MatMul(k, a), g.change(a.CAt, len(a.C)))
+}
+
+func (g *lyingGPU) change(at backends.Address, n int) error {
+	x := make([]float32, n)
+	if at == 0 || !g.lies {
+		return nil
+	}
+	err := g.Download(backends.Bytes(x), at)
+	for i := range x {
+		x[i] *= 1 + 0x1p-23
+	}
+	return errors.Join(err, g.Upload(at, backends.Bytes(x)))
+}
+
+func onLyingGPU(t *testing.T, lies bool) (*Runtime, *lyingGPU) {
+	t.Helper()
+	g := &lyingGPU{GPU: gputest.New(), lies: lies}
+	g.Stale = true
+	rt := open(t, WithoutNative(), WithoutLearning(), WithRecheck(1), WithBackend(g))
+	prefer(t, rt, 100)
+	return rt, g
+}
+
+// TestF14RecheckOfBuffers: calls on buffers in a device's memory are held against pure Go as those on slices are.
+func TestF14RecheckOfBuffers(t *testing.T) {
+	ctx := context.Background()
+	honest, _ := onLyingGPU(t, false)
+	chain(t, honest)
+	for _, m := range honest.Metrics() {
+		if m.Kernel == "gpu/k" && (m.Rechecked != m.Calls || m.Health != "healthy") {
+			t.Errorf("%+v", m)
+		}
+	}
+	for name, c := range map[string]struct {
+		inPlace bool
+		do      func(a, dst *Buffer) (float64, error)
+	}{
+		"norm2":              {false, func(a, _ *Buffer) (float64, error) { return a.Norm2() }},
+		"constrain":          {false, func(a, dst *Buffer) (float64, error) { return a.Constrain(ctx, dst, 1) }},
+		"constrain in place": {true, func(a, _ *Buffer) (float64, error) { return a.Constrain(ctx, nil, 1) }},
+		"matmul": {false, func(a, dst *Buffer) (float64, error) {
+			return 0, dst.MatMul(ctx, a, a, 30, 30, 30, MatMulOptions{})
+		}},
+		"more matmul": {true, func(a, dst *Buffer) (float64, error) {
+			return 0, dst.MatMul(ctx, a, a, 30, 30, 30, MatMulOptions{Accumulate: true})
+		}},
+	} {
+		for _, there := range []bool{false, true} { // what it reads, and nowhere else
+			rt, g := onLyingGPU(t, false)
+			pure := open(t, WithoutNative())
+			a, dst := filled(t, rt, filler(900)), filled(t, rt, filler(900))
+			wantA, wantDst := filled(t, pure, filler(900)), filled(t, pure, filler(900))
+			if there {
+				for _, b := range []*Buffer{a, dst, wantA, wantDst} {
+					if _, err := b.Constrain(ctx, nil, 9); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			g.lies = true
+			n, err := c.do(a, dst)
+			if c.inPlace != errors.Is(err, ErrWrong) || !c.inPlace && err != nil {
+				t.Errorf("%s, there %v: %v", name, there, err)
+			}
+			bad := false
+			for _, m := range rt.Metrics() {
+				bad = bad || m.Kernel == "gpu/k" && m.Health == "quarantined"
+			}
+			if !bad {
+				t.Errorf("%s, there %v: the kernel is in use", name, there)
+			}
+			if c.inPlace {
+				continue
+			}
+			want, err := c.do(wantA, wantDst)
+			if err != nil || n != want || !slices.Equal(a.values(t), wantA.values(t)) || !slices.Equal(dst.values(t), wantDst.values(t)) {
+				t.Errorf("%s, there %v: not what pure Go has: %v", name, there, err)
+			}
+		}
+	}
+}
+
+// TestRecheckWithoutCopies: a call whose values cannot be had is not held against anything, and has not failed for that.
+func TestRecheckWithoutCopies(t *testing.T) {
+	rt, g := onLyingGPU(t, false)
+	a := filled(t, rt, filler(900))
+	if _, err := a.Constrain(context.Background(), nil, 1); err != nil {
+		t.Fatal(err)
+	}
+	g.DownloadFails = ErrBackend
+	if _, err := a.Norm2(); err != nil {
+		t.Error(err)
+	}
+	g.DownloadFails = nil
+	if m := rt.healthOf(t, "gpu/k"); m.Health != "healthy" {
+		t.Errorf("%+v", m)
+	}
+	if _, err := a.Norm2(); err != nil {
+		t.Error(err)
+	}
+}
