@@ -61,7 +61,7 @@ func (b *Buffer) vector() vector {
 
 // Write puts values into the buffer, as many as it has. Errors: ErrShape, ErrClosed.
 func (b *Buffer) Write(x []float32) error {
-	return b.with(context.Background(), "write", len(x), func() error {
+	return b.with("write", len(x), func() error {
 		copy(b.host, x)
 		b.where.Overwrite(dispatch.Host)
 		return nil
@@ -70,7 +70,7 @@ func (b *Buffer) Write(x []float32) error {
 
 // Read copies the values to dst, which must have room for just them. Errors: ErrShape, ErrClosed, ErrLost when the values were on a device that is lost.
 func (b *Buffer) Read(dst []float32) error {
-	return b.with(context.Background(), "read", len(dst), func() error {
+	return b.with("read", len(dst), func() error {
 		if b.where.In.Has(dispatch.Host) {
 			copy(dst, b.host)
 			return nil
@@ -79,11 +79,11 @@ func (b *Buffer) Read(dst []float32) error {
 	})
 }
 
-// with does something to the buffer alone. The context is that of the wait for others.
-func (b *Buffer) with(ctx context.Context, what string, n int, do func() error) error {
+// with does something to the buffer alone.
+func (b *Buffer) with(what string, n int, do func() error) error {
 	b.rt.traffic.enter() // Close of the runtime waits
 	defer b.rt.traffic.leave()
-	place, err := b.lock.enter(ctx)
+	place, err := b.lock.enter(context.Background())
 	if err != nil {
 		return err
 	}

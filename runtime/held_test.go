@@ -145,6 +145,38 @@ func TestF17BlockedHome(t *testing.T) {
 	}
 }
 
+// TestF17BlockedWeights: nor do the values that the host reads itself keep their caller.
+func TestF17BlockedWeights(t *testing.T) {
+	for name, call := range map[string]func(*Runtime, context.Context, []float32) error{
+		"kmeans": func(rt *Runtime, ctx context.Context, x []float32) error {
+			return one(rt.KMeans(ctx, nil, filler(1800), 2, KMeansOptions{K: 2, Weights: x}))
+		},
+		"many": func(rt *Runtime, ctx context.Context, x []float32) error {
+			return one(rt.KMeansMany(ctx, nil, [][]float32{x}, 2, KMeansOptions{K: 2}))
+		},
+		"suggestions": func(rt *Runtime, ctx context.Context, x []float32) error {
+			return one(rt.SuggestK(ctx, x, 2, SuggestOptions{}))
+		},
+	} {
+		rt, g := onStuckGPU(t, 100)
+		x := filler(900)
+		if _, err := rt.Map(x); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := rt.Constrain(x, x, 1); err != nil {
+			t.Fatal(err)
+		}
+		g.sticks(t, "download", func(ctx context.Context) error { return call(rt, ctx, x) })
+		if err := within(t, func() error { return rt.Home(x) }); !errors.Is(err, ErrBlocked) {
+			t.Errorf("%s: %v", name, err)
+		}
+		g.letGo(t, rt)
+		if err := rt.Home(x); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestF17CloseOfABlockedBuffer: memory that a kernel writes to is not given back before it has returned; and then it is.
 func TestF17CloseOfABlockedBuffer(t *testing.T) {
 	rt, g := onStuckGPU(t, 100)

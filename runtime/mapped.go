@@ -94,18 +94,23 @@ func (rt *Runtime) unmap(b *Buffer) {
 
 // Home brings what calls have made of slices to where the program can read it. It does nothing for slices that are not mapped. Errors: ErrArgument for a slice that lies partly in a mapped one, ErrLost when the values were on a device that is lost.
 func (rt *Runtime) Home(slices ...[]float32) error {
-	return rt.home(context.Background(), slices...)
+	return rt.each("home", slices, func(b *Buffer, _ []float32) error { return b.bringHome() })
 }
 
-// home is Home, whose wait for calls ends with the context.
+// home is Home for a call with a context that may end: neither others nor a device that does not answer are waited for much longer.
 func (rt *Runtime) home(ctx context.Context, slices ...[]float32) error {
-	return rt.each(ctx, "home", slices, func(b *Buffer, _ []float32) error { return b.bringHome() })
+	for _, x := range slices {
+		if err := slice(x).home(ctx, rt); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Changed says that the program has written to slices: what devices hold of them is old. It does nothing for slices that are not mapped.
 // Errors: ErrArgument for a slice that lies partly in a mapped one, and for a part of one whose rest is not at home: call Home before writing to a part.
 func (rt *Runtime) Changed(slices ...[]float32) error {
-	return rt.each(context.Background(), "changed", slices, func(b *Buffer, x []float32) error {
+	return rt.each("changed", slices, func(b *Buffer, x []float32) error {
 		if len(x) < b.n && !b.where.In.Has(dispatch.Host) {
 			return bufferError("changed", b.n, ErrArgument, "%d values were written, and the others are not at home", len(x))
 		}
@@ -115,7 +120,7 @@ func (rt *Runtime) Changed(slices ...[]float32) error {
 }
 
 // each does something to the buffers in which slices lie, one after the other.
-func (rt *Runtime) each(ctx context.Context, what string, slices [][]float32, do func(*Buffer, []float32) error) error {
+func (rt *Runtime) each(what string, slices [][]float32, do func(*Buffer, []float32) error) error {
 	m := rt.mapped.Load()
 	if m == nil {
 		return nil
@@ -128,7 +133,7 @@ func (rt *Runtime) each(ctx context.Context, what string, slices [][]float32, do
 		if b == nil {
 			continue
 		}
-		if err := b.with(ctx, what, b.n, func() error { return do(b, x) }); err != nil && !(errors.Is(err, ErrClosed) && !rt.closed.Load()) { // one that has been closed in between is at home
+		if err := b.with(what, b.n, func() error { return do(b, x) }); err != nil && !(errors.Is(err, ErrClosed) && !rt.closed.Load()) { // one that has been closed in between is at home
 			return err
 		}
 	}

@@ -21,12 +21,37 @@ type vector struct {
 
 func slice(x []float32) vector { return vector{values: x} }
 
-// home brings the values to where the program can read them.
+// home brings the values to where the program can read them, as bringing them to pure Go's k-means does.
 func (v vector) home(ctx context.Context, rt *Runtime) error {
-	if v.buffer != nil {
-		return v.buffer.with(ctx, "home", v.buffer.n, v.buffer.bringHome)
+	if v.buffer == nil && rt.mapped.Load() == nil {
+		return nil
 	}
-	return rt.home(ctx, v.values)
+	p := rt.placing().with(v, new(backends.Address), true, false)
+	if p == nil {
+		return nil
+	}
+	rt.traffic.enter() // Close of the runtime waits
+	defer rt.traffic.leave()
+	left := false
+	defer func() {
+		if !left {
+			p.release()
+		}
+	}()
+	m, s := rt.arms[backends.OpKMeans][0], dispatch.Vector(backends.OpKMeans, len(v.values))
+	if rt.closed.Load() {
+		return backends.Fail(ErrClosed, s.Op, s.String(), "Close was called")
+	}
+	any, err := p.lock(ctx, rt, &s)
+	if !any || err != nil {
+		return err
+	}
+	left, err = calling(ctx, rt, m, p, v, func(*arm, vector) error { return nil }, 0)
+	if left {
+		return backends.OnBackend(err, m.name)
+	}
+	p.failed(m, err)
+	return err
 }
 
 // placed are the operands of a call that may have buffers among them. It is nil for calls on slices alone, which kernels of a device copy themselves.
