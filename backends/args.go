@@ -135,7 +135,7 @@ type KMeans struct {
 func (a *KMeans) Shape() string { return fmt.Sprintf("%dx%d k=%d", a.N, a.D, a.K) }
 
 // maxDrawn bounds the rows of all mini-batches together: integer sums over so many of them keep 26 bits of a value.
-const maxDrawn = 1 << 36
+const maxDrawn int64 = 1 << 36
 
 // Check validates the sizes, the options and the weights; the points themselves are checked while they are read.
 func (a *KMeans) Check() error {
@@ -157,7 +157,7 @@ func (a *KMeans) Check() error {
 		return fail(ErrArgument, "batch = %d rows", a.Batch)
 	case a.MaxIter < 1:
 		return fail(ErrArgument, "max iterations = %d is not positive", a.MaxIter)
-	case a.Batch > 0 && a.MaxIter > maxDrawn/a.Batch:
+	case a.Batch > 0 && int64(a.MaxIter) > maxDrawn/int64(a.Batch):
 		return fail(ErrArgument, "%d mini-batches of %d rows are more than 2^36 rows, which sums of 64 bits are too coarse for", a.MaxIter, a.Batch)
 	case !(a.Tol >= 0) || math.IsInf(a.Tol, 1):
 		return fail(ErrArgument, "tolerance = %v is negative or not finite", a.Tol)

@@ -181,7 +181,7 @@ func (rt *Runtime) list(ctx context.Context, op backends.Op, tensors [][]float32
 	return shared(ctx, len(small), func(_ context.Context, i int) error { return named(ctx, rt.threaded[op], small[i]) })
 }
 
-// shared does work for 0 to n−1 on as many goroutines as Go may use processors. When one fails the others stop; the error is that of the first that failed by itself.
+// shared does work for 0 to n−1 on as many goroutines as Go may use processors. When one fails the others stop; the error is that of the first that failed by itself, with that of one that does not return.
 func shared(outer context.Context, n int, work func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithCancel(outer)
 	defer cancel()
@@ -199,14 +199,20 @@ func shared(outer context.Context, n int, work func(ctx context.Context, i int) 
 		})
 	}
 	workers.Wait()
-	var first error
+	var first, blocked error
 	for _, err := range errs {
 		if err != nil && (first == nil || errors.Is(first, context.Canceled)) { // one that was only told to stop is not the cause
 			first = err
 		}
+		if errors.Is(err, ErrBlocked) {
+			blocked = err
+		}
 	}
-	if first == nil {
-		first = outer.Err()
+	switch {
+	case first == nil:
+		return outer.Err()
+	case blocked != nil && !errors.Is(first, ErrBlocked): // whatever came first: something is still in use
+		return errors.Join(first, blocked)
 	}
 	return first
 }

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	goruntime "runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/setun-compute/setun/quant"
@@ -173,6 +175,37 @@ func BenchmarkLists(b *testing.B) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// What does not return is told of, whichever of the list's errors comes first: its memory is still in use.
+func TestListsTellOfWhatIsBlocked(t *testing.T) {
+	defer goruntime.GOMAXPROCS(goruntime.GOMAXPROCS(2))
+	stuck := fmt.Errorf("stuck: %w", ErrBlocked)
+	for name, c := range map[string]struct {
+		errs []error
+		want []error
+	}{
+		"blocked second": {[]error{context.DeadlineExceeded, stuck}, []error{context.DeadlineExceeded, ErrBlocked}},
+		"blocked first":  {[]error{stuck, ErrArgument}, []error{ErrBlocked}},
+		"none":           {[]error{nil, ErrArgument}, []error{ErrArgument}},
+		"fine":           {[]error{nil, nil}, nil},
+	} {
+		var both sync.WaitGroup
+		both.Add(len(c.errs))
+		err := shared(context.Background(), len(c.errs), func(_ context.Context, i int) error {
+			both.Done()
+			both.Wait() // or the first failure would keep the second from beginning
+			return c.errs[i]
+		})
+		if (err == nil) != (c.want == nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, w := range c.want {
+			if !errors.Is(err, w) {
+				t.Errorf("%s: %v is not %v", name, err, w)
+			}
 		}
 	}
 }

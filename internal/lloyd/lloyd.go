@@ -41,7 +41,7 @@ type fit struct {
 // Run clusters a's points with the given steps and fills a's outputs. It returns the context's error when that ends first; outputs are unspecified then.
 func Run(ctx context.Context, a *backends.KMeans, steps Steps) error {
 	f := &fit{a: a, ctx: ctx, steps: steps,
-		precision: min(51, 62-bits.Len(uint(max(a.N, a.Batch*a.MaxIter)-1))),
+		precision: min(51, 62-bits.Len64(uint64(max(int64(a.N), int64(a.Batch)*int64(a.MaxIter))-1))),
 		mean:      make([]float32, a.D), centroids: make([]float32, a.K*a.D),
 		exponent: make([]int, a.D), scale: make([]float64, a.D),
 		sums: make([]int64, a.K*a.D), counts: make([]int64, a.K),

@@ -86,7 +86,10 @@ func (f *fit) draw(t int, taken []bool) (int, error) {
 		return 0, err
 	}
 	var total int64
-	for _, v := range s.Sums {
+	for i, v := range s.Sums {
+		if v < 0 {
+			return 0, backends.Fail(backends.ErrBackend, backends.OpKMeans, a.Shape(), "added up distances of rows from %d on to %d", i*canon.Chunk, v)
+		}
 		total += v
 	}
 	if total == 0 { // every point is where a centre is already: the lowest that is none

@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -182,6 +183,7 @@ func TestStepsThatLie(t *testing.T) {
 		"no label":            func(s *lloyd.Step) { s.Labels[7] = -1 },
 		"the farthest's":      func(s *lloyd.Step) { s.Labels[len(s.Labels)-1] = math.MaxInt32; s.Counts[1] = 0 },
 		"a potential too big": func(s *lloyd.Step) { s.Sums[0] = math.MaxInt64 },
+		"a potential below 0": func(s *lloyd.Step) { s.Sums[0] = -5 },
 	} {
 		const n = 50
 		a := &backends.KMeans{X: make([]float32, n), N: n, D: 1, K: 2, MaxIter: 1, Labels: make([]int32, n), Centroids: make([]float32, 2), Counts: make([]int64, 2)}
@@ -189,7 +191,7 @@ func TestStepsThatLie(t *testing.T) {
 			a.X[i] = float32(i * i)
 		}
 		kind := lloyd.Assign
-		if name == "a potential too big" {
+		if strings.HasPrefix(name, "a potential") {
 			kind = lloyd.Potential
 		} else {
 			a.Initial = []float32{0, 100}
