@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -117,6 +118,24 @@ func TestLiftedByAnotherProcess(t *testing.T) {
 			t.Errorf("%+v, %+v", b, b.Probe)
 		}
 		r.next(t, "lift")
+	}
+}
+
+// Processes with other numbers of cores try a library once each, though all find the same wrong.
+func TestWrongForOtherCores(t *testing.T) {
+	r := newRogue(t, "WRONG_ULP")
+	cores := goruntime.GOMAXPROCS(0)
+	defer goruntime.GOMAXPROCS(cores)
+	for _, source := range []string{"probe", "process", "process"} {
+		for n := range 2 {
+			goruntime.GOMAXPROCS(cores + n)
+			if _, b := r.open(t); b.State != "loaded" || len(b.Kernels) != 0 || b.Probe.Source != source {
+				t.Errorf("%d more cores, wanted from %s: %+v, %+v", n, source, b, b.Probe)
+			}
+		}
+	}
+	if list := r.entries(); len(list) != 1 || list[0].Count != 2 {
+		t.Errorf("%+v", list)
 	}
 }
 

@@ -142,8 +142,8 @@ func (s *Store) Find(l Library) []Entry {
 	return slices.DeleteFunc(s.List(), func(e Entry) bool { return !e.same(l) })
 }
 
-// Add quarantines a library or an op of it. What is there already is counted once more. Where it cannot be written it holds for this process, and a note says so. What was said of the library before ends:
-// the next verdict knows of it.
+// Add quarantines a library or an op of it. What is there already is counted once more. Where it cannot be written it holds for this process, and a note says so. What was said of the library without
+// knowing of it ends: the next verdict does.
 func (s *Store) Add(l Library, op, reason string) Entry {
 	e, _ := s.add(l, op, reason, s.on())
 	return e
@@ -168,7 +168,7 @@ func (s *Store) add(l Library, op, reason string, lasting bool) (Entry, error) {
 	}
 	err := error(nil)
 	if lasting {
-		s.end(l) // first: should this process die in between, the library is tried again
+		s.end(l, op) // first: should this process die in between, the library is tried again
 		var note string
 		note, err = s.entries.update(func(list []Entry) []Entry { return add(list, e) })
 		s.note("%s", note)
@@ -198,9 +198,11 @@ func add(list []Entry, e Entry) []Entry {
 	return append(list, e)
 }
 
-// end drops the verdicts on a library.
-func (s *Store) end(l Library) {
-	of := func(v Verdict) bool { return v.same(l) }
+// end drops the verdicts on a library that do not say that the op is not to be used. Those that do stay: each scope's probe finds the same, and would end the others' verdicts for ever.
+func (s *Store) end(l Library, op string) {
+	of := func(v Verdict) bool {
+		return v.same(l) && !slices.ContainsFunc(v.Wrong, func(w Wrong) bool { return w.Op == op })
+	}
 	s.mutex.Lock()
 	s.passed = slices.DeleteFunc(s.passed, of)
 	s.mutex.Unlock()

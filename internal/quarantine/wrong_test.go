@@ -52,6 +52,42 @@ func TestVerdictsKnowWhatIsWrong(t *testing.T) {
 	}
 }
 
+// Probes of several scopes find the same, which ends none of their verdicts. What one of them finds beyond that ends those that do not say it.
+func TestVerdictsOfTwoScopes(t *testing.T) {
+	folder := t.TempDir()
+	probe := func(scope string, ops ...string) { // in a process of its own
+		s := fresh(folder)
+		for _, op := range ops {
+			s.Add(library(1), op, "wrong")
+		}
+		s.Pass(true, Verdict{Library: library(1), Scope: scope})
+	}
+	check := func(when string, wants map[string]bool) {
+		t.Helper()
+		for scope, want := range wants {
+			v, _, found := fresh(folder).Verdict(library(1), scope)
+			if found != want || found && len(v.Wrong) != len(fresh(folder).List()) {
+				t.Errorf("%s: %s: %v, %+v", when, scope, found, v)
+			}
+		}
+	}
+	probe("a", "dot")
+	probe("b", "dot")
+	check("the same", map[string]bool{"a": true, "b": true})
+	probe("c", "dot", "norm2")
+	check("more", map[string]bool{"a": false, "b": false, "c": true})
+	probe("a", "dot")
+	check("less", map[string]bool{"a": true, "b": false, "c": true})
+	s := fresh(folder)
+	if _, _, found := s.Verdict(library(1), "a"); !found {
+		t.Error("no verdict to go on with")
+	}
+	s.Add(library(1), "dot", "wrong again")
+	if _, here, found := s.Verdict(library(1), "a"); !here || !found {
+		t.Errorf("where it is in memory: %v, %v", here, found)
+	}
+}
+
 // Whichever operation of the disk fails once while something is quarantined: the next process finds that, or nobody has said that the library is fit.
 func TestF22NoVerdictWithoutQuarantine(t *testing.T) {
 	for n, done := 0, false; !done; n++ {
