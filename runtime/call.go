@@ -93,8 +93,8 @@ func runPlaced[A any](ctx context.Context, rt *Runtime, without uint64, p *place
 		var again recheck.Check
 		do, moving := do, (*time.Duration)(nil)
 		if rt.recheck > 0 && calls%rt.recheck == 0 {
-			if m.kernel.Memory != 0 && p != nil {
-				again, do, moving = partThere(rt, m, p, a, do, calls)
+			if p != nil {
+				again, do, moving = partPlaced(rt, m, p, a, do, calls)
 			} else {
 				again = rt.part(m, a, calls)
 			}

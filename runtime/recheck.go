@@ -28,14 +28,14 @@ func (rt *Runtime) part(m *arm, a any, calls int64) recheck.Check {
 	})
 }
 
-// partThere is part for a call on buffers in a device's memory, and what to call instead of the kernel: what is read comes home before it, what was written after it. How long that took is no time of the kernel's.
-func partThere[A any](rt *Runtime, m *arm, p *placed, a A, do func(*arm, A) error, calls int64) (recheck.Check, func(*arm, A) error, *time.Duration) {
+// partPlaced is part for a call on buffers, and what to call instead of the kernel: only there they have been brought to it. From a device's memory what is read comes home before the kernel, what was written after it. How long that took is no time of the kernel's.
+func partPlaced[A any](rt *Runtime, m *arm, p *placed, a A, do func(*arm, A) error, calls int64) (recheck.Check, func(*arm, A) error, *time.Duration) {
 	c, moving := rt.part(m, a, calls), new(time.Duration)
 	if c.Compare == nil {
 		return c, do, moving
 	}
-	there := recheck.Check{InPlace: c.InPlace, Compare: func() string { return c.Compare() }}
-	return there, func(m *arm, a A) error {
+	placed := recheck.Check{InPlace: c.InPlace, Compare: func() string { return c.Compare() }}
+	return placed, func(m *arm, a A) error {
 		begin := time.Now()
 		known := p.fetch(rt, m, false)
 		if known {
@@ -54,8 +54,11 @@ func partThere[A any](rt *Runtime, m *arm, p *placed, a A, do func(*arm, A) erro
 	}, moving
 }
 
-// fetch brings home what a call reads, or what it has written on a device. It says whether it could.
+// fetch brings home what a call reads, or what it has written on a device. It says whether it could. What a processor's kernel has is at home.
 func (p *placed) fetch(rt *Runtime, m *arm, written bool) bool {
+	if dispatch.Memory(m.kernel.Memory) == dispatch.Host {
+		return true
+	}
 	for i := range p.uses {
 		u := &p.uses[i]
 		b := u.buffer

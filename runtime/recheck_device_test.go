@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/dispatch"
 	"github.com/setun-compute/setun/internal/gputest"
 )
 
@@ -131,5 +132,50 @@ func TestRecheckWithoutCopies(t *testing.T) {
 	}
 	if _, err := a.Norm2(); err != nil {
 		t.Error(err)
+	}
+}
+
+// besideGPU is a runtime with a device and the kernels of a processor, and what has it prefer the one or the other by name.
+func besideGPU(t *testing.T) (rt *Runtime, l *liar, to func(kernel string)) {
+	t.Helper()
+	l = new(liar)
+	rt = open(t, WithoutNative(), WithoutLearning(), WithRecheck(0), WithBackend(gputest.New()), WithBackend(l))
+	return rt, l, func(kernel string) {
+		t.Helper()
+		p, arms := &dispatch.Profile{Links: []dispatch.Link{{Memory: 1, Up: 0.25, Down: 0.25}}}, map[backends.Op][]dispatch.Arm{}
+		for _, op := range backends.Ops() {
+			arms[op] = rt.Arms(op)
+			for _, a := range arms[op] {
+				nanos := 1e6
+				if a.String() == kernel {
+					nanos = 1
+				}
+				p.Set(op, a, dispatch.Model{Coef: dispatch.Coef{nanos}})
+			}
+		}
+		r, err := dispatch.NewRouter(arms, p, dispatch.Policy{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rt.router.Store(r)
+	}
+}
+
+// TestF14RecheckBroughtHome: a processor's kernel is held against what was brought to it, and not against what the program's memory held before.
+func TestF14RecheckBroughtHome(t *testing.T) {
+	ctx := context.Background()
+	rt, l, to := besideGPU(t)
+	b := filled(t, rt, filler(900))
+	to("gpu/k")
+	if _, err := b.Constrain(ctx, nil, 9); err != nil || b.where.In.Has(dispatch.Host) {
+		t.Fatalf("%b: %v", b.where.In, err)
+	}
+	to("liar/k")
+	rt.recheck = 1 // not before: that would have brought the values home
+	if _, err := b.Constrain(ctx, nil, 1); err != nil || l.calls != 1 {
+		t.Errorf("%d calls of the processor's kernel: %v", l.calls, err)
+	}
+	if m := rt.healthOf(t, "liar/k"); m.Health != "healthy" || m.Rechecked != 1 {
+		t.Errorf("%+v", m)
 	}
 }
