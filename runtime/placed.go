@@ -284,9 +284,10 @@ func (p *placed) settle(r *dispatch.Router, s *dispatch.Shape, arm int) {
 
 // failed records that an arm has not, or that nobody has waited for its answer: copies that were made for it stay, and what it may have written is believed as the error says.
 func (p *placed) failed(m *arm, err error) {
-	refused := errors.Is(err, backends.ErrUnsupported) || errors.Is(err, backends.ErrMemory)                 // it could not begin
-	answered := !errors.Is(err, backends.ErrBackend) && !errors.Is(err, backends.ErrUnsupported)             // a cancelled call, or a value that is not finite: what it wrote is where it ran, as much as there is
-	spoils := !refused && !answered && (m.kernel.Memory != 0 || m.kernel.Op == backends.OpMatMul) && p.began // others work in place only once nothing can go wrong
+	refused := errors.Is(err, backends.ErrUnsupported) || errors.Is(err, backends.ErrMemory)                          // it could not begin
+	answered := !errors.Is(err, backends.ErrBackend) && !errors.Is(err, backends.ErrUnsupported)                      // a cancelled call, or a value that is not finite: what it wrote is where it ran, as much as there is
+	wrong := errors.Is(err, ErrWrong)                                                                                 // computing it again has said so
+	spoils := !refused && !answered && (m.kernel.Memory != 0 || m.kernel.Op == backends.OpMatMul || wrong) && p.began // others work in place only once nothing can go wrong
 	answered = answered && p.began
 	gone := p.gone
 	for i := range p.uses {
@@ -298,7 +299,7 @@ func (p *placed) failed(m *arm, err error) {
 		case answered:
 			has = 1 << m.kernel.Memory
 		case spoils:
-			p.gone = p.gone || left == 0 && u.read
+			p.gone = p.gone || left == 0 && u.read && !wrong // what was read and written over fails as Check.InPlace says
 			has = cmp.Or(left, has)
 		}
 		u.buffer.where.In = has

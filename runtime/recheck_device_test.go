@@ -179,3 +179,54 @@ func TestF14RecheckBroughtHome(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 }
+
+// TestF14WrongInPlace: of a buffer in both memories, what a processor's kernel has computed wrongly in place is believed by no call, and the device's copy is what it was.
+func TestF14WrongInPlace(t *testing.T) {
+	ctx := context.Background()
+	rt, l, to := besideGPU(t)
+	b := filled(t, rt, filler(900))
+	to("gpu/k")
+	want, err := b.Norm2()
+	if err != nil || b.where.In != 0b11 {
+		t.Fatalf("%b: %v", b.where.In, err)
+	}
+	to("liar/k")
+	rt.recheck, l.lies = 1, true
+	if _, err := b.Constrain(ctx, nil, 1); !errors.Is(err, ErrWrong) {
+		t.Fatal(err)
+	}
+	rt.recheck = 0
+	for _, kernel := range []string{"gpu/k", "cpu/go"} {
+		to(kernel)
+		if got, err := b.Norm2(); err != nil || got != want {
+			t.Errorf("%s: the norm is %v and not %v: %v", kernel, got, want, err)
+		}
+	}
+	if !slices.Equal(b.values(t), filler(900)) {
+		t.Error("the values are not what they were before the call")
+	}
+}
+
+// TestF14WrongPart: a kernel that has computed a part of a mapped slice wrongly has not taken what it read: another answers.
+func TestF14WrongPart(t *testing.T) {
+	device, _ := onLyingGPU(t, true)
+	processor, l := lying(t)
+	l.lies = true
+	y := filler(100)
+	want, _, err := open(t, WithoutNative()).Constrain(nil, y, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, rt := range map[string]*Runtime{"device": device, "processor": processor} {
+		x := filler(900)
+		if _, err := rt.Map(x); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := rt.Constrain(x[100:200], y, 1); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := rt.Home(x); err != nil || !slices.Equal(x, slices.Concat(filler(900)[:100], want, filler(900)[200:])) {
+			t.Errorf("%s: other values than pure Go's: %v", name, err)
+		}
+	}
+}
