@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/backends/cuda"
@@ -300,4 +301,38 @@ func TestBuffersSideBySide(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// TestMapClosedWhileTheRuntimeCloses: a call in flight ends that finds a mapped slice closed after Close of the runtime has begun.
+func TestMapClosedWhileTheRuntimeCloses(t *testing.T) {
+	rt := open(t, WithoutNative())
+	x, y := ramp(9), ramp(9)
+	a, err := rt.Map(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := rt.Map(y)
+	if err != nil {
+		t.Fatal(err)
+	}
+	place, _ := a.lock.enter(t.Context())
+	call, closing := make(chan error, 1), make(chan error, 1)
+	go func() { call <- one(rt.Dot(x, y)) }()
+	for a.lock.waiting.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	go func() { closing <- rt.Close() }()
+	for !rt.closed.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	a.lock.leave(place)
+	if err := within(t, func() error { return <-call }); !errors.Is(err, ErrClosed) {
+		t.Errorf("%v", err)
+	}
+	if err := within(t, func() error { return <-closing }); err != nil {
+		t.Error(err)
+	}
 }

@@ -207,10 +207,10 @@ func (p *placed) lockAll(ctx context.Context, rt *Runtime, s *dispatch.Shape) (a
 		}
 		p.locked++
 		switch {
-		case u.buffer.closed && u.buffer.mapped:
+		case u.buffer.closed && u.buffer.mapped && !rt.closed.Load(): // after that a closed one is in the list still
 			return true, nil
 		case u.buffer.closed:
-			return false, backends.Fail(ErrClosed, s.Op, s.String(), "a buffer was closed")
+			return false, backends.Fail(ErrClosed, s.Op, s.String(), "a buffer or the runtime was closed")
 		case u.buffer.held:
 			return false, backends.Fail(ErrBlocked, s.Op, s.String(), "an earlier call still has a buffer")
 		}
