@@ -95,7 +95,8 @@ static int32_t call(const struct library *l, const setun_kernel *k, int fault, p
         }
     }
     if (rc == SETUN_OK && (!p.space || fault != ASK)) rc = k->run(l->context, a);
-    if (rc == SETUN_EINVAL && base && fault != SHORT_SPACE && fault != ODD_SPACE) fail(k, rc, SETUN_OK, "it refuses the workspace that it asked for", 0);
+    if (rc == SETUN_EINVAL && base && fault != SHORT_SPACE && fault != ODD_SPACE && (p.comparable || !l->table->device)) /* (see compare) */
+        fail(k, rc, SETUN_OK, "it refuses the workspace that it asked for", 0);
     if (rc == SETUN_EINVAL && c->message_size > 0 && !memchr(c->message, 0, c->message_size)) fail(k, rc, rc, "no end of the message within", c->message_size);
     memcpy(&to->args, a, p.size < least ? p.size : least);
     free(base);
