@@ -103,13 +103,13 @@ template <bool GROUPED, bool RANDOM, bool PACKED> struct SetunCoder {
         uint4 d = {0, 0, 0, 0};
         look_up(row, col);
         if (RANDOM) d = setun_draw4(seed, (uint64_t)(first + row * cols + col) / 4);
-        return (unsigned)(from(v.x, d.x) + BIAS) | (unsigned)(from(v.y, d.y) + BIAS) << 8 | (unsigned)(from(v.z, d.z) + BIAS) << 16 |
-               (unsigned)(from(v.w, d.w) + BIAS) << 24;
+        return ((unsigned)from(v.x, d.x) + BIAS) | ((unsigned)from(v.y, d.y) + BIAS) << 8 | ((unsigned)from(v.z, d.z) + BIAS) << 16 |
+               ((unsigned)from(v.w, d.w) + BIAS) << 24;
     }
     /* Where it is not. */
     __device__ __forceinline__ unsigned each_code(const float *p, int64_t row, int64_t col) {
         unsigned t = 0;
-        for (int e = 0; e < 4; e++) t |= (unsigned)(one_code(p[e], row, col + e) + BIAS) << 8 * e;
+        for (int e = 0; e < 4; e++) t |= ((unsigned)one_code(p[e], row, col + e) + BIAS) << 8 * e;
         return t;
     }
 };
