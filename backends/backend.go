@@ -50,6 +50,13 @@ type Kernel struct {
 	Index   int    // the backend's own number for it
 	Memory  uint8  // in which its operands have to be: 0 the host's, 1 and more a device's
 	Fast    bool   // its results are not canonical: only for calls that ask for fast numerics
+	Many    bool   // of k-means: its backend is Together, and this kernel takes many fits
+}
+
+// Together is a backend with kernels that run many small fits of k-means in one call. They have dimension, clusters and options in common; there are no weights, no mini-batches
+// and no Progress, and their arrays are the host's. An error that is one fit's says so: "problem i: ". After an error all outputs are unspecified.
+type Together interface {
+	KMeansMany(ctx context.Context, k Kernel, fits []*KMeans) error
 }
 
 // Backend computes. Methods are safe for concurrent use, check nothing that Check has checked, and return errors

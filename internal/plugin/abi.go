@@ -82,6 +82,17 @@ type kmeansArgs struct {
 	limit                   float64
 	stopped, _              uint32
 	seed                    uint64
+	problems                *problem
+	problemCount            int64
+}
+
+// problem mirrors setun_problem.
+type problem struct {
+	first, n           int64
+	weightScale, limit float64
+	iterations         int64
+	changed, exact     int64
+	flags, stopped     uint32
 }
 
 // Flags of kmeans: SETUN_KMEANS_KEEP_MIN, SETUN_KMEANS_MOVED.
@@ -100,10 +111,11 @@ type kernelEntry struct {
 // minKernel is the size of a kernel's entry in the first libraries, which had no flags.
 const minKernel = unsafe.Offsetof(kernelEntry{}.flags)
 
-// Flags of a kernel: SETUN_FAST, SETUN_ITERATES.
+// Flags of a kernel: SETUN_FAST, SETUN_ITERATES, SETUN_GATHERS.
 const (
 	fastFlag     = 1
 	iteratesFlag = 2
+	gathersFlag  = 4
 )
 
 type table struct {

@@ -100,7 +100,7 @@ func (l *Library) readKernels(t *table) error {
 		if uintptr(t.kernelSize) >= unsafe.Sizeof(kernelEntry{}) {
 			flags = k.flags
 		}
-		l.kernels = append(l.kernels, backends.Kernel{Op: op, Name: name, Threads: int(k.threads), Index: len(l.entries), Fast: flags&fastFlag != 0})
+		l.kernels = append(l.kernels, backends.Kernel{Op: op, Name: name, Threads: int(k.threads), Index: len(l.entries), Fast: flags&fastFlag != 0, Many: op == backends.OpKMeans && flags&(iteratesFlag|gathersFlag) == iteratesFlag|gathersFlag})
 		l.entries = append(l.entries, k.run)
 		l.iterates = append(l.iterates, op == backends.OpKMeans && flags&iteratesFlag != 0)
 	}

@@ -18,6 +18,7 @@
 #include "ops/kmeans_assign.cu"
 #include "ops/kmeans_move.cu"
 #include "ops/kmeans_seed.cu"
+#include "ops/kmeans_many.cu"
 #include "ops/matmul.cu"
 #include "ops/ternary.cu"
 #include "ops/norm.cu"

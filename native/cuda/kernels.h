@@ -12,6 +12,7 @@
     SETUN_SUM_KERNELS(X)                                                                                                                                       \
     SETUN_CONSTRAIN_KERNELS(X)                                                                                                                                 \
     SETUN_KMEANS_KERNELS(X)                                                                                                                                    \
+    SETUN_MANY_KERNELS(X)                                                                                                                                      \
     SETUN_QUANTIZE_KERNELS(X) SETUN_STEP_KERNELS(X) SETUN_RECODE_KERNELS(X) SETUN_MATMUL_KERNELS(X) SETUN_TERNARY_KERNELS(X) SETUN_LAYER_KERNELS(X)
 
 #ifndef SETUN_KERNEL
@@ -122,6 +123,83 @@ SETUN_KERNEL void kmeans_shift(const float *centroids, const float *before, int6
 SETUN_KERNEL void kmeans_still(double *parts, int64_t chunks, double limit, unsigned long long *record);
 /* In record[0], as SETUN_RUN_... of backend.h. */
 enum { SETUN_STOP_SETTLED = 1, SETUN_STOP_UNMOVED = 2, SETUN_STOP_STILL = 3 };
+
+/* ---- kmeans_many.cu: the same for a list of problems, that of blockIdx.z --------------------------------------------
+ *
+ * x, unit, labels and distances are those of all problems; a part has its rows of them. Other arrays have d, k, k*d or so many values for each index. */
+
+#define SETUN_MANY_KERNELS(X)                                                                                                                                  \
+    X(many_pad)                                                                                                                                                \
+    X(many_range)                                                                                                                                              \
+    X(many_mean)                                                                                                                                               \
+    X(many_distance)                                                                                                                                           \
+    X(many_distance_any)                                                                                                                                       \
+    X(many_top)                                                                                                                                                \
+    X(many_potential)                                                                                                                                          \
+    X(many_pick)                                                                                                                                               \
+    X(many_turn)                                                                                                                                               \
+    X(many_nearest_32)                                                                                                                                         \
+    X(many_nearest_64)                                                                                                                                         \
+    X(many_nearest_128)                                                                                                                                        \
+    X(many_nearest_any_32)                                                                                                                                     \
+    X(many_nearest_any_64)                                                                                                                                     \
+    X(many_nearest_any_128)                                                                                                                                    \
+    X(many_add)                                                                                                                                                \
+    X(many_relabel)                                                                                                                                            \
+    X(many_look)                                                                                                                                               \
+    X(many_move)                                                                                                                                               \
+    X(many_shift)                                                                                                                                              \
+    X(many_still)
+
+struct setun_part {
+    int64_t first, n;    /* rows */
+    double bound, limit; /* of potentials; of the movement, negative where there is none */
+    int index, moved;    /* where its part of other arrays is; only rows that move are added, in the first iteration of a run too */
+};
+enum { SETUN_AHEAD = 8 };
+struct setun_record {
+    unsigned long long stopped, begun, changed[SETUN_AHEAD];
+};
+
+/* Rows of d values become rows of wide ones, with others behind. */
+SETUN_KERNEL void many_pad(const float *in, int64_t rows, int d, int wide, float fill, float *out);
+SETUN_KERNEL void many_range(const setun_part *list, const float *x, int d, int width, const float *unit, unsigned *low, unsigned *high, unsigned *bad);
+SETUN_KERNEL void many_mean(const setun_part *list, const float *x, int d, int width, const float *unit, const double *scale, int64_t *sums);
+/* stride: values from the centroids of a problem to the next. */
+#define SETUN_PARAMETERS                                                                                                                                       \
+    const setun_part *list, const float *x, int d, const float *unit, const float *mean, int wide, const float *centroids, int64_t stride, int k,              \
+        const int32_t *labels, int keep_min, float *distance
+SETUN_KERNEL void many_distance(SETUN_PARAMETERS);
+SETUN_KERNEL void many_distance_any(SETUN_PARAMETERS);
+#undef SETUN_PARAMETERS
+SETUN_KERNEL void many_top(const setun_part *list, const float *distance, unsigned long long *top);
+/* chunks: sums of a problem. */
+SETUN_KERNEL void many_potential(const setun_part *list, const float *distance, const unsigned long long *top, int64_t chunks, int64_t *sums);
+SETUN_KERNEL void many_pick(const setun_part *list, const float *x, int d, const float *unit, const float *mean, int wide, const float *distance,
+                            const unsigned long long *top, int64_t chunks, const int64_t *sums, unsigned long long draw, int t, int k, uint8_t *taken,
+                            float *centroids);
+/* size: values of a problem in turned. */
+SETUN_KERNEL void many_turn(const setun_part *list, const float *c, int k, int d, int64_t size, float *turned, int columns, int lines, int tile);
+#define SETUN_PARAMETERS                                                                                                                                       \
+    const setun_part *list, const float *x, int d, const float *unit, const float *mean, int wide, const float *turned, int64_t size, int columns,             \
+        const float *bias, int32_t *labels
+SETUN_KERNEL void many_nearest_32(SETUN_PARAMETERS);
+SETUN_KERNEL void many_nearest_64(SETUN_PARAMETERS);
+SETUN_KERNEL void many_nearest_128(SETUN_PARAMETERS);
+SETUN_KERNEL void many_nearest_any_32(SETUN_PARAMETERS);
+SETUN_KERNEL void many_nearest_any_64(SETUN_PARAMETERS);
+SETUN_KERNEL void many_nearest_any_128(SETUN_PARAMETERS);
+#undef SETUN_PARAMETERS
+/* first: of a run's iterations. */
+SETUN_KERNEL void many_add(const setun_part *list, const float *x, int d, int width, const float *unit, const float *mean, int wide, const double *scale,
+                           const int32_t *labels, const int32_t *before, int first, int k, int64_t *sums, int shared, const setun_record *records);
+SETUN_KERNEL void many_relabel(const setun_part *list, const int32_t *fresh, int32_t *labels, int first, int k, int64_t *counts, int iteration,
+                               setun_record *records);
+SETUN_KERNEL void many_look(const setun_part *list, const int64_t *counts, int k, int iteration, setun_record *records);
+SETUN_KERNEL void many_move(const setun_part *list, const int64_t *sums, const int64_t *counts, const double *scale, const float *mean, int wide, int sphere,
+                            int k, int d, float *centroids, float *before, float *bias, int columns, double *parts, const setun_record *records);
+SETUN_KERNEL void many_shift(const setun_part *list, const float *centroids, const float *before, int64_t values, double *parts, const setun_record *records);
+SETUN_KERNEL void many_still(const setun_part *list, double *parts, int64_t chunks, setun_record *records);
 
 /* ---- quantize: quantize.cu, codes.cu ------------------------------------------------------------------------------- */
 

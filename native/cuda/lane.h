@@ -169,7 +169,7 @@ int32_t invalid(const setun_call *call, const char *message);
 #define SETUN_CUDA_WHOLE_OPS(X) X(clusters, SETUN_OP_CONSTRAIN_CLUSTERS, setun_clusters)
 /* Kernels with flags, or other ones of an op: X(op_..., number, block, name of the kernel, flags). */
 #define SETUN_CUDA_OTHERS(X)                                                                                                                                   \
-    X(kmeans, SETUN_OP_KMEANS, setun_kmeans, "cuda", SETUN_ITERATES)                                                                                           \
+    X(kmeans, SETUN_OP_KMEANS, setun_kmeans, "cuda", SETUN_ITERATES | SETUN_GATHERS)                                                                           \
     X(kmeans_screen, SETUN_OP_KMEANS, setun_kmeans, "screen", SETUN_ITERATES)                                                                                  \
     X(kmeans_tensor, SETUN_OP_KMEANS, setun_kmeans, "tensor", SETUN_FAST | SETUN_ITERATES)                                                                     \
     X(cublas, SETUN_OP_MATMUL, setun_matmul, "cublas", SETUN_FAST)

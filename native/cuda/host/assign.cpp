@@ -16,7 +16,6 @@ static_assert(int(SETUN_STOP_SETTLED) == int(SETUN_RUN_SETTLED) && int(SETUN_STO
 struct Assignment {
     Operands o;
     const setun_kmeans *a;
-    Shape shape;
     Chain chain;
     Screen screen;
     bool screens;
@@ -28,7 +27,6 @@ struct Assignment {
 
     int32_t take(Lane &lane, setun_kmeans *args, Way way) {
         a = args;
-        shape = shape_of(a->d);
         o = {points(lane, a), optional(lane, a->unit, a->n), sent_mean(lane, a), a->n, a->d, a->k, nullptr, nullptr, nullptr};
         labels = lane.inout(a->labels, a->n);
         o.labels = lane.scratch<int32_t>(a->n);
@@ -60,15 +58,10 @@ struct Assignment {
     void settle(Lane &lane, bool moved, unsigned long long *changed) const {
         const int k = int(a->k);
         if (sums) {
-            /* Few sums are gathered a block first, where that is less work than to add each row's to memory: of all columns, or of 32 at a time. */
-            Shape w = shape;
-            if (a->k * w.width > (40 << 10) / 8 && w.width > 32 && a->d <= 32 * 65535) w = {shape.d, 32, ceil_of(a->d, 32), THREADS / 32};
-            const int64_t room = lane.device.shared < 97 << 10 ? lane.device.shared - (1 << 10) : 96 << 10;
-            const bool shared = a->k * w.width <= (w.width < shape.width ? room : 40 << 10) / 8;
-            if (!shared) w = shape;
-            const int64_t each = w.rows * (shared && 4 * a->k > 16 ? 4 * a->k : 16), blocks = lane.blocks(a->n, each, shared ? 4 : 8);
-            lane.launch3(KERNEL_kmeans_add, static_cast<decltype(&::kmeans_add)>(nullptr), blocks, w.passes, 1, THREADS, shared ? 8 * k * w.width : 0, o.x,
-                         a->n, shape.d, w.width, o.unit, o.mean, scale, weights, o.labels, moved ? labels : nullptr, k, sums, shared, record);
+            const Adding w = adding_of(lane, a->d, a->k);
+            lane.launch3(KERNEL_kmeans_add, static_cast<decltype(&::kmeans_add)>(nullptr), lane.blocks(a->n, w.each, w.shared ? 4 : 8), w.shape.passes, 1,
+                         THREADS, w.bytes, o.x, a->n, w.shape.d, w.shape.width, o.unit, o.mean, scale, weights, o.labels, moved ? labels : nullptr, k, sums,
+                         w.shared, record);
         }
         SETUN_LAUNCH(lane, kmeans_relabel, lane.blocks(a->n, THREADS * 4, 8), THREADS, o.labels, labels, a->n, k, weights, a->weight_scale, moved, counts,
                      weight_sums, changed, record);
@@ -101,10 +94,8 @@ int32_t iterate(Lane &lane, setun_kmeans *a, Way way) {
     Assignment s;
     int32_t rc = s.take(lane, a, way);
     if (rc != SETUN_OK) return lane.abandon(rc);
-    const int64_t AHEAD = 8;
-    struct {
-        unsigned long long stopped, begun, changed[AHEAD];
-    } record;
+    const int64_t AHEAD = SETUN_AHEAD;
+    setun_record record;
     const int k = int(a->k), d = int(a->d), sphere = a->unit != nullptr;
     const int64_t values = a->k * a->d, chunks = ceil_of(values, CHUNK);
     const int64_t *mass = s.weights ? s.weight_sums : s.counts;
@@ -159,26 +150,42 @@ int32_t iterate(Lane &lane, setun_kmeans *a, Way way) {
     return rc;
 }
 
+/* Few sums are gathered a block first, where that is less work than to add each row's to memory: of all columns, or of 32 at a time. */
+Adding adding_of(const Lane &lane, int64_t d, int64_t k) {
+    const Shape shape = shape_of(d);
+    Shape w = shape;
+    if (k * w.width > (40 << 10) / 8 && w.width > 32 && d <= 32 * 65535) w = {shape.d, 32, ceil_of(d, 32), THREADS / 32};
+    const int64_t room = lane.device.shared < 97 << 10 ? lane.device.shared - (1 << 10) : 96 << 10;
+    const bool shared = k * w.width <= (w.width < shape.width ? room : 40 << 10) / 8;
+    if (!shared) w = shape;
+    return {w, shared, shared ? int(8 * k * w.width) : 0, w.rows * (shared && 4 * k > 16 ? 4 * k : 16)};
+}
+
+/* A narrow tile reads more for each product. */
+Tiles tiles_of(int64_t d, int64_t k) {
+    const int64_t cost[3] = {ceil_of(k, 128) * 128, ceil_of(k, 64) * 83, ceil_of(k, 32) * 58};
+    const int tile = cost[0] <= cost[1] && cost[0] <= cost[2] ? 128 : cost[1] <= cost[2] ? 64 : 32;
+    return {tile, ceil_of(k, tile) * tile, ceil_of(d, 8) * 8};
+}
+
 int32_t Chain::take(Lane &lane, const Operands &o) {
-    /* The tile that wastes least: a narrow one reads more for each product. */
-    const int64_t cost[3] = {ceil_of(o.k, 128) * 128, ceil_of(o.k, 64) * 83, ceil_of(o.k, 32) * 58};
-    tile_ = cost[0] <= cost[1] && cost[0] <= cost[2] ? 128 : cost[1] <= cost[2] ? 64 : 32;
-    columns_ = ceil_of(o.k, tile_) * tile_, lines_ = ceil_of(o.d, 8) * 8;
-    if (columns_ > INT32_MAX) return SETUN_EUNSUPPORTED;
-    turned_ = lane.scratch<float>(columns_ * lines_ + 8 * tile_);
+    tiles_ = tiles_of(o.d, o.k);
+    if (tiles_.columns > INT32_MAX) return SETUN_EUNSUPPORTED;
+    turned_ = lane.scratch<float>(tiles_.size());
     return SETUN_OK;
 }
 
 void Chain::turn(Lane &lane, const Operands &o) const {
-    const int64_t tiles = ceil_of(columns_, 32) * ceil_of(lines_, 32);
-    SETUN_LAUNCH(lane, kmeans_turn, lane.blocks(tiles, 1), THREADS, o.centroids, int(o.k), int(o.d), turned_, int(columns_), int(lines_), tile_);
+    const int64_t squares = ceil_of(tiles_.columns, 32) * ceil_of(tiles_.lines, 32);
+    SETUN_LAUNCH(lane, kmeans_turn, lane.blocks(squares, 1), THREADS, o.centroids, int(o.k), int(o.d), turned_, int(tiles_.columns), int(tiles_.lines),
+                 tiles_.tile);
 }
 
 int32_t Chain::nearest(Lane &lane, const Operands &o, const float *x, int64_t n, const float *unit, int32_t *labels) const {
     /* Long work goes in pieces, so that a call can be cancelled. */
-    const int64_t wave = int64_t(lane.device.units > 0 ? lane.device.units : 1) * 2 * 128;   /* rows that the device has at a time */
-    const int64_t rows = ceil_of((int64_t(1) << 40) / (columns_ * lines_) + 1, wave) * wave; /* 2^41 operations, a twentieth of a second */
-    const int d = int(o.d), wide = int(columns_);
+    const int64_t wave = int64_t(lane.device.units > 0 ? lane.device.units : 1) * 2 * 128; /* rows that the device has at a time */
+    const int64_t rows = ceil_of((int64_t(1) << 40) / work(1) + 1, wave) * wave;           /* 2^41 operations, a twentieth of a second */
+    const int d = int(o.d), wide = int(tiles_.columns), tile = tiles_.tile;
     for (int64_t row = 0, now; row < n; row += now) {
         now = n - row < rows ? n - row : rows;
         if (row > 0 && lane.wait() != SETUN_OK) break;
@@ -187,13 +194,13 @@ int32_t Chain::nearest(Lane &lane, const Operands &o, const float *x, int64_t n,
         const int64_t blocks = ceil_of(now, 128);
 #define SETUN_NEAREST(name) SETUN_LAUNCH(lane, name, blocks, THREADS, from, now, d, u, o.mean, turned_, wide, o.bias, labels + row)
         if (in_quads(x, o.d)) {
-            if (tile_ == 128) SETUN_NEAREST(kmeans_nearest_128);
-            if (tile_ == 64) SETUN_NEAREST(kmeans_nearest_64);
-            if (tile_ == 32) SETUN_NEAREST(kmeans_nearest_32);
+            if (tile == 128) SETUN_NEAREST(kmeans_nearest_128);
+            if (tile == 64) SETUN_NEAREST(kmeans_nearest_64);
+            if (tile == 32) SETUN_NEAREST(kmeans_nearest_32);
         } else {
-            if (tile_ == 128) SETUN_NEAREST(kmeans_nearest_any_128);
-            if (tile_ == 64) SETUN_NEAREST(kmeans_nearest_any_64);
-            if (tile_ == 32) SETUN_NEAREST(kmeans_nearest_any_32);
+            if (tile == 128) SETUN_NEAREST(kmeans_nearest_any_128);
+            if (tile == 64) SETUN_NEAREST(kmeans_nearest_any_64);
+            if (tile == 32) SETUN_NEAREST(kmeans_nearest_any_32);
         }
 #undef SETUN_NEAREST
     }

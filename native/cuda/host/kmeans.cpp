@@ -9,6 +9,18 @@
 
 namespace setun {
 
+void widen(const uint32_t *least, const uint32_t *most, int64_t n, float *low, float *high) {
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits[2] = {least[i], most[i]};
+        float v[2];
+        for (uint32_t &u : bits) u ^= u >> 31 ? 0x80000000u : ~0u;
+        static_assert(sizeof v == sizeof bits, "a float has 32 bits");
+        __builtin_memcpy(v, bits, sizeof v);
+        low[i] = (v[0] < low[i] ? v[0] : low[i]) + 0.0f; /* never -0 */
+        high[i] = (v[1] > high[i] ? v[1] : high[i]) + 0.0f;
+    }
+}
+
 namespace {
 
 int32_t range(Lane &lane, setun_kmeans *a) {
@@ -35,18 +47,7 @@ int32_t range(Lane &lane, setun_kmeans *a) {
         lane.fetch(bits[1], high + j, n * 4);
         rc = lane.wait();
         if (rc != SETUN_OK) return rc;
-        for (int64_t i = 0; i < n; i++) {
-            float v[2];
-            for (int side = 0; side < 2; side++) {
-                uint32_t u = bits[side][i];
-                u ^= u >> 31 ? 0x80000000u : ~0u;
-                static_assert(sizeof v[0] == sizeof u, "a float has 32 bits");
-                __builtin_memcpy(&v[side], &u, sizeof u);
-            }
-            float *l = a->low + j + i, *h = a->high + j + i;
-            *l = (v[0] < *l ? v[0] : *l) + 0.0f; /* never -0 */
-            *h = (v[1] > *h ? v[1] : *h) + 0.0f;
-        }
+        widen(bits[0], bits[1], n, a->low + j, a->high + j);
     }
     return lane.finish();
 }
@@ -105,12 +106,30 @@ int32_t unit(Lane &lane, setun_kmeans *a) {
     return lane.finish();
 }
 
+/* Whether the block is new enough to have problems, and has them. */
+bool problems(const setun_kmeans *a) { return a->call.size >= sizeof *a && a->problems; }
+
+int32_t check_problems(const setun_kmeans *a) {
+    const setun_call *c = &a->call;
+    if (a->weights || a->problem_count < 1 || a->problem_count > 65535) return invalid(c, "kmeans: problems have weights, or there are none, or too many");
+    for (int64_t i = 0; i < a->problem_count; i++) {
+        const setun_problem &p = a->problems[i];
+        if (p.first < 0 || p.n < 1 || p.n > a->n || p.first > a->n - p.n) return invalid(c, "kmeans: a problem's rows are none of those");
+        if (a->step == SETUN_KMEANS_ITERATE && p.iterations < 1) return invalid(c, "kmeans: a problem has no iterations");
+        if (a->step == SETUN_KMEANS_SEED && !(p.weight_scale > 0 && p.n >= a->k)) return invalid(c, "kmeans: a problem's weight_scale or rows do not do");
+    }
+    return SETUN_OK;
+}
+
 int32_t check(const setun_kmeans *a) {
     const setun_call *c = &a->call;
     const uint32_t end = offsetof(setun_kmeans, seed) + sizeof a->seed;
+    const bool many = problems(a);
     if (c->size < offsetof(setun_kmeans, next) || (a->step >= SETUN_KMEANS_ITERATE && c->size < end))
         return invalid(c, "kmeans: the argument block is too small");
     if (!a->x || a->n < 1 || a->d < 1 || a->n > INT64_MAX / 64 / a->d) return invalid(c, "kmeans: x is null, n or d < 1, or too many values");
+    if (many)
+        if (int32_t rc = check_problems(a)) return rc;
     switch (a->step) {
     case SETUN_KMEANS_RANGE:
         return a->low && a->high ? SETUN_OK : invalid(c, "kmeans: low or high is null");
@@ -121,11 +140,11 @@ int32_t check(const setun_kmeans *a) {
             return invalid(c, "kmeans: labels, bias, scale or an array of sums is null");
         break;
     case SETUN_KMEANS_ITERATE:
-        if (!a->labels || !a->next || !a->scale || !a->sums || !a->counts || (a->weights && !a->weight_sums) || a->iterations < 1)
+        if (!a->labels || !a->next || !a->scale || !a->sums || !a->counts || (a->weights && !a->weight_sums) || (!many && a->iterations < 1))
             return invalid(c, "kmeans: labels, next, scale or an array of sums is null, or there are no iterations");
         break;
     case SETUN_KMEANS_SEED:
-        return a->mean && a->next && a->distance && a->weight_scale > 0 && a->k >= 1 && a->k <= a->n && a->n <= INT32_MAX
+        return a->mean && a->next && a->distance && (many || a->weight_scale > 0) && a->k >= 1 && a->k <= a->n && a->n <= INT32_MAX
                    ? SETUN_OK
                    : invalid(c, "kmeans: mean, next or distance is null, weight_scale is not positive, or n or k is out of range");
     case SETUN_KMEANS_DISTANCE:
@@ -147,14 +166,15 @@ int32_t step(Lane &lane, setun_kmeans *a, Way way) {
     int32_t rc = check(a);
     if (rc != SETUN_OK) return rc;
     if (!a->workspace) {
-        a->workspace_size = 64; /* all of it is on the device */
+        a->workspace_size = problems(a) ? many_workspace(a) : 64; /* all else is on the device */
         return SETUN_OK;
     }
-    if (reinterpret_cast<uintptr_t>(a->workspace) % 64 != 0 || a->workspace_size < 64)
+    if (reinterpret_cast<uintptr_t>(a->workspace) % 64 != 0 || a->workspace_size < (problems(a) ? many_workspace(a) : 64))
         return invalid(&a->call, "kmeans: the workspace is too small or not aligned to 64 bytes");
     if (a->d > 1 << 30) return SETUN_EUNSUPPORTED; /* columns are counted in 32 bits */
     if (lane.cancelled()) return SETUN_ECANCELLED;
     a->changed = a->exact = 0;
+    if (problems(a) && a->step != SETUN_KMEANS_UNIT) return way == CHAIN ? many(lane, a) : int32_t(SETUN_EUNSUPPORTED);
     switch (a->step) {
     case SETUN_KMEANS_RANGE:
         return range(lane, a);

@@ -46,6 +46,23 @@ enum Way { CHAIN, SCREEN, TENSOR };
 int32_t assign(Lane &lane, setun_kmeans *a, Way way);
 int32_t iterate(Lane &lane, setun_kmeans *a, Way way);
 int32_t seed(Lane &lane, setun_kmeans *a);
+int32_t many(Lane &lane, setun_kmeans *a);     /* a step for problems, which have been checked */
+int64_t many_workspace(const setun_kmeans *a); /* bytes */
+
+/* draw64 of docs/numerics.md. */
+uint64_t draw_of(uint64_t seed, uint64_t t);
+
+/* The least and greatest values of n columns, which the device has as unsigned integers in their order, taken into low and high. */
+void widen(const uint32_t *least, const uint32_t *most, int64_t n, float *low, float *high);
+
+/* How a kernel adds rows to the sums of k clusters. */
+struct Adding {
+    Shape shape;
+    bool shared; /* in a block's memory first, of so many bytes */
+    int bytes;
+    int64_t each; /* rows that a block takes at a time */
+};
+Adding adding_of(const Lane &lane, int64_t d, int64_t k);
 
 /* Rows and centroids on the device. */
 struct Operands {
@@ -54,6 +71,14 @@ struct Operands {
     float *centroids, *bias; /* bias is followed by NaN, greater than nothing, up to a multiple of 128 */
     int32_t *labels;         /* out */
 };
+
+/* Centroids as kmeans_nearest reads them: lines of columns, a tile at a time, of the width that wastes least. */
+struct Tiles {
+    int tile;
+    int64_t columns, lines;
+    int64_t size() const { return columns * lines + 8 * tile; } /* values, with those that are read behind the last */
+};
+Tiles tiles_of(int64_t d, int64_t k);
 
 /* Labels in the canonical chain. What it needs of the device is taken once, however often it is used in a call. */
 class Chain {
@@ -67,11 +92,10 @@ class Chain {
         turn(lane, o);
         return nearest(lane, o, o.x, o.n, o.unit, o.labels);
     }
-    int64_t work(int64_t n) const { return n * columns_ * lines_; } /* fused multiply-adds */
+    int64_t work(int64_t n) const { return n * tiles_.columns * tiles_.lines; } /* fused multiply-adds */
 
   private:
-    int tile_ = 0;
-    int64_t columns_ = 0, lines_ = 0;
+    Tiles tiles_ = {0, 0, 0};
     float *turned_ = nullptr;
 };
 

@@ -5,9 +5,7 @@
 
 namespace setun {
 
-namespace {
-
-/* draw64 of docs/numerics.md: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011) in domain 2. */
+/* Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011) in domain 2. */
 uint64_t draw_of(uint64_t seed, uint64_t t) {
     uint32_t c[4] = {uint32_t(t), uint32_t(t >> 32), 2, 0}, k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
     for (int i = 0; i < 10; i++) {
@@ -18,8 +16,6 @@ uint64_t draw_of(uint64_t seed, uint64_t t) {
     }
     return c[0] | uint64_t(c[1]) << 32;
 }
-
-} // namespace
 
 int32_t seed(Lane &lane, setun_kmeans *a) {
     const float *x = points(lane, a), *unit = optional(lane, a->unit, a->n), *mean = sent_mean(lane, a), *weights = optional(lane, a->weights, a->n);

@@ -9,8 +9,7 @@ SETUN_DEVICE unsigned setun_ordered(float v) {
     return u ^ (u >> 31 ? ~0u : 0x80000000u);
 }
 
-extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
-    kmeans_range(const float *x, int64_t n, int d, int width, const float *unit, unsigned *low, unsigned *high, unsigned *bad) {
+SETUN_DEVICE void setun_range(const float *x, int64_t n, int d, int width, const float *unit, unsigned *low, unsigned *high, unsigned *bad) {
     SETUN_SHARED(unsigned, least, [SETUN_KMEANS_THREADS]);
     SETUN_SHARED(unsigned, most, [SETUN_KMEANS_THREADS]);
     const int groups = SETUN_KMEANS_THREADS / width, group = threadIdx.x / width, lane = threadIdx.x % width;
@@ -52,7 +51,11 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
 }
 
 extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
-    kmeans_mean(const float *x, int64_t n, int d, int width, const float *unit, const double *scale, int64_t *sums) {
+    kmeans_range(const float *x, int64_t n, int d, int width, const float *unit, unsigned *low, unsigned *high, unsigned *bad) {
+    setun_range(x, n, d, width, unit, low, high, bad);
+}
+
+SETUN_DEVICE void setun_mean(const float *x, int64_t n, int d, int width, const float *unit, const double *scale, int64_t *sums) {
     SETUN_SHARED(long long, part, [SETUN_KMEANS_THREADS]);
     const int groups = SETUN_KMEANS_THREADS / width, group = threadIdx.x / width, lane = threadIdx.x % width;
     const int64_t step = (int64_t)gridDim.x * groups;
@@ -78,6 +81,11 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
         }
         __syncthreads();
     }
+}
+
+extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
+    kmeans_mean(const float *x, int64_t n, int d, int width, const float *unit, const double *scale, int64_t *sums) {
+    setun_mean(x, n, d, width, unit, scale, sums);
 }
 
 /* A warp has 32 rows, a lane's chain is that of a row. Rows come in tiles of 32 columns, eight lanes at a row for whole lines, and are turned in shared memory;
@@ -153,7 +161,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) kmeans_distance_any(const f
     setun_distance<false>(x, n, d, unit, mean, centroids, k, labels, keep_min, distance);
 }
 
-extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS) kmeans_top(const float *distance, const float *weights, int64_t n, unsigned long long *top) {
+SETUN_DEVICE void setun_top(const float *distance, const float *weights, int64_t n, unsigned long long *top) {
     SETUN_SHARED(unsigned long long, part, [SETUN_KMEANS_THREADS / 32]);
     const int64_t step = (int64_t)gridDim.x * SETUN_KMEANS_THREADS;
     double most = 0; /* of magnitudes: their bits have their order */
@@ -174,8 +182,11 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS) kmeans_top(co
     atomicMax(top, of_block);
 }
 
-extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
-    kmeans_potential(const float *distance, const float *weights, int64_t n, const unsigned long long *top, double bound, int64_t *sums) {
+extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS) kmeans_top(const float *distance, const float *weights, int64_t n, unsigned long long *top) {
+    setun_top(distance, weights, n, top);
+}
+
+SETUN_DEVICE void setun_potential(const float *distance, const float *weights, int64_t n, const unsigned long long *top, double bound, int64_t *sums) {
     SETUN_SHARED(long long, part, [SETUN_KMEANS_THREADS / 32]);
     const double s = setun_potential_scale(*top, bound);
     const int64_t chunks = (n - 1) / SETUN_CHUNK + 1;
@@ -193,6 +204,11 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
         }
         __syncthreads();
     }
+}
+
+extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
+    kmeans_potential(const float *distance, const float *weights, int64_t n, const unsigned long long *top, double bound, int64_t *sums) {
+    setun_potential(distance, weights, n, top, bound, sums);
 }
 
 extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS) kmeans_unit(const float *x, int64_t n, int d, float *unit) {

@@ -135,7 +135,7 @@ SETUN_NEAREST(kmeans_nearest_any_64, 64, false)
 SETUN_NEAREST(kmeans_nearest_any_128, 128, false)
 #undef SETUN_NEAREST
 
-extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS) kmeans_turn(const float *c, int k, int d, float *turned, int columns, int lines, int tile) {
+SETUN_DEVICE void setun_turn(const float *c, int k, int d, float *turned, int columns, int lines, int tile) {
     SETUN_SHARED(float, square, [32][33]);
     const int x = threadIdx.x % 32, y = threadIdx.x / 32, wide = columns / 32;
     const int64_t squares = (int64_t)wide * ((lines - 1) / 32 + 1);
@@ -150,9 +150,12 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS) kmeans_turn(c
     }
 }
 
-extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
-    kmeans_add(const float *x, int64_t n, int d, int width, const float *unit, const float *mean, const double *scale, const float *weights,
-               const int32_t *labels, const int32_t *before, int k, int64_t *sums, int shared, const unsigned long long *record) {
+extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS) kmeans_turn(const float *c, int k, int d, float *turned, int columns, int lines, int tile) {
+    setun_turn(c, k, d, turned, columns, lines, tile);
+}
+
+SETUN_DEVICE void setun_add_rows(const float *x, int64_t n, int d, int width, const float *unit, const float *mean, const double *scale, const float *weights,
+                                 const int32_t *labels, const int32_t *before, int k, int64_t *sums, int shared, const unsigned long long *record) {
     if (record && record[0] != 0) return;
     SETUN_DYNAMIC(unsigned, cluster_table); /* nvcc wants one type for a name in all of the image */
     enum { AHEAD = 4 };
@@ -205,8 +208,13 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
 }
 
 extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
-    kmeans_relabel(const int32_t *fresh, int32_t *labels, int64_t n, int k, const float *weights, double weight_scale, int moved, int64_t *counts,
-                   int64_t *weight_sums, unsigned long long *changed, const unsigned long long *record) {
+    kmeans_add(const float *x, int64_t n, int d, int width, const float *unit, const float *mean, const double *scale, const float *weights,
+               const int32_t *labels, const int32_t *before, int k, int64_t *sums, int shared, const unsigned long long *record) {
+    setun_add_rows(x, n, d, width, unit, mean, scale, weights, labels, before, k, sums, shared, record);
+}
+
+SETUN_DEVICE void setun_relabel(const int32_t *fresh, int32_t *labels, int64_t n, int k, const float *weights, double weight_scale, int moved, int64_t *counts,
+                                int64_t *weight_sums, unsigned long long *changed, const unsigned long long *record) {
     if (record && record[0] != 0) return;
     enum { TABLE = 1024 };
     SETUN_SHARED(unsigned, table, [3][TABLE]); /* rows, and the two halves of weights */
@@ -241,4 +249,10 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
         const long long q = setun_joined(table[1][e], table[2][e]);
         if (q != 0) setun_add(weight_sums + e, q);
     }
+}
+
+extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
+    kmeans_relabel(const int32_t *fresh, int32_t *labels, int64_t n, int k, const float *weights, double weight_scale, int moved, int64_t *counts,
+                   int64_t *weight_sums, unsigned long long *changed, const unsigned long long *record) {
+    setun_relabel(fresh, labels, n, k, weights, weight_scale, moved, counts, weight_sums, changed, record);
 }

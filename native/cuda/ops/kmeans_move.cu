@@ -20,8 +20,7 @@ template <class Value> SETUN_DEVICE double setun_block_sum(double *part, int d, 
     return s;
 }
 
-extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
-    kmeans_look(const int64_t *mass, int k, const unsigned long long *changed, unsigned long long *record) {
+SETUN_DEVICE void setun_look(const int64_t *mass, int k, const unsigned long long *changed, unsigned long long *record) {
     SETUN_SHARED(unsigned, empty, );
     if (threadIdx.x == 0) empty = 0;
     __syncthreads();
@@ -37,8 +36,12 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
 }
 
 extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
-    kmeans_move(const int64_t *sums, const int64_t *mass, const double *scale, double weight_scale, const float *mean, int sphere, int k, int d,
-                float *centroids, float *before, float *bias, double *parts, const unsigned long long *record) {
+    kmeans_look(const int64_t *mass, int k, const unsigned long long *changed, unsigned long long *record) {
+    setun_look(mass, k, changed, record);
+}
+
+SETUN_DEVICE void setun_move(const int64_t *sums, const int64_t *mass, const double *scale, double weight_scale, const float *mean, int sphere, int k, int d,
+                             float *centroids, float *before, float *bias, double *parts, const unsigned long long *record) {
     if (sums && record[0] != 0) return;
     const int chunks = (d - 1) / SETUN_CHUNK + 1;
     for (int64_t j = blockIdx.x; j < k; j += gridDim.x) {
@@ -67,7 +70,12 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
 }
 
 extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
-    kmeans_shift(const float *centroids, const float *before, int64_t n, double *parts, const unsigned long long *record) {
+    kmeans_move(const int64_t *sums, const int64_t *mass, const double *scale, double weight_scale, const float *mean, int sphere, int k, int d,
+                float *centroids, float *before, float *bias, double *parts, const unsigned long long *record) {
+    setun_move(sums, mass, scale, weight_scale, mean, sphere, k, d, centroids, before, bias, parts, record);
+}
+
+SETUN_DEVICE void setun_shift(const float *centroids, const float *before, int64_t n, double *parts, const unsigned long long *record) {
     if (record[0] != 0) return;
     const int64_t chunks = (n - 1) / SETUN_CHUNK + 1;
     for (int64_t c = setun_warp(); c < chunks; c += setun_warps()) {
@@ -82,9 +90,18 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
     }
 }
 
-extern "C" __global__ void __launch_bounds__(1024) kmeans_still(double *parts, int64_t chunks, double limit, unsigned long long *record) {
+extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
+    kmeans_shift(const float *centroids, const float *before, int64_t n, double *parts, const unsigned long long *record) {
+    setun_shift(centroids, before, n, parts, record);
+}
+
+SETUN_DEVICE void setun_still(double *parts, int64_t chunks, double limit, unsigned long long *record) {
     if (record[0] != 0) return;
     const double s = setun_block_tree(parts, chunks);
     __syncthreads(); /* all have looked at the record */
     if (threadIdx.x == 0 && s <= limit) record[0] = SETUN_STOP_STILL;
+}
+
+extern "C" __global__ void __launch_bounds__(1024) kmeans_still(double *parts, int64_t chunks, double limit, unsigned long long *record) {
+    setun_still(parts, chunks, limit, record);
 }

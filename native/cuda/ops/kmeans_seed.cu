@@ -10,9 +10,9 @@ SETUN_DEVICE unsigned long long setun_high(unsigned long long a, unsigned long l
     return a1 * b1 + (p01 >> 32) + (p10 >> 32) + (middle >> 32);
 }
 
-extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
-    kmeans_pick(const float *x, int64_t n, int d, const float *unit, const float *mean, const float *distance, const float *weights,
-                const unsigned long long *top, double bound, const int64_t *sums, unsigned long long draw, int t, int k, uint8_t *taken, float *centroid) {
+SETUN_DEVICE void setun_pick(const float *x, int64_t n, int d, const float *unit, const float *mean, const float *distance, const float *weights,
+                             const unsigned long long *top, double bound, const int64_t *sums, unsigned long long draw, int t, int k, uint8_t *taken,
+                             float *centroid) {
     enum { EACH = SETUN_CHUNK / SETUN_KMEANS_THREADS };
     SETUN_SHARED(long long, part, [SETUN_KMEANS_THREADS]);
     SETUN_SHARED(long long, left, );
@@ -67,4 +67,10 @@ extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
     const float u = unit ? unit[row] : 1.0f;
     if (me == 0 && row < k) taken[row] = 1;
     for (int p = me; p < d; p += SETUN_KMEANS_THREADS) centroid[p] = x[row * d + p] * u - mean[p];
+}
+
+extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
+    kmeans_pick(const float *x, int64_t n, int d, const float *unit, const float *mean, const float *distance, const float *weights,
+                const unsigned long long *top, double bound, const int64_t *sums, unsigned long long draw, int t, int k, uint8_t *taken, float *centroid) {
+    setun_pick(x, n, d, unit, mean, distance, weights, top, bound, sums, draw, t, k, taken, centroid);
 }

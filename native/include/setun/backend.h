@@ -105,7 +105,13 @@ typedef struct setun_reduce {
  *
  * ITERATE is for backends that would wait for the host between steps: whole iterations over all rows. Each is ASSIGN with sums, of centroids whose bias the
  * backend finds itself, and then the centroids go to the means of their clusters, or of length 1 with unit: the update of docs/numerics.md. From the second on
- * MOVED is the backend's choice. Kernels that have it say so by SETUN_ITERATES. */
+ * MOVED is the backend's choice. Kernels that have it say so by SETUN_ITERATES.
+ *
+ * With `problems` a call does the step for many small problems that have d and k in common, for backends on which one of them alone would be mostly waiting. x,
+ * unit, labels and distance hold the rows of all, n in all; mean, centroids, bias, scale, low, high, sums, counts and next have the parts of all problems, one
+ * after another. weights are null, and what setun_problem has counts instead of weight_scale, limit, iterations, MOVED, changed, exact and stopped here. RANGE,
+ * MEAN, ASSIGN without sums, DISTANCE without KEEP_MIN, ITERATE and SEED are done so, by kernels that say so by SETUN_GATHERS, for up to 65535 problems; UNIT
+ * is a step of rows anyway. */
 
 enum {
     SETUN_KMEANS_RANGE = 1,     /* low[j] = min(low[j], x_j), high likewise, never -0; ENONFINITE on NaN or infinity */
@@ -121,6 +127,16 @@ enum {
     SETUN_KMEANS_KEEP_MIN = 1, /* DISTANCE: keep the smaller of the old value and the new one */
     SETUN_KMEANS_MOVED = 2     /* ASSIGN: only rows that move are added, and taken from the sums of their old label; integers make that exact */
 };
+
+typedef struct setun_problem {
+    int64_t first, n;       /* its rows; of rows, and of problems, none overlaps another */
+    double weight_scale;    /* SEED */
+    double limit;           /* ITERATE */
+    int64_t iterations;     /* ITERATE: in and out */
+    int64_t changed, exact; /* out */
+    uint32_t flags;         /* ITERATE: SETUN_KMEANS_MOVED */
+    uint32_t stopped;       /* out; RANGE: 1 where a value is not finite, when the call returns ENONFINITE */
+} setun_problem;
 
 typedef struct setun_kmeans {
     setun_call call;
@@ -149,7 +165,9 @@ typedef struct setun_kmeans {
     double limit;           /* stops when the centroids' squared movement is at most that; negative: never */
     uint32_t stopped;       /* out: why the run stopped */
     uint32_t reserved;
-    uint64_t seed; /* SEED */
+    uint64_t seed;           /* SEED */
+    setun_problem *problems; /* null: x is one */
+    int64_t problem_count;
 } setun_kmeans;
 
 enum {
@@ -367,13 +385,14 @@ typedef struct setun_kernel {
     uint32_t op;      /* setun_op; a host skips ops it does not know */
     uint32_t threads; /* how many threads the kernel keeps busy */
     int32_t (*run)(setun_ctx *ctx, void *args);
-    uint32_t flags; /* SETUN_FAST, SETUN_ITERATES */
+    uint32_t flags; /* SETUN_FAST, SETUN_ITERATES, SETUN_GATHERS */
     uint32_t reserved;
 } setun_kernel;
 
 enum {
-    SETUN_FAST = 1,    /* of a kernel: its results are not canonical */
-    SETUN_ITERATES = 2 /* of one of kmeans: it has SETUN_KMEANS_ITERATE and SETUN_KMEANS_SEED */
+    SETUN_FAST = 1,     /* of a kernel: its results are not canonical */
+    SETUN_ITERATES = 2, /* of one of kmeans: it has SETUN_KMEANS_ITERATE and SETUN_KMEANS_SEED */
+    SETUN_GATHERS = 4   /* of one of those: it takes problems */
 };
 
 typedef struct setun_table {

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lloyd
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/setun-compute/setun/backends"
+)
+
+// Group does the steps that fits wait for, those of one kind: steps[i] is that of fit i, nil when it waits for none of the kind. An error is that of all of them, but with
+// backends.ErrNonFinite Stopped is not 0 of the steps that have such values.
+type Group func(kind Kind, steps []*Step) error
+
+// Together runs fits side by side. Each waits at every step until all that are not done have come to one, and then group does those. of returns what a fit has beside steps, on
+// the fit's own goroutine. When a fit fails the others stop. The error is that of the first that failed by itself, and which one that was; a group's error is none's: −1.
+func Together(outer context.Context, fits []*backends.KMeans, of func(i int) Steps, group Group) (int, error) {
+	ctx, cancel := context.WithCancel(outer)
+	defer cancel()
+	t := &together{group: group, running: len(fits), steps: make([]*Step, len(fits)), now: make([]*Step, len(fits)), wake: make([]chan error, len(fits))}
+	errs := make([]error, len(fits))
+	var all sync.WaitGroup
+	for i, a := range fits {
+		t.wake[i] = make(chan error, 1)
+		all.Go(func() {
+			defer t.leave()
+			steps := of(i)
+			steps.Step, steps.Iterates = func(s *Step) error { return t.step(i, s) }, true
+			if errs[i] = Run(ctx, a, steps); errs[i] != nil && !errors.Is(errs[i], context.Canceled) { // else the cause is another's, who has yet to find it
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	if t.err != nil || outer.Err() != nil {
+		return -1, errors.Join(outer.Err(), t.err)
+	}
+	for i, err := range errs {
+		if err != nil && !errors.Is(err, context.Canceled) {
+			return i, err
+		}
+	}
+	return -1, errors.Join(errs...) // nil, unless all were told to stop for no reason
+}
+
+// together is where fits meet.
+type together struct {
+	group Group
+	mu    sync.Mutex
+	steps []*Step      // by fit, what it waits for
+	now   []*Step      // of those, the ones of a kind
+	wake  []chan error // by fit, with room for one
+	// Fits that wait, and fits that are not done.
+	waiting, running int
+	err              error // of the group
+}
+
+// step waits until fit i's step is done.
+func (t *together) step(i int, s *Step) error {
+	t.mu.Lock()
+	t.steps[i] = s
+	t.waiting++
+	t.meet()
+	t.mu.Unlock()
+	return <-t.wake[i]
+}
+
+// leave says that a fit is done.
+func (t *together) leave() {
+	t.mu.Lock()
+	t.running--
+	t.meet()
+	t.mu.Unlock()
+}
+
+// meet does what all wait for, once all do.
+func (t *together) meet() {
+	if t.waiting < t.running || t.running == 0 {
+		return
+	}
+	results := make([]error, len(t.steps))
+	for kind := Range; kind <= Seed; kind++ {
+		some := false
+		for i, s := range t.steps {
+			t.now[i] = nil
+			if s != nil && s.Kind == kind {
+				t.now[i], some = s, true
+			}
+		}
+		if !some {
+			continue
+		}
+		err := t.group(kind, t.now)
+		apart := errors.Is(err, backends.ErrNonFinite)
+		if err != nil && !apart && t.err == nil && !errors.Is(err, context.Canceled) {
+			t.err = err
+		}
+		for i, s := range t.now {
+			if s != nil {
+				results[i] = err
+			}
+			if s != nil && apart && s.Stopped == All {
+				results[i] = context.Canceled
+			}
+		}
+	}
+	for i, s := range t.steps {
+		if s != nil {
+			t.steps[i] = nil
+			t.wake[i] <- results[i]
+		}
+	}
+	t.waiting = 0
+}
