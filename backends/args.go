@@ -134,6 +134,12 @@ type KMeans struct {
 // Shape formats the sizes as errors show them.
 func (a *KMeans) Shape() string { return fmt.Sprintf("%dx%d k=%d", a.N, a.D, a.K) }
 
+// KMeansMany is many fits that differ in nothing but their points, on which they have no weights: no mini-batches, no Progress, and all arrays are the host's.
+type KMeansMany struct {
+	Fits   []*KMeans // at least one
+	Failed int       // out, with an error: whose it is; −1: none's in particular
+}
+
 // maxDrawn bounds the rows of all mini-batches together: integer sums over so many of them keep 26 bits of a value.
 const maxDrawn int64 = 1 << 36
 

@@ -53,10 +53,9 @@ type Kernel struct {
 	Many    bool   // of k-means: its backend is Together, and this kernel takes many fits
 }
 
-// Together is a backend with kernels that run many small fits of k-means in one call. They have dimension, clusters and options in common; there are no weights, no mini-batches
-// and no Progress, and their arrays are the host's. An error that is one fit's says so: "problem i: ". After an error all outputs are unspecified.
+// Together is a backend with kernels that run many small fits of k-means in one call. After an error all outputs but Failed are unspecified.
 type Together interface {
-	KMeansMany(ctx context.Context, k Kernel, fits []*KMeans) error
+	KMeansMany(ctx context.Context, k Kernel, a *KMeansMany) error
 }
 
 // Backend computes. Methods are safe for concurrent use, check nothing that Check has checked, and return errors

@@ -27,6 +27,9 @@ const Beside Variant = 16
 // the four features.
 const Broad Variant = 1
 
+// Many is added to the variant of k-means for a list of problems that is one call: launches are shared, and what a device does beside them is in none of the features.
+const Many Variant = 2
+
 // Thin is the variant of matmul for products of few rows, as a model makes for one token: each value of B serves so few multiply-adds that reading it is what takes the time, and the caches that
 // hold B show in it.
 const Thin Variant = 1
@@ -59,7 +62,7 @@ type Shape struct {
 	N       int64 // values; points of kmeans; columns of matmul
 	D, K    int64 // dimension and clusters of kmeans; K also clusters of constrain-clusters, and depth of matmul: columns of A and rows of B
 	M       int64 // rows of matmul, activations, rmsnorm, softmax and activate, of which the last three have K values each
-	Batch   int64 // products of matmul
+	Batch   int64 // products of matmul; problems of kmeans with Many, whose points N are those of all
 	Fast    bool  // matmul: kernels whose results are not canonical may run it too
 	Groups  int64 // scales of quantize and step
 	Out     int64 // bytes that they write as codes
@@ -74,6 +77,14 @@ func KMeans(n, d, k int) Shape {
 	if broad(s.D, s.K) {
 		s.Variant = Broad
 	}
+	return s
+}
+
+// KMeansMany returns the shape of an iteration of so many problems in one call, with n points in all.
+func KMeansMany(n, d, k, problems int) Shape {
+	s := KMeans(n, d, k)
+	s.Variant |= Many
+	s.Batch = int64(problems)
 	return s
 }
 
@@ -207,7 +218,7 @@ func (s *Shape) features() [numFeatures]float64 {
 		return [numFeatures]float64{1, 4 * n * reads, float64(s.Out), float64(s.Groups)}
 	case backends.OpKMeans:
 		d, k := float64(s.D), float64(s.K)
-		return [numFeatures]float64{1, n * k * d, n * d, k * d, n * k, n}
+		return [numFeatures]float64{1, n * k * d, n * d, s.centroids(), n * k, n}
 	case backends.OpMatMul:
 		b, m, k := float64(s.Batch), float64(s.M), float64(s.K)
 		return [numFeatures]float64{1, b * m * n * k, b * (m*k + k*n + m*n)}
@@ -265,7 +276,7 @@ func (s *Shape) traffic() (in, out float64) {
 	case backends.OpStep:
 		return 8 * n, 4*n + float64(s.Out) + 4*float64(s.Groups)
 	case backends.OpKMeans:
-		centroids := 4 * float64(s.K) * float64(s.D)
+		centroids := 4 * s.centroids()
 		return 4*n*float64(s.D) + centroids, 4*n + centroids
 	case backends.OpMatMul:
 		m, k, b := float64(s.M), float64(s.K), float64(s.Batch)
@@ -304,6 +315,9 @@ func (s *Shape) traffic() (in, out float64) {
 	}
 	return 4 * n, 8
 }
+
+// centroids is how many values they have, those of all problems.
+func (s *Shape) centroids() float64 { return max(1, float64(s.Batch)) * float64(s.K) * float64(s.D) }
 
 // typicalIterations are those of a fit of k-means, whose predictions are of one.
 const typicalIterations = 10

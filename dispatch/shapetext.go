@@ -19,7 +19,11 @@ var ErrShape = errors.New("not a shape")
 // String formats the shape as ParseShape reads it: "1000000", "1000000x1000", "100000x64x256", "512x512x512x8". Variants of quantize and step are not told apart.
 func (s Shape) String() string {
 	if s.Op == backends.OpKMeans {
-		return fmt.Sprintf("%dx%dx%d", s.N, s.D, s.K)
+		text := fmt.Sprintf("%dx%dx%d", s.N, s.D, s.K)
+		if s.Variant&Many != 0 {
+			text += fmt.Sprintf(" in %d problems", s.Batch)
+		}
+		return text
 	}
 	if s.Op == backends.OpClusters {
 		return fmt.Sprintf("%dx%d", s.N, s.K)

@@ -215,8 +215,11 @@ func sampled(calls int64, predicted float64) int64 {
 
 // mostParts is how many parts a call may have, as far as is known before it.
 func mostParts[A any](a A) float64 {
-	if k, ok := any(a).(*backends.KMeans); ok {
+	switch k := any(a).(type) {
+	case *backends.KMeans:
 		return float64(k.MaxIter)
+	case *backends.KMeansMany:
+		return float64(k.Fits[0].MaxIter)
 	}
 	return 1
 }

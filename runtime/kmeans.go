@@ -133,27 +133,10 @@ func iterations(a *backends.KMeans, v dispatch.Variant) (int, dispatch.Variant) 
 }
 
 func (rt *Runtime) kmeansAll(ctx context.Context, without uint64, stay bool, dst *Clustering, v vector, dim int, o KMeansOptions) (*Clustering, error) {
-	points := v.values
-	if o.MaxIter == 0 {
-		o.MaxIter = 300 // scikit-learn's default
-	}
-	a := &backends.KMeans{X: points, D: dim, K: o.K, Weights: o.Weights, Initial: o.Centroids, Seed: o.Seed, Cosine: o.Distance == Cosine, Batch: o.Batch, MaxIter: o.MaxIter, Tol: o.Tol, Progress: o.Progress}
-	if o.Distance > Cosine {
-		return dst, backends.Fail(ErrArgument, backends.OpKMeans, fmt.Sprint(len(points)), "distance = %d is not known", o.Distance)
-	}
-	if dim > 0 {
-		a.N = len(points) / dim
-		if len(points)%dim != 0 {
-			return dst, backends.Fail(ErrShape, backends.OpKMeans, fmt.Sprint(len(points)), "%d values are not rows of %d", len(points), dim)
-		}
-	}
-	if err := a.Check(); err != nil {
+	dst, a, err := fit(dst, v.values, dim, o)
+	if err != nil {
 		return dst, err
 	}
-	if dst == nil {
-		dst = new(Clustering)
-	}
-	a.Labels, a.Centroids, a.Counts = sized(dst.Labels, a.N), sized(dst.Centroids, a.K*a.D), sized(dst.Counts, a.K)
 	s := dispatch.KMeans(a.N, a.D, a.K)
 	s.Fast = o.Fast
 	if a.Batch > 0 {
@@ -163,11 +146,41 @@ func (rt *Runtime) kmeansAll(ctx context.Context, without uint64, stay bool, dst
 	if stay {
 		p = rt.placing().with(v, &a.XAt, true, false).with(slice(a.Weights), &a.WeightsAt, true, false).output(float64(4*a.N + 4*a.K*a.D + 8*a.K))
 	}
-	err := runPlaced(ctx, rt, without, p, &s, a, func(m *arm, a *backends.KMeans) error { return m.backend.KMeans(ctx, m.kernel, a) }, iterations)
+	err = runPlaced(ctx, rt, without, p, &s, a, func(m *arm, a *backends.KMeans) error { return m.backend.KMeans(ctx, m.kernel, a) }, iterations)
 	if err == nil {
-		*dst = Clustering{K: a.K, Dim: a.D, Labels: a.Labels, Centroids: a.Centroids, Counts: a.Counts, Inertia: a.Inertia, Iterations: a.Iterations, Converged: a.Converged}
+		dst.take(a)
 	}
 	return dst, err
+}
+
+// fit is the call of an op for a clustering, in dst's memory where that is large enough. dst is allocated when nil.
+func fit(dst *Clustering, points []float32, dim int, o KMeansOptions) (*Clustering, *backends.KMeans, error) {
+	if o.MaxIter == 0 {
+		o.MaxIter = 300 // scikit-learn's default
+	}
+	a := &backends.KMeans{X: points, D: dim, K: o.K, Weights: o.Weights, Initial: o.Centroids, Seed: o.Seed, Cosine: o.Distance == Cosine, Batch: o.Batch, MaxIter: o.MaxIter, Tol: o.Tol, Progress: o.Progress}
+	if o.Distance > Cosine {
+		return dst, nil, backends.Fail(ErrArgument, backends.OpKMeans, fmt.Sprint(len(points)), "distance = %d is not known", o.Distance)
+	}
+	if dim > 0 {
+		a.N = len(points) / dim
+		if len(points)%dim != 0 {
+			return dst, nil, backends.Fail(ErrShape, backends.OpKMeans, fmt.Sprint(len(points)), "%d values are not rows of %d", len(points), dim)
+		}
+	}
+	if err := a.Check(); err != nil {
+		return dst, nil, err
+	}
+	if dst == nil {
+		dst = new(Clustering)
+	}
+	a.Labels, a.Centroids, a.Counts = sized(dst.Labels, a.N), sized(dst.Centroids, a.K*a.D), sized(dst.Counts, a.K)
+	return dst, a, nil
+}
+
+// take makes a fit's result the clustering.
+func (c *Clustering) take(a *backends.KMeans) {
+	*c = Clustering{K: a.K, Dim: a.D, Labels: a.Labels, Centroids: a.Centroids, Counts: a.Counts, Inertia: a.Inertia, Iterations: a.Iterations, Converged: a.Converged}
 }
 
 func sized[E any](s []E, n int) []E {

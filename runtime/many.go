@@ -19,8 +19,8 @@ import (
 )
 
 // KMeansMany clusters many problems in one call: problems[i] holds points of dim values, and all have the same options. Small problems do not pay for threads
-// of their own; here each has one thread, and as many run at once as Go may use processors. dst[i], allocated when nil, is the result of problems[i], the bits that KMeans would
-// return for it; dst itself is allocated when nil, or must be as long as problems.
+// of their own; here each has one thread, and as many run at once as Go may use processors. Or a device does each step of all of them at once, where that is expected to be faster. dst[i], allocated
+// when nil, is the result of problems[i], the bits that KMeans would return for it; dst itself is allocated when nil, or must be as long as problems.
 //
 // Centroids, when given, start every problem; Weights must be nil, and Progress is not called. When a problem fails the others stop; the error names it, and results are
 // unspecified then. Errors otherwise as for KMeans.
@@ -39,6 +39,9 @@ func (rt *Runtime) KMeansMany(ctx context.Context, dst []*Clustering, problems [
 		return dst, backends.Fail(ErrAlias, backends.OpKMeans, shape, "a result is in dst twice")
 	}
 	o.Progress = nil
+	if done, err := rt.gathered(given(ctx), dst, problems, dim, o); done || err != nil {
+		return dst, err
+	}
 	err := shared(given(ctx), len(problems), func(ctx context.Context, i int) (err error) {
 		err = rt.home(ctx, problems[i]) // several may lie in one mapped slice, whose calls wait for each other
 		if err == nil {

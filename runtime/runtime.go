@@ -43,6 +43,7 @@ type Runtime struct {
 	learning *learning                          // nil: the router stays as it is
 	arms     [16][]*arm                         // by op, in the router's order
 	threaded [16]uint64                         // by op, a bit mask of the arms that keep several threads busy, or a device
+	gathers  uint64                             // a bit mask of the arms of k-means that take many fits
 	foreign  [16]uint64                         // by op, a bit mask of the arms that are not pure Go, which alone makes Sparse codes
 	backends []backends.Backend
 	devices  []*device
@@ -223,6 +224,9 @@ func (rt *Runtime) take(b backends.Backend, row int) {
 		}
 		if k.Threads > 1 || k.Memory != 0 { // calls side by side would wait for each other
 			rt.threaded[k.Op] |= 1 << len(rt.arms[k.Op])
+		}
+		if k.Many {
+			rt.gathers |= 1 << len(rt.arms[k.Op])
 		}
 		if b.Name() != cpu.Name {
 			rt.foreign[k.Op] |= 1 << len(rt.arms[k.Op])

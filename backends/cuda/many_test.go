@@ -88,7 +88,7 @@ func TestManyFitsOnDevice(t *testing.T) {
 				want[i] = said(&alone)
 				lengths[alone.Iterations], ends[alone.Converged] = true, ends[alone.Converged]+1
 			}
-			if err := b.KMeansMany(context.Background(), kernel, fits); err != nil {
+			if err := b.KMeansMany(context.Background(), kernel, &backends.KMeansMany{Fits: fits}); err != nil {
 				t.Fatalf("%d problems %s, variant %d: %v", count, fits[0].Shape(), variant, err)
 			}
 			for i, a := range fits {
@@ -112,19 +112,22 @@ func TestManyFitsThatFail(t *testing.T) {
 	r := rand.New(rand.NewPCG(23, 24))
 	fits := problems(r, 6, 50, 4, 3, backends.KMeans{MaxIter: 5})
 	fits[2].X[9], fits[4].X[3] = float32(math.Inf(1)), float32(math.NaN())
-	err := b.KMeansMany(context.Background(), kernel, fits)
-	if !errors.Is(err, backends.ErrNonFinite) || !strings.HasPrefix(err.Error(), "problem 2: ") || !strings.Contains(err.Error(), "row 2, column 1 = +Inf") {
+	many := &backends.KMeansMany{Fits: fits}
+	err := b.KMeansMany(context.Background(), kernel, many)
+	if !errors.Is(err, backends.ErrNonFinite) || many.Failed != 2 || !strings.Contains(err.Error(), "row 2, column 1 = +Inf") {
 		t.Errorf("an infinity in problem 2: %v", err)
 	}
 	fits = problems(r, 6, 50, 4, 3, backends.KMeans{MaxIter: 5, Cosine: true})
 	clear(fits[3].X[8:12])
-	err = b.KMeansMany(context.Background(), kernel, fits)
-	if !errors.Is(err, backends.ErrArgument) || !strings.HasPrefix(err.Error(), "problem 3: ") || !strings.Contains(err.Error(), "row 2 is 0") {
+	many.Fits = fits
+	err = b.KMeansMany(context.Background(), kernel, many)
+	if !errors.Is(err, backends.ErrArgument) || many.Failed != 3 || !strings.Contains(err.Error(), "row 2 is 0") {
 		t.Errorf("a row without direction in problem 3: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := b.KMeansMany(ctx, kernel, problems(r, 6, 50, 4, 3, backends.KMeans{MaxIter: 5})); !errors.Is(err, context.Canceled) {
-		t.Errorf("a context that has ended: %v", err)
+	many.Fits = problems(r, 6, 50, 4, 3, backends.KMeans{MaxIter: 5})
+	if err := b.KMeansMany(ctx, kernel, many); !errors.Is(err, context.Canceled) || many.Failed != -1 {
+		t.Errorf("a context that has ended: %v, problem %d", err, many.Failed)
 	}
 }

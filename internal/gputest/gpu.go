@@ -18,6 +18,7 @@ type GPU struct {
 	cpu.Backend
 	Up, Down int   // values that were copied
 	Calls    int   // of kernels
+	Lists    int   // of KMeansMany
 	Fails    error // of all that is asked
 	Most     int   // buffers; 0: any number
 
@@ -44,7 +45,7 @@ func (g *GPU) Name() string { return "gpu" }
 func (g *GPU) Kernels() []backends.Kernel {
 	var list []backends.Kernel
 	for _, op := range backends.Ops() {
-		list = append(list, backends.Kernel{Op: op, Name: "k", Threads: 1, Memory: 1})
+		list = append(list, backends.Kernel{Op: op, Name: "k", Threads: 1, Memory: 1, Many: op == backends.OpKMeans})
 	}
 	return list
 }

@@ -25,6 +25,22 @@ func (g *GPU) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMeans)
 	return err
 }
 
+// KMeansMany clusters each by itself. What it writes is the program's.
+func (g *GPU) KMeansMany(ctx context.Context, k backends.Kernel, list *backends.KMeansMany) error {
+	g.Lists++
+	if g.Fails != nil {
+		return g.Fails
+	}
+	list.Failed = -1
+	for i, a := range list.Fits {
+		if err := g.Backend.KMeans(ctx, k, a); err != nil {
+			list.Failed = i
+			return err
+		}
+	}
+	return nil
+}
+
 // Constrain projects a step.
 func (g *GPU) Constrain(k backends.Kernel, a *backends.Constrain) error {
 	b := *a

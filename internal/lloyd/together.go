@@ -3,8 +3,10 @@
 package lloyd
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/setun-compute/setun/backends"
@@ -15,34 +17,33 @@ import (
 type Group func(kind Kind, steps []*Step) error
 
 // Together runs fits side by side. Each waits at every step until all that are not done have come to one, and then group does those. of returns what a fit has beside steps, on
-// the fit's own goroutine. When a fit fails the others stop. The error is that of the first that failed by itself, and which one that was; a group's error is none's: −1.
-func Together(outer context.Context, fits []*backends.KMeans, of func(i int) Steps, group Group) (int, error) {
-	ctx, cancel := context.WithCancel(outer)
-	defer cancel()
+// the fit's own goroutine. When a fit fails the others stop where they meet next. The error is that of the first of those that failed by themselves, and which one that was; a group's error is none's: −1.
+func Together(ctx context.Context, fits []*backends.KMeans, of func(i int) Steps, group Group) (int, error) {
 	t := &together{group: group, running: len(fits), steps: make([]*Step, len(fits)), now: make([]*Step, len(fits)), wake: make([]chan error, len(fits))}
 	errs := make([]error, len(fits))
 	var all sync.WaitGroup
 	for i, a := range fits {
 		t.wake[i] = make(chan error, 1)
 		all.Go(func() {
-			defer t.leave()
 			steps := of(i)
 			steps.Step, steps.Iterates = func(s *Step) error { return t.step(i, s) }, true
-			if errs[i] = Run(ctx, a, steps); errs[i] != nil && !errors.Is(errs[i], context.Canceled) { // else the cause is another's, who has yet to find it
-				cancel()
-			}
+			errs[i] = Run(ctx, a, steps)
+			t.leave(errs[i] != nil)
 		})
 	}
 	all.Wait()
-	if t.err != nil || outer.Err() != nil {
-		return -1, errors.Join(outer.Err(), t.err)
+	if err := cmp.Or(ctx.Err(), t.err); err != nil {
+		return -1, err
 	}
 	for i, err := range errs {
 		if err != nil && !errors.Is(err, context.Canceled) {
 			return i, err
 		}
 	}
-	return -1, errors.Join(errs...) // nil, unless all were told to stop for no reason
+	if slices.ContainsFunc(errs, func(err error) bool { return err != nil }) { // told to stop for no reason
+		return -1, context.Canceled
+	}
+	return -1, nil
 }
 
 // together is where fits meet.
@@ -54,6 +55,7 @@ type together struct {
 	wake  []chan error // by fit, with room for one
 	// Fits that wait, and fits that are not done.
 	waiting, running int
+	failed           bool  // a fit has, so that the others are to stop
 	err              error // of the group
 }
 
@@ -68,9 +70,10 @@ func (t *together) step(i int, s *Step) error {
 }
 
 // leave says that a fit is done.
-func (t *together) leave() {
+func (t *together) leave(failed bool) {
 	t.mu.Lock()
 	t.running--
+	t.failed = t.failed || failed
 	t.meet()
 	t.mu.Unlock()
 }
@@ -82,29 +85,7 @@ func (t *together) meet() {
 	}
 	results := make([]error, len(t.steps))
 	for kind := Range; kind <= Seed; kind++ {
-		some := false
-		for i, s := range t.steps {
-			t.now[i] = nil
-			if s != nil && s.Kind == kind {
-				t.now[i], some = s, true
-			}
-		}
-		if !some {
-			continue
-		}
-		err := t.group(kind, t.now)
-		apart := errors.Is(err, backends.ErrNonFinite)
-		if err != nil && !apart && t.err == nil && !errors.Is(err, context.Canceled) {
-			t.err = err
-		}
-		for i, s := range t.now {
-			if s != nil {
-				results[i] = err
-			}
-			if s != nil && apart && s.Stopped == All {
-				results[i] = context.Canceled
-			}
-		}
+		t.do(kind, results)
 	}
 	for i, s := range t.steps {
 		if s != nil {
@@ -113,4 +94,35 @@ func (t *together) meet() {
 		}
 	}
 	t.waiting = 0
+}
+
+// do does the steps of a kind, if there are any and no fit has failed.
+func (t *together) do(kind Kind, results []error) {
+	some := false
+	for i, s := range t.steps {
+		t.now[i] = nil
+		if s != nil && s.Kind == kind {
+			t.now[i], some = s, true
+		}
+	}
+	if !some {
+		return
+	}
+	err := error(context.Canceled)
+	if !t.failed && t.err == nil {
+		err = t.group(kind, t.now)
+	}
+	apart := errors.Is(err, backends.ErrNonFinite)
+	if !apart && !errors.Is(err, context.Canceled) {
+		t.err = cmp.Or(t.err, err)
+	}
+	for i, s := range t.now {
+		switch {
+		case s == nil:
+		case apart && s.Stopped == All:
+			results[i] = context.Canceled
+		default:
+			results[i] = err
+		}
+	}
 }

@@ -19,13 +19,13 @@ const (
 	gatheredFits   = 4096
 )
 
-// KMeansMany runs fits that differ in nothing but their points: a step of all of them is one call of the library. There are no weights, no mini-batches and no progress, and all arrays
-// are the host's. An error that is one fit's begins with "problem i: ". Where the device has not enough memory for all it has some after the others.
-func (b *Backend) KMeansMany(ctx context.Context, k backends.Kernel, fits []*backends.KMeans) error {
+// KMeansMany runs many fits: a step of all of them is one call of the library. Where the device has not enough memory for all it has some after the others.
+func (b *Backend) KMeansMany(ctx context.Context, k backends.Kernel, a *backends.KMeansMany) error {
+	a.Failed = -1
 	if !k.Many {
 		return &backends.Error{Op: "kmeans", Backend: b.name, Err: backends.ErrUnsupported}
 	}
-	most := gatheredFits
+	most, fits := gatheredFits, a.Fits
 	for done := 0; done < len(fits); {
 		n, values := 1, len(fits[done].X)
 		for n < most && done+n < len(fits) && values+len(fits[done+n].X) <= gatheredValues {
@@ -37,9 +37,10 @@ func (b *Backend) KMeansMany(ctx context.Context, k backends.Kernel, fits []*bac
 		case errors.Is(err, backends.ErrMemory) && n > 1:
 			most = n / 2
 			continue
-		case i >= 0:
-			return fmt.Errorf("problem %d: %w", done+i, err)
 		case err != nil:
+			if i >= 0 {
+				a.Failed = done + i
+			}
 			return err
 		}
 		done += n

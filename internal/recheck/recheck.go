@@ -63,6 +63,8 @@ func Take(op backends.Op, a any, draw func(n int) int) Check {
 		return update(a, draw)
 	case *backends.KMeans:
 		return kmeans(a)
+	case *backends.KMeansMany:
+		return kmeans(a.Fits[draw(len(a.Fits))])
 	}
 	return Check{}
 }
