@@ -193,6 +193,10 @@ func truth(b bool) int {
 }
 
 func (s *suite) randomKMeans(d *draws) {
+	if d.upTo(3) == 0 && slices.ContainsFunc(s.arms, func(a *arm) bool { return a.Kernel.Many }) {
+		s.randomProblems(d)
+		return
+	}
 	rows, cols := d.matrix()
 	if rows*cols > 20_000 { // pure Go is slow
 		rows = max(1, 20_000/cols)

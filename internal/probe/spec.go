@@ -19,7 +19,7 @@ import (
 const ChildVariable = "SETUN_PROBE_CHILD"
 
 // revision is raised when a probe finds more than before: what was said of libraries does not count any longer.
-const revision = 4
+const revision = 5
 
 // Contract is the version of what a library was tried for.
 func Contract() string { return fmt.Sprintf("%s, probe %d", plugin.Contract(), revision) }

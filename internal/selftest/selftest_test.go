@@ -70,6 +70,17 @@ func (s *spoiler) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMe
 	return errors.Join(err, s.err)
 }
 
+// KMeansMany spoils the last of many alone.
+func (s *spoiler) KMeansMany(ctx context.Context, k backends.Kernel, a *backends.KMeansMany) error {
+	for _, fit := range a.Fits {
+		if err := s.Backend.KMeans(ctx, k, fit); err != nil {
+			return err
+		}
+	}
+	s.floats(a.Fits[len(a.Fits)-1].Centroids)
+	return s.err
+}
+
 func (s *spoiler) MatMul(k backends.Kernel, a *backends.MatMul) error {
 	err := s.Backend.MatMul(k, a)
 	s.floats(a.C)
@@ -201,6 +212,25 @@ func TestFastKernels(t *testing.T) {
 	if len(got) != 2 || got["matmul"].Op == "" || got["kmeans"].Op == "" {
 		t.Errorf("%+v", got)
 	}
+}
+
+// A kernel that takes many problems is tried on many.
+func TestManyProblems(t *testing.T) {
+	for _, many := range []bool{false, true} {
+		k := []backends.Kernel{{Op: backends.OpKMeans, Name: "k", Many: many}}
+		only := &onlyMany{spoiler{float: func(x []float32) { x[3]++ }}}
+		list, err := Prepare(backends.OpKMeans).Run(only, k, func(backends.Kernel) {})
+		if err != nil || (len(list) == 1) != many {
+			t.Errorf("many %v: %v, %v", many, list, err)
+		}
+	}
+}
+
+// onlyMany is right about each problem by itself.
+type onlyMany struct{ spoiler }
+
+func (s *onlyMany) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMeans) error {
+	return s.Backend.KMeans(ctx, k, a)
 }
 
 // trespasser writes where it must not, so many values away from its output; or into its input.

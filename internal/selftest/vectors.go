@@ -4,6 +4,7 @@ package selftest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -208,6 +209,31 @@ func updateTrial(method backends.Method, n int) *trial {
 	}}
 }
 
+// manyTrial is a list of problems, in one call of kernels that have it.
+func manyTrial() *trial {
+	return &trial{shape: "3 problems of 7 columns, k=5", many: true, call: func(t *try) error {
+		many := &backends.KMeansMany{}
+		for i, n := range []int{40, 9, 23} {
+			many.Fits = append(many.Fits, &backends.KMeans{X: input(&t.ground, values(n*7, uint64(i))), N: n, D: 7, K: 5, Seed: 3, MaxIter: 2, Tol: 1e-3,
+				Labels: output[int32](&t.ground, n), Centroids: output[float32](&t.ground, 5*7), Counts: output[int64](&t.ground, 5)})
+		}
+		var err error
+		if t.kernel.Many {
+			err = t.backend.(backends.Together).KMeansMany(context.Background(), t.kernel, many)
+		} else { // pure Go
+			for _, a := range many.Fits {
+				err = errors.Join(err, t.backend.KMeans(context.Background(), t.kernel, a))
+			}
+		}
+		for _, a := range many.Fits {
+			take(&t.out, "label", a.Labels)
+			take(&t.out, "centroid value", a.Centroids)
+			take(&t.out, "count", a.Counts)
+		}
+		return err
+	}}
+}
+
 func kmeansTrials() (list []*trial) {
 	add := func(a backends.KMeans, exact bool) {
 		list = append(list, &trial{shape: a.Shape(), exact: exact, call: func(t *try) error {
@@ -226,6 +252,7 @@ func kmeansTrials() (list []*trial) {
 	}
 	add(backends.KMeans{X: values(40*7, 1), N: 40, D: 7, K: 9, Seed: 1, MaxIter: 2}, false)
 	add(backends.KMeans{X: values(39*33, 2), N: 39, D: 33, K: 17, Seed: 2, MaxIter: 1, Cosine: true, Weights: positive(39, 2)}, false)
+	list = append(list, manyTrial())
 	x := apart(75, 17, 70, 3) // two panels of 32 points, and a part of one
 	add(backends.KMeans{X: x, N: 75, D: 17, K: 70, Initial: x[:70*17], MaxIter: 1}, true)
 	return list
