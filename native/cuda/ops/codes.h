@@ -166,7 +166,7 @@ SETUN_DEVICE void setun_pack_unit(uint8_t *row, int64_t cols, int64_t unit, bool
         SETUN_UNROLL
         for (int p = 0; p < PLANES; p++) {
             int at = place + p * places;
-            v = setun_place<PLANES>(v, at < rest ? (unsigned)(one(full * (64 * PLANES) + at) + 1) : 1u, p);
+            v = setun_place<PLANES>(v, at < rest ? (unsigned)one(full * (64 * PLANES) + at) + 1 : 1u, p);
         }
         row[full * 64 + place] = (uint8_t)(PLANES == 4 ? v : setun_byte3(v));
     }
