@@ -52,7 +52,8 @@ func (rt *Runtime) gathered(ctx context.Context, dst []*Clustering, problems [][
 	return false, nil
 }
 
-// gathering is the shape of a list of problems in one call, and whether such a call is expected to win against one thread for each, as many as there are processors.
+// gathering is the shape of a list of problems in one call, and whether such a call is expected to win against one thread for each, as many as there are processors. A table of thresholds says
+// itself what is to be.
 func (rt *Runtime) gathering(problems [][]float32, dim, k int) (dispatch.Shape, bool) {
 	router, resting := rt.router.Load(), rt.resting(backends.OpKMeans)
 	points, apart, possible := 0, 0.0, true
@@ -62,6 +63,9 @@ func (rt *Runtime) gathering(problems [][]float32, dim, k int) (dispatch.Shape, 
 		points, apart, possible = points+len(x)/dim, apart+d.Nanos, possible && d.Arm >= 0
 	}
 	s := dispatch.KMeansMany(points, dim, k, len(problems))
+	if d := router.Decide(&s, resting); d.Reason == dispatch.Listed {
+		return s, rt.gathers>>d.Arm&1 != 0
+	}
 	d := router.Decide(&s, ^rt.gathers|resting)
 	return s, d.Arm >= 0 && (!possible || d.Nanos < apart/float64(min(runtime.GOMAXPROCS(0), len(problems))))
 }

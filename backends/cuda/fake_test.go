@@ -226,6 +226,19 @@ func (r through) KMeans(ctx context.Context, _ backends.Kernel, a *backends.KMea
 	a.Inertia = c.Inertia
 	return err
 }
+func (r through) KMeansMany(ctx context.Context, _ backends.Kernel, list *backends.KMeansMany) error {
+	var problems [][]float32
+	var results []*runtime.Clustering
+	for _, a := range list.Fits {
+		problems, results = append(problems, a.X), append(results, &runtime.Clustering{Labels: a.Labels, Centroids: a.Centroids, Counts: a.Counts})
+	}
+	a := list.Fits[0]
+	_, err := r.rt.KMeansMany(ctx, results, problems, a.D, runtime.KMeansOptions{K: a.K, MaxIter: a.MaxIter, Seed: a.Seed})
+	for i, c := range results {
+		list.Fits[i].Inertia = c.Inertia
+	}
+	return err
+}
 func (r through) MatMul(_ backends.Kernel, a *backends.MatMul) error {
 	_, err := r.rt.MatMul(a.C, a.A, a.B, a.M, a.N, a.K, runtime.MatMulOptions{Accumulate: a.Accumulate})
 	return err

@@ -7,6 +7,7 @@ package cuda_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -119,6 +120,25 @@ func tasks() []task {
 		a.X, a.Labels, a.Centroids, a.Counts = in(d, values(d, a.N*a.D)), out(d, make([]int32, a.N)), out(d, make([]float32, a.K*a.D)), out(d, make([]int64, a.K))
 		err := b.KMeans(context.Background(), k, &a)
 		out(d, []float64{a.Inertia})
+		return err
+	}
+	many := func(d *data, b backends.Backend, k backends.Kernel) (err error) {
+		list := &backends.KMeansMany{}
+		for n := range 6 {
+			a := backends.KMeans{N: 50 + n, D: 6, K: 4, MaxIter: 5, Seed: 5}
+			a.X, a.Labels, a.Centroids, a.Counts = in(d, values(d, a.N*a.D)), out(d, make([]int32, a.N)), out(d, make([]float32, a.K*a.D)), out(d, make([]int64, a.K))
+			list.Fits = append(list.Fits, &a)
+		}
+		if t, is := b.(backends.Together); is {
+			err = t.KMeansMany(context.Background(), k, list)
+		} else {
+			for _, a := range list.Fits {
+				err = errors.Join(err, b.KMeans(context.Background(), k, a))
+			}
+		}
+		for _, a := range list.Fits {
+			out(d, []float64{a.Inertia})
+		}
 		return err
 	}
 	matmul := func(accumulate bool) func(d *data, b backends.Backend, k backends.Kernel) error {
@@ -243,6 +263,7 @@ func tasks() []task {
 		{"norm2", backends.OpNorm2, "cuda", reduce(false)},
 		{"kmeans", backends.OpKMeans, "cuda", kmeans},
 		{"kmeans screened", backends.OpKMeans, "screen", kmeans},
+		{"many kmeans", backends.OpKMeans, "cuda", many},
 		{"matmul", backends.OpMatMul, "cuda", matmul(false)},
 		{"matmul added", backends.OpMatMul, "cuda", matmul(true)},
 		{"clusters by offsets", backends.OpClusters, "cuda", clusters(false)},
