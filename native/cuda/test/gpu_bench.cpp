@@ -4,113 +4,9 @@
 // kmeans, products, ternary. A line of JSON a measurement on stdout,
 // progress on stderr. Every figure is the median of calls as a host makes them, launches and the wait for the end included; bytes are those that have to
 // move: what is read twice counts twice.
-#include <setun/device.h>
-
-#include <algorithm>
-#include <chrono>
-#include <dlfcn.h>
-#include <functional>
-#include <math.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <string>
-#include <vector>
+#include "gpu_bench.h"
 
 namespace {
-
-const setun_table *table;
-const setun_device *device;
-setun_ctx *ctx;
-setun_device_info about;
-char message[256];
-bool once;
-double copy_rate; /* of the device's memory, read and written */
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-template <class Args> Args block() {
-    Args a = {};
-    setun_call *c = reinterpret_cast<setun_call *>(&a);
-    c->size = sizeof a, c->message = message, c->message_size = sizeof message, c->bad_index = -1;
-    return a;
-}
-
-void must(int32_t rc, const char *what) {
-    if (rc == SETUN_OK) return;
-    fprintf(stderr, "gpu_bench: %s: status %d: %s\n", what, rc, message);
-    exit(1);
-}
-
-void *alloc(int64_t bytes) {
-    setun_memory m = block<setun_memory>();
-    m.bytes = bytes;
-    must(device->alloc(ctx, &m), "alloc");
-    return m.device;
-}
-
-void release(void *p) {
-    setun_memory m = block<setun_memory>();
-    m.device = p;
-    must(device->free(ctx, &m), "free");
-}
-
-void upload(void *to, const void *from, int64_t bytes) {
-    setun_memory m = block<setun_memory>();
-    m.device = to, m.from = from, m.bytes = bytes;
-    must(device->upload(ctx, &m), "upload");
-}
-
-template <class Args> int32_t call(setun_op op, Args *a, const char *kernel = "cuda") {
-    for (uint32_t i = 0; i < table->kernel_count; i++)
-        if (table->kernels[i].op == uint32_t(op) && strcmp(table->kernels[i].name, kernel) == 0) return table->kernels[i].run(ctx, a);
-    snprintf(message, sizeof message, "the library has no kernel %s", kernel);
-    return SETUN_EUNSUPPORTED;
-}
-
-/* Times f: until 0.4 s or 60 calls have passed, at least 5. Seconds: the fastest, the median, the slowest. */
-struct Times {
-    double least, median, most;
-    size_t runs;
-};
-Times measure(const std::function<void()> &f) {
-    std::vector<double> t;
-    if (once) { /* for a sanitizer */
-        f();
-        return {1, 1, 1, 1};
-    }
-    f(), f(); /* scratch memory grows */
-    for (double begun = now(); t.size() < 5 || (now() - begun < 0.4 && t.size() < 60);) {
-        double at = now();
-        f();
-        t.push_back(now() - at);
-    }
-    std::sort(t.begin(), t.end());
-    return {t.front(), t[t.size() / 2], t.back(), t.size()};
-}
-
-void report(const char *name, const std::string &shape, const Times &t, double bytes, double flops) {
-    printf("{\"name\":\"%s\",\"shape\":\"%s\",\"ms\":%.4f,\"min_ms\":%.4f,\"max_ms\":%.4f,\"runs\":%zu", name, shape.c_str(), 1e3 * t.median, 1e3 * t.least,
-           1e3 * t.most, t.runs);
-    if (bytes > 0) printf(",\"gb_per_s\":%.1f", bytes / t.median / 1e9);
-    if (bytes > 0 && copy_rate > 0) printf(",\"of_copy\":%.3f", bytes / t.median / copy_rate);
-    if (flops > 0) printf(",\"tflop_per_s\":%.2f", flops / t.median / 1e12);
-    printf("}\n");
-    fflush(stdout);
-    fprintf(stderr, "%-28s %-26s %9.4f ms  %8.1f GB/s  %7.2f TFLOP/s\n", name, shape.c_str(), 1e3 * t.median, bytes / t.median / 1e9, flops / t.median / 1e12);
-}
-
-std::string text(const char *format, ...) __attribute__((format(printf, 1, 2)));
-std::string text(const char *format, ...) {
-    char b[128];
-    va_list v;
-    va_start(v, format);
-    vsnprintf(b, sizeof b, format, v);
-    va_end(v);
-    return b;
-}
 
 /* Normal values, from a generator that is quick and repeats. */
 void normal(float *x, int64_t n, uint64_t seed) {
@@ -281,57 +177,6 @@ void bus(const float *host, int64_t n, uint8_t *codes_on_device) {
     reinterpret_cast<int (*)(unsigned long long)>(get("cuMemFree_v2"))(at);
     reinterpret_cast<int (*)(void *)>(get("cuMemFreeHost"))(pinned);
 }
-
-void kmeans(const float *x, const float *host, int64_t n, int64_t d, int64_t k) {
-    std::vector<float> mean(size_t(d), 0.0f), centroids(host, host + k * d), bias(static_cast<size_t>(k)), low(size_t(d), INFINITY), high(size_t(d), -INFINITY);
-    for (int64_t j = 0; j < k; j++) {
-        double s = 0;
-        for (int64_t p = 0; p < d; p++) s += double(centroids[size_t(j * d + p)]) * double(centroids[size_t(j * d + p)]);
-        bias[size_t(j)] = float(-0.5 * s);
-    }
-    std::vector<double> scale(size_t(d), 0x1p30);
-    std::vector<int64_t> sums(size_t(k * d)), counts(static_cast<size_t>(k));
-    int32_t *labels = static_cast<int32_t *>(alloc(4 * n));
-    float *distance = static_cast<float *>(alloc(4 * n));
-    std::string shape = text("%ldx%ld k=%ld", long(n), long(d), long(k));
-    char work[64] __attribute__((aligned(64)));
-    setun_kmeans a = block<setun_kmeans>();
-    a.x = x, a.n = n, a.d = d, a.k = k, a.mean = mean.data(), a.centroids = centroids.data(), a.bias = bias.data(), a.scale = scale.data(), a.labels = labels;
-    a.distance = distance, a.low = low.data(), a.high = high.data(), a.weight_scale = 1, a.workspace = work, a.workspace_size = sizeof work;
-    double flops = 2.0 * double(n) * double(d) * double(k), bytes = 4.0 * double(n) * double(d);
-    auto run = [&](const char *what) { return [&a, what] { must(call(SETUN_OP_KMEANS, &a), what); }; };
-    for (const char *kernel : {"cuda", "screen", "tensor"}) {
-        auto assign = [&] { must(call(SETUN_OP_KMEANS, &a, kernel), kernel); };
-        a.step = SETUN_KMEANS_ASSIGN, a.flags = 0, a.sums = nullptr;
-        report(text("kmeans labels, %s", kernel).c_str(), shape, measure(assign), 0, flops);
-        fprintf(stderr, "    %.2f %% of the scores in the canonical chain\n", 100.0 * double(a.exact) / double(n * k));
-        a.sums = sums.data(), a.counts = counts.data();
-        report(text("kmeans labels and sums, %s", kernel).c_str(), shape, measure(assign), 0, flops);
-        a.flags = SETUN_KMEANS_MOVED;
-        report(text("kmeans, nothing moves, %s", kernel).c_str(), shape, measure(assign), 0, flops);
-        const int ROUNDS = 10;
-        std::vector<float> moved(centroids.size());
-        auto iterate = [&] {
-            std::fill(sums.begin(), sums.end(), 0);
-            std::fill(counts.begin(), counts.end(), 0);
-            a.iterations = ROUNDS;
-            must(call(SETUN_OP_KMEANS, &a, kernel), kernel);
-        };
-        a.step = SETUN_KMEANS_ITERATE, a.flags = 0, a.next = moved.data(), a.limit = -1;
-        report(text("kmeans, ten iterations, %s", kernel).c_str(), shape, measure(iterate), 0, ROUNDS * flops);
-        if (a.iterations != ROUNDS) fprintf(stderr, "    it stopped after %ld of them\n", long(a.iterations));
-    }
-    a.flags = SETUN_KMEANS_KEEP_MIN, a.sums = nullptr;
-    a.step = SETUN_KMEANS_DISTANCE;
-    report("kmeans distance", shape, measure(run("distance")), bytes + 12.0 * double(n), 0);
-    a.step = SETUN_KMEANS_RANGE;
-    report("kmeans range", shape, measure(run("range")), bytes, 0);
-    a.step = SETUN_KMEANS_MEAN, a.sums = sums.data();
-    report("kmeans mean", shape, measure(run("mean")), bytes, 0);
-    release(labels);
-    release(distance);
-}
-
 void products(const float *a, const float *b, float *c) {
     for (int64_t n : {1024, 4096, 8192}) {
         setun_matmul m = block<setun_matmul>();
@@ -406,6 +251,8 @@ int main(int argc, char **argv) {
         kmeans(x, host.data(), n / 128, 128, 1024);
         kmeans(x, host.data(), n / 128, 128, 64);
         kmeans(x, host.data(), n / 16, 16, 16);
+        problems(x, host.data(), std::min<int64_t>(1000, n / 16000), 1000, 16, 16);
+        problems(x, host.data(), std::min<int64_t>(1000, n / 32000), 500, 64, 64);
     }
     if (wanted("products") && n >= 2 * 8192 * 8192) products(x, x + 8192 * 8192, y);
     if (wanted("ternary") && n >= 14336 * 4096 + 512 * 4096) ternary(x, codes, scales, y, 14336, 4096), ternary(x, codes, scales, y, 8192, 6912);
