@@ -86,8 +86,7 @@ SETUN_KERNEL void kmeans_potential(const float *distance, const float *weights, 
 /* Draws a row by those sums, or among all rows alike where sums is null, or where the sums are 0 the lowest that is not taken; its x' is the
  * centroid. taken: of the first k rows, k being more than t. One block. */
 SETUN_KERNEL void kmeans_pick(const float *x, int64_t n, int d, const float *unit, const float *mean, const float *distance, const float *weights,
-                              const unsigned long long *top, double bound, const int64_t *sums, unsigned long long draw, int t, int k, uint8_t *taken,
-                              float *centroid);
+                              const unsigned long long *top, double bound, const int64_t *sums, uint64_t seed, int t, int k, uint8_t *taken, float *centroid);
 /* unit[i] = 1 / |x_i| of rows of at most a chunk; of longer ones, with room for n * chunks sums. */
 SETUN_KERNEL void kmeans_unit(const float *x, int64_t n, int d, float *unit);
 SETUN_KERNEL void kmeans_unit_long(const float *x, int64_t n, int64_t d, double *sums, float *unit);
@@ -176,8 +175,7 @@ SETUN_KERNEL void many_top(const setun_part *list, const float *distance, unsign
 /* chunks: sums of a problem. */
 SETUN_KERNEL void many_potential(const setun_part *list, const float *distance, const unsigned long long *top, int64_t chunks, int64_t *sums);
 SETUN_KERNEL void many_pick(const setun_part *list, const float *x, int d, const float *unit, const float *mean, int wide, const float *distance,
-                            const unsigned long long *top, int64_t chunks, const int64_t *sums, unsigned long long draw, int t, int k, uint8_t *taken,
-                            float *centroids);
+                            const unsigned long long *top, int64_t chunks, const int64_t *sums, uint64_t seed, int t, int k, uint8_t *taken, float *centroids);
 /* size: values of a problem in turned. */
 SETUN_KERNEL void many_turn(const setun_part *list, const float *c, int k, int d, int64_t size, float *turned, int columns, int lines, int tile);
 #define SETUN_PARAMETERS                                                                                                                                       \

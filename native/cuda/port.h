@@ -118,6 +118,7 @@ SETUN_D int __popc(unsigned v) { return __builtin_popcount(v); }
 SETUN_D int __ffs(int v) { return __builtin_ffs(v); }
 SETUN_D int __clz(int v) { return v == 0 ? 32 : __builtin_clz((unsigned)v); }
 SETUN_D unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)(((unsigned long long)a * b) >> 32); }
+SETUN_D unsigned long long __umul64hi(unsigned long long a, unsigned long long b) { return __nvvm_mulhi_ull(a, b); }
 SETUN_D int __dp4a(int a, int b, int c) {
     int r;
     asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));

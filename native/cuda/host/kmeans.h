@@ -49,9 +49,6 @@ int32_t seed(Lane &lane, setun_kmeans *a);
 int32_t many(Lane &lane, setun_kmeans *a);     /* a step for problems, which have been checked */
 int64_t many_workspace(const setun_kmeans *a); /* bytes */
 
-/* draw64 of docs/numerics.md. */
-uint64_t draw_of(uint64_t seed, uint64_t t);
-
 /* The least and greatest values of n columns, which the device has as unsigned integers in their order, taken into low and high. */
 void widen(const uint32_t *least, const uint32_t *most, int64_t n, float *low, float *high);
 

@@ -169,8 +169,8 @@ int32_t seed(Many &m) {
             SETUN_LAUNCH3(lane, many_top, m.blocks(m.most, THREADS * 8, 4), 1, m.listed, THREADS, m.list, distance, top);
             SETUN_LAUNCH3(lane, many_potential, m.blocks(chunks, 1), 1, m.listed, THREADS, m.list, distance, top, chunks, sums);
         }
-        SETUN_LAUNCH3(lane, many_pick, 1, 1, m.listed, THREADS, m.list, m.x, d, m.unit, m.mean, m.wide, distance, top, chunks, t > 0 ? sums : nullptr,
-                      draw_of(a->seed, uint64_t(t)), t, k, taken, centroids);
+        SETUN_LAUNCH3(lane, many_pick, 1, 1, m.listed, THREADS, m.list, m.x, d, m.unit, m.mean, m.wide, distance, top, chunks, t > 0 ? sums : nullptr, a->seed,
+                      t, k, taken, centroids);
         if (t + 1 == k) break;
         m.distance(centroids + int64_t(t) * d, a->k * a->d, 1, nullptr, t > 0, distance);
         if (t % 64 == 63 && lane.wait() != SETUN_OK) break; /* so that the host looks at cancel while the device works */

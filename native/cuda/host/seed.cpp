@@ -5,18 +5,6 @@
 
 namespace setun {
 
-/* Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011) in domain 2. */
-uint64_t draw_of(uint64_t seed, uint64_t t) {
-    uint32_t c[4] = {uint32_t(t), uint32_t(t >> 32), 2, 0}, k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
-    for (int i = 0; i < 10; i++) {
-        const uint64_t a = uint64_t(c[0]) * 0xD2511F53u, b = uint64_t(c[2]) * 0xCD9E8D57u;
-        c[0] = uint32_t(b >> 32) ^ c[1] ^ k0, c[2] = uint32_t(a >> 32) ^ c[3] ^ k1;
-        c[1] = uint32_t(b), c[3] = uint32_t(a);
-        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
-    }
-    return c[0] | uint64_t(c[1]) << 32;
-}
-
 int32_t seed(Lane &lane, setun_kmeans *a) {
     const float *x = points(lane, a), *unit = optional(lane, a->unit, a->n), *mean = sent_mean(lane, a), *weights = optional(lane, a->weights, a->n);
     float *distance = lane.resident(a->distance) ? lane.out(a->distance, a->n) : lane.scratch<float>(a->n), *centroids = lane.scratch<float>(a->k * a->d);
@@ -38,8 +26,8 @@ int32_t seed(Lane &lane, setun_kmeans *a) {
             SETUN_LAUNCH(lane, kmeans_potential, lane.blocks(chunks, 1), THREADS, given, weights, a->n, top, a->weight_scale, sums);
         }
         float *centroid = centroids + t * a->d;
-        SETUN_LAUNCH(lane, kmeans_pick, 1, THREADS, x, a->n, d, unit, mean, given, weights, top, a->weight_scale, alike ? nullptr : sums,
-                     draw_of(a->seed, uint64_t(t)), int(t), int(a->k), taken, centroid);
+        SETUN_LAUNCH(lane, kmeans_pick, 1, THREADS, x, a->n, d, unit, mean, given, weights, top, a->weight_scale, alike ? nullptr : sums, a->seed, int(t),
+                     int(a->k), taken, centroid);
         if (t + 1 == a->k) break;
         if (quads)
             SETUN_LAUNCH(lane, kmeans_distance, lane.blocks(a->n, 128), 128, x, a->n, d, unit, mean, centroid, 1, nullptr, t > 0, distance);

@@ -20,9 +20,9 @@ template <class Body> SETUN_DEVICE void setun_units(int64_t rows, int64_t across
     }
 }
 
-/* Philox4x32-10: Salmon, Moraes, Dror, Shaw (SC 2011), in the domain of stochastic rounding. */
-SETUN_DEVICE uint4 setun_draw4(uint64_t seed, uint64_t block) {
-    unsigned a = (unsigned)block, b = (unsigned)(block >> 32), c = 1, d = 0, k0 = (unsigned)seed, k1 = (unsigned)(seed >> 32);
+/* Philox4x32-10: Salmon, Moraes, Dror, Shaw (SC 2011). domain: 1 for stochastic rounding, 2 for rows. */
+SETUN_DEVICE uint4 setun_draw4(uint64_t seed, uint64_t block, unsigned domain) {
+    unsigned a = (unsigned)block, b = (unsigned)(block >> 32), c = domain, d = 0, k0 = (unsigned)seed, k1 = (unsigned)(seed >> 32);
     SETUN_UNROLL
     for (int i = 0; i < 10; i++) {
         unsigned high0 = __umulhi(a, 0xD2511F53u), low0 = a * 0xD2511F53u, high1 = __umulhi(c, 0xCD9E8D57u), low1 = c * 0xCD9E8D57u;
@@ -94,7 +94,7 @@ template <bool GROUPED, bool RANDOM, bool PACKED> struct SetunCoder {
         look_up(row, col);
         if (!RANDOM) return from(v, 0);
         int64_t i = first + row * cols + col;
-        uint4 d = setun_draw4(seed, (uint64_t)i / 4);
+        uint4 d = setun_draw4(seed, (uint64_t)i / 4, 1);
         int at = (int)(i & 3);
         return from(v, at == 0 ? d.x : at == 1 ? d.y : at == 2 ? d.z : d.w);
     }
@@ -102,7 +102,7 @@ template <bool GROUPED, bool RANDOM, bool PACKED> struct SetunCoder {
     __device__ __forceinline__ unsigned four_codes(float4 v, int64_t row, int64_t col) {
         uint4 d = {0, 0, 0, 0};
         look_up(row, col);
-        if (RANDOM) d = setun_draw4(seed, (uint64_t)(first + row * cols + col) / 4);
+        if (RANDOM) d = setun_draw4(seed, (uint64_t)(first + row * cols + col) / 4, 1);
         return ((unsigned)from(v.x, d.x) + BIAS) | ((unsigned)from(v.y, d.y) + BIAS) << 8 | ((unsigned)from(v.z, d.z) + BIAS) << 16 |
                ((unsigned)from(v.w, d.w) + BIAS) << 24;
     }

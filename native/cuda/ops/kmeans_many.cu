@@ -47,11 +47,10 @@ SETUN_MANY many_potential(const setun_part *list, const float *distance, const u
 }
 
 SETUN_MANY many_pick(const setun_part *list, const float *x, int d, const float *unit, const float *mean, int wide, const float *distance,
-                     const unsigned long long *top, int64_t chunks, const int64_t *sums, unsigned long long draw, int t, int k, uint8_t *taken,
-                     float *centroids) {
+                     const unsigned long long *top, int64_t chunks, const int64_t *sums, uint64_t seed, int t, int k, uint8_t *taken, float *centroids) {
     const setun_part p = list[blockIdx.z];
     setun_pick(x + p.first * d, p.n, d, setun_units_of(unit, p), mean + (int64_t)p.index * wide, distance + p.first, nullptr, top + p.index, p.bound,
-               sums ? sums + p.index * chunks : nullptr, draw, t, k, taken + (int64_t)p.index * k, centroids + ((int64_t)p.index * k + t) * d);
+               sums ? sums + p.index * chunks : nullptr, seed, t, k, taken + (int64_t)p.index * k, centroids + ((int64_t)p.index * k + t) * d);
 }
 
 SETUN_MANY many_turn(const setun_part *list, const float *c, int k, int d, int64_t size, float *turned, int columns, int lines, int tile) {
@@ -110,5 +109,5 @@ SETUN_MANY many_shift(const setun_part *list, const float *centroids, const floa
 
 extern "C" __global__ void __launch_bounds__(1024) many_still(const setun_part *list, double *parts, int64_t chunks, setun_record *records) {
     const setun_part p = list[blockIdx.z];
-    if (p.limit >= 0) setun_still(parts + p.index * chunks, chunks, p.limit, &records[p.index].stopped);
+    setun_still(parts + p.index * chunks, chunks, p.limit, &records[p.index].stopped);
 }

@@ -1,25 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // kmeans_seed.cu: the draw of k-means++, where the distances are.
+#include "codes.h"
 #include "kmeans.h"
 
-/* The high half of a product of 128 bits. */
-SETUN_DEVICE unsigned long long setun_high(unsigned long long a, unsigned long long b) {
-    const unsigned long long MASK = 0xffffffffu, a0 = a & MASK, a1 = a >> 32, b0 = b & MASK, b1 = b >> 32;
-    const unsigned long long p01 = a0 * b1, p10 = a1 * b0, middle = (a0 * b0 >> 32) + (p01 & MASK) + (p10 & MASK);
-    return a1 * b1 + (p01 >> 32) + (p10 >> 32) + (middle >> 32);
-}
-
 SETUN_DEVICE void setun_pick(const float *x, int64_t n, int d, const float *unit, const float *mean, const float *distance, const float *weights,
-                             const unsigned long long *top, double bound, const int64_t *sums, unsigned long long draw, int t, int k, uint8_t *taken,
-                             float *centroid) {
+                             const unsigned long long *top, double bound, const int64_t *sums, uint64_t seed, int t, int k, uint8_t *taken, float *centroid) {
     enum { EACH = SETUN_CHUNK / SETUN_KMEANS_THREADS };
     SETUN_SHARED(long long, part, [SETUN_KMEANS_THREADS]);
     SETUN_SHARED(long long, left, );
     SETUN_SHARED(unsigned long long, at, );
     const int me = threadIdx.x;
+    const uint4 word = setun_draw4(seed, t, 2);
+    const unsigned long long draw = word.x | (unsigned long long)word.y << 32;
     if (!sums) { /* all rows alike */
-        if (me == 0) at = setun_high(draw, (unsigned long long)n);
+        if (me == 0) at = __umul64hi(draw, (unsigned long long)n);
     } else {
         /* The chunk: a thread adds up its share of them, one thread goes through the shares. */
         const int64_t chunks = (n - 1) / SETUN_CHUNK + 1, each = (chunks - 1) / SETUN_KMEANS_THREADS + 1, first = me * each;
@@ -32,7 +27,7 @@ SETUN_DEVICE void setun_pick(const float *x, int64_t n, int d, const float *unit
             for (int g = 0; g < SETUN_KMEANS_THREADS; g++) total += part[g];
             left = -1, at = ~0ull;
             if (total > 0) {
-                long long r = (long long)setun_high(draw, (unsigned long long)total);
+                long long r = (long long)__umul64hi(draw, (unsigned long long)total);
                 int g = 0;
                 for (; r >= part[g]; g++) r -= part[g];
                 int64_t c = g * each;
@@ -71,6 +66,6 @@ SETUN_DEVICE void setun_pick(const float *x, int64_t n, int d, const float *unit
 
 extern "C" __global__ void __launch_bounds__(SETUN_KMEANS_THREADS)
     kmeans_pick(const float *x, int64_t n, int d, const float *unit, const float *mean, const float *distance, const float *weights,
-                const unsigned long long *top, double bound, const int64_t *sums, unsigned long long draw, int t, int k, uint8_t *taken, float *centroid) {
-    setun_pick(x, n, d, unit, mean, distance, weights, top, bound, sums, draw, t, k, taken, centroid);
+                const unsigned long long *top, double bound, const int64_t *sums, uint64_t seed, int t, int k, uint8_t *taken, float *centroid) {
+    setun_pick(x, n, d, unit, mean, distance, weights, top, bound, sums, seed, t, k, taken, centroid);
 }

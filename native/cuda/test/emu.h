@@ -137,6 +137,7 @@ inline int __popcll(unsigned long long v) { return __builtin_popcountll(v); }
 inline int __ffs(int v) { return __builtin_ffs(v); }
 inline int __clz(int v) { return v ? __builtin_clz(unsigned(v)) : 32; }
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned(uint64_t(a) * b >> 32); }
+inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) { return (unsigned long long)((unsigned __int128)a * b >> 64); }
 inline int __dp4a(int a, int b, int c) {
     unsigned sum = unsigned(c);
     for (int i = 0; i < 32; i += 8) sum += unsigned(int8_t(a >> i) * int8_t(b >> i));
