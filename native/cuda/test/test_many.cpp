@@ -85,10 +85,14 @@ Arrays drawn(int64_t count, int64_t most, int64_t d, int64_t k) {
         rows += p.n + draw(2);
         all.problems.push_back(p);
     }
-    all.x = floats(rows * d), all.unit = floats(rows), all.mean = floats(count * d), all.centroids = floats(count * k * d), all.bias = floats(count * k);
+    all.x = floats(rows * d);
+    if (d == 1) /* fewer different rows than clusters */
+        for (float &v : all.x) v = float(draw(3));
+    all.unit = floats(rows), all.mean = floats(count * d), all.centroids = floats(count * k * d), all.bias = floats(count * k);
     all.low = floats(count * d), all.high = floats(count * d), all.distance = floats(rows);
     for (float &u : all.unit) u = fabsf(u) + 0.5f;
-    all.scale.assign(size_t(count * d), 0x1p30);
+    all.scale.resize(size_t(count * d));
+    for (double &v : all.scale) v = ldexp(1, int(20 + draw(10)));
     all.labels.assign(size_t(rows), -1);
     all.sums.assign(size_t(count * k * d), 0), all.counts.assign(size_t(count * k), 0);
     return all;
@@ -229,7 +233,8 @@ int main() {
         fprintf(stderr, "test_many: %s\n", message);
         return 1;
     }
-    const int64_t shapes[][4] = {{5, 200, 6, 4}, {3, 40, 33, 17}, {4, 30, 8, 70}, {2, 300, 4, 130}, {7, 10, 1, 1}, {2, 20, 300, 3}, {1, 5000, 3, 2}};
+    const int64_t shapes[][4] = {{5, 200, 6, 4}, {3, 40, 33, 17}, {4, 30, 8, 70},  {2, 300, 4, 130},
+                                 {7, 10, 1, 1},  {6, 30, 1, 9},   {2, 20, 300, 3}, {1, 5000, 3, 2}};
     for (const int64_t *s : shapes)
         for (int sphere = 0; sphere < 2; sphere++) {
             step(SETUN_KMEANS_RANGE, "range", s[0], s[1], s[2], s[3], sphere);
