@@ -316,6 +316,9 @@ func (s *Shape) traffic() (in, out float64) {
 	return 4 * n, 8
 }
 
+// Listed says whether the shape is that of many problems in one call, which some arms alone can do.
+func (s *Shape) Listed() bool { return s.Op == backends.OpKMeans && s.Variant&Many != 0 }
+
 // centroids is how many values they have, those of all problems.
 func (s *Shape) centroids() float64 { return max(1, float64(s.Batch)) * float64(s.K) * float64(s.D) }
 

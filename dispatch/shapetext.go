@@ -16,11 +16,11 @@ import (
 // ErrShape is wrapped by the error for a text that is not the shape of a call.
 var ErrShape = errors.New("not a shape")
 
-// String formats the shape as ParseShape reads it: "1000000", "1000000x1000", "100000x64x256", "512x512x512x8". Variants of quantize and step are not told apart.
+// String formats the shape as ParseShape reads it, but for lists of problems: "1000000", "1000000x1000", "100000x64x256", "512x512x512x8". Variants of quantize and step are not told apart.
 func (s Shape) String() string {
 	if s.Op == backends.OpKMeans {
 		text := fmt.Sprintf("%dx%dx%d", s.N, s.D, s.K)
-		if s.Variant&Many != 0 {
+		if s.Listed() {
 			text += fmt.Sprintf(" in %d problems", s.Batch)
 		}
 		return text

@@ -132,7 +132,7 @@ func runPlaced[A any](ctx context.Context, rt *Runtime, without uint64, p *place
 			if rt.observer != nil {
 				rt.observer(Event{Op: s.Op.String(), Shape: s.String(), Kernel: m.name, Predicted: d.Nanos, Measured: each, Err: err})
 			}
-			if err == nil && rt.trace != nil {
+			if err == nil && rt.trace != nil && !s.Listed() { // a replay would have any arm do it
 				was := *s
 				was.Variant = variant
 				rt.trace.Add(trace.NewCall(&was, m.name, each, float64(had)))

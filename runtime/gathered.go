@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 
 	"github.com/setun-compute/setun/backends"
@@ -56,24 +57,27 @@ func (rt *Runtime) gathered(ctx context.Context, dst []*Clustering, problems [][
 // itself what is to be.
 func (rt *Runtime) gathering(problems [][]float32, dim, k int) (dispatch.Shape, bool) {
 	router, resting := rt.router.Load(), rt.resting(backends.OpKMeans)
-	points, apart, possible := 0, 0.0, true
+	points, apart, longest, possible := 0, 0.0, 0.0, true
 	for _, x := range problems {
 		one := dispatch.KMeans(len(x)/dim, dim, k)
 		d := router.Decide(&one, rt.threaded[backends.OpKMeans]|resting)
-		points, apart, possible = points+len(x)/dim, apart+d.Nanos, possible && d.Arm >= 0
+		points, apart, longest, possible = points+len(x)/dim, apart+d.Nanos, max(longest, d.Nanos), possible && d.Arm >= 0
 	}
+	apart = max(longest, apart/float64(runtime.GOMAXPROCS(0)))
 	s := dispatch.KMeansMany(points, dim, k, len(problems))
 	if d := router.Decide(&s, resting); d.Reason == dispatch.Listed {
 		return s, rt.gathers>>d.Arm&1 != 0
 	}
 	d := router.Decide(&s, ^rt.gathers|resting)
-	return s, d.Arm >= 0 && (!possible || d.Nanos < apart/float64(min(runtime.GOMAXPROCS(0), len(problems))))
+	return s, d.Arm >= 0 && (!possible || d.Nanos < apart)
 }
 
-// iterationsOfAll is how many iterations the longest of the fits had: the others have ended by then.
-func iterationsOfAll(list *backends.KMeansMany, v dispatch.Variant) (most int, _ dispatch.Variant) {
+// iterationsOfAll is how many iterations a point had on average: what one of all points takes is predicted.
+func iterationsOfAll(list *backends.KMeansMany, v dispatch.Variant) (int, dispatch.Variant) {
+	points, iterations := 0, 0.0
 	for _, a := range list.Fits {
-		most = max(most, a.Iterations)
+		points += a.N
+		iterations += float64(a.N) * float64(a.Iterations)
 	}
-	return most, v
+	return int(math.Round(iterations / float64(points))), v
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/setun-compute/setun/backends"
+	"github.com/setun-compute/setun/internal/gputest"
 )
 
 // lists are small problems of different sizes, and what KMeans makes of each in pure Go.
@@ -93,5 +94,25 @@ func TestListsFallBack(t *testing.T) {
 	o.K = 40 // more than some have
 	if _, err := rt.KMeansMany(t.Context(), nil, problems, 3, o); !errors.Is(err, ErrArgument) || !strings.HasPrefix(err.Error(), "problem 0: ") {
 		t.Errorf("more clusters than points: %v", err)
+	}
+}
+
+// A backend that wraps another one has the kernels of that, and not its way to do many problems: it is asked for one at a time.
+func TestListsOfAWrappedBackend(t *testing.T) {
+	o := KMeansOptions{K: 4, Seed: 3}
+	problems, want := lists(t, o)
+	g := gputest.New()
+	rt := open(t, WithoutNative(), WithoutLearning(), WithBackend(struct{ backends.Backend }{g}))
+	prefer(t, rt, 100)
+	if got, err := rt.KMeansMany(t.Context(), nil, problems, 3, o); err != nil || !slices.Equal(texts(got), want) || g.Lists != 0 {
+		t.Errorf("%v, %d lists", err, g.Lists)
+	}
+}
+
+// What a list took is told for an iteration of all its points, of which fits that end sooner have fewer.
+func TestIterationsOfLists(t *testing.T) {
+	list := &backends.KMeansMany{Fits: []*backends.KMeans{{N: 100, Iterations: 2}, {N: 300, Iterations: 10}, {N: 100, Iterations: 6}}}
+	if n, v := iterationsOfAll(list, 3); n != 8 || v != 3 { // 3800 / 500
+		t.Errorf("%d iterations, variant %d", n, v)
 	}
 }

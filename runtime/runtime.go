@@ -225,7 +225,7 @@ func (rt *Runtime) take(b backends.Backend, row int) {
 		if k.Threads > 1 || k.Memory != 0 { // calls side by side would wait for each other
 			rt.threaded[k.Op] |= 1 << len(rt.arms[k.Op])
 		}
-		if k.Many {
+		if _, is := b.(backends.Together); k.Many && is && k.Op == backends.OpKMeans {
 			rt.gathers |= 1 << len(rt.arms[k.Op])
 		}
 		if b.Name() != cpu.Name {

@@ -81,6 +81,8 @@ func (f *fit) over(s *Step) error {
 		return f.ctx.Err()
 	case errors.Is(err, backends.ErrNonFinite):
 		return f.locate()
+	case errors.Is(err, context.Canceled):
+		return backends.Fail(backends.ErrBackend, backends.OpKMeans, f.a.Shape(), "stopped, though nothing asked it to")
 	}
 	return err
 }

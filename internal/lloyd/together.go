@@ -32,19 +32,24 @@ func Together(ctx context.Context, fits []*backends.KMeans, of func(i int) Steps
 		})
 	}
 	all.Wait()
-	if err := cmp.Or(ctx.Err(), t.err); err != nil {
-		return -1, err
+	switch {
+	case ctx.Err() != nil:
+		return -1, ctx.Err()
+	case errors.Is(t.err, backends.ErrNonFinite), errors.Is(t.err, context.Canceled):
+		return -1, backends.Fail(backends.ErrBackend, backends.OpKMeans, fits[0].Shape(), "stopped without a reason: %v", t.err)
+	case t.err != nil:
+		return -1, t.err
 	}
 	for i, err := range errs {
-		if err != nil && !errors.Is(err, context.Canceled) {
+		if err != nil && err != errStop {
 			return i, err
 		}
 	}
-	if slices.ContainsFunc(errs, func(err error) bool { return err != nil }) { // told to stop for no reason
-		return -1, context.Canceled
-	}
 	return -1, nil
 }
+
+// errStop tells a fit to stop, for another one has failed.
+var errStop = errors.New("another fit has failed")
 
 // together is where fits meet.
 type together struct {
@@ -108,19 +113,19 @@ func (t *together) do(kind Kind, results []error) {
 	if !some {
 		return
 	}
-	err := error(context.Canceled)
+	err := errStop
 	if !t.failed && t.err == nil {
 		err = t.group(kind, t.now)
 	}
-	apart := errors.Is(err, backends.ErrNonFinite)
-	if !apart && !errors.Is(err, context.Canceled) {
+	apart := errors.Is(err, backends.ErrNonFinite) && slices.ContainsFunc(t.now, func(s *Step) bool { return s != nil && s.Stopped != All })
+	if !apart && err != errStop {
 		t.err = cmp.Or(t.err, err)
 	}
 	for i, s := range t.now {
 		switch {
 		case s == nil:
-		case apart && s.Stopped == All:
-			results[i] = context.Canceled
+		case apart && s.Stopped == All, err != nil && !apart: // the error is not this fit's
+			results[i] = errStop
 		default:
 			results[i] = err
 		}

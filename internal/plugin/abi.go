@@ -83,7 +83,8 @@ type kmeansArgs struct {
 	stopped, _              uint32
 	seed                    uint64
 	problems                *problem
-	problemCount            int64
+	problemCount            uint32
+	problemSize             uint32
 }
 
 // problem mirrors setun_problem.

@@ -129,6 +129,7 @@ func TestMirrorMatchesHeader(t *testing.T) {
 		{"setun_kmeans", "seed", unsafe.Offsetof(m.seed)},
 		{"setun_kmeans", "problems", unsafe.Offsetof(m.problems)},
 		{"setun_kmeans", "problem_count", unsafe.Offsetof(m.problemCount)},
+		{"setun_kmeans", "problem_size", unsafe.Offsetof(m.problemSize)},
 		{"setun_problem", "", unsafe.Sizeof(problem{})},
 		{"setun_problem", "n", unsafe.Offsetof(problem{}.n)},
 		{"setun_problem", "limit", unsafe.Offsetof(problem{}.limit)},

@@ -6,40 +6,60 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/internal/lloyd"
 )
 
-// What fits have on the device together at most: values of points, and fits, each of which is a goroutine.
+// What fits have on the device together at most: values of points, multiply-adds of an iteration, which is a twentieth of a second, and fits, each of which is a goroutine. The largest has so many times
+// the points of the smallest at most, for all get the same share of the device.
 const (
 	gatheredValues = 1 << 25
+	gatheredWork   = 1 << 40
 	gatheredFits   = 4096
+	gatheredSpan   = 4
 )
 
-// KMeansMany runs many fits: a step of all of them is one call of the library. Where the device has not enough memory for all it has some after the others.
+// KMeansMany runs many fits: a step of all of them is one call of the library. Those of about the same size go together, as many as the device has memory for; one that is alone goes its own way.
 func (b *Backend) KMeansMany(ctx context.Context, k backends.Kernel, a *backends.KMeansMany) error {
 	a.Failed = -1
 	if !k.Many {
 		return &backends.Error{Op: "kmeans", Backend: b.name, Err: backends.ErrUnsupported}
 	}
-	most, fits := gatheredFits, a.Fits
-	for done := 0; done < len(fits); {
-		n, values := 1, len(fits[done].X)
-		for n < most && done+n < len(fits) && values+len(fits[done+n].X) <= gatheredValues {
-			values += len(fits[done+n].X)
+	order := make([]int, len(a.Fits))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return a.Fits[j].N - a.Fits[i].N })
+	most := gatheredFits
+	for done := 0; done < len(order); {
+		first := a.Fits[order[done]]
+		n, values := 1, len(first.X)
+		for n < most && done+n < len(order) {
+			next := a.Fits[order[done+n]]
+			if values += len(next.X); values > min(gatheredValues, gatheredWork/next.K) || first.N > gatheredSpan*next.N {
+				break
+			}
 			n++
 		}
-		i, err := b.gather(ctx, k, fits[done:done+n])
-		switch {
-		case errors.Is(err, backends.ErrMemory) && n > 1:
+		fits := make([]*backends.KMeans, n)
+		for i := range fits {
+			fits[i] = a.Fits[order[done+i]]
+		}
+		i, err := 0, error(nil)
+		if n == 1 {
+			err = b.KMeans(ctx, k, first)
+		} else if i, err = b.gather(ctx, k, fits); errors.Is(err, backends.ErrMemory) {
 			most = n / 2
 			continue
-		case err != nil:
+		}
+		if err != nil {
 			if i >= 0 {
-				a.Failed = done + i
+				a.Failed = order[done+i]
 			}
 			return err
 		}
@@ -48,18 +68,17 @@ func (b *Backend) KMeansMany(ctx context.Context, k backends.Kernel, a *backends
 	return nil
 }
 
-// gather runs fits that are on the device together.
+// gather runs fits that are on the device together, and returns whose error it is; −1: none's.
 func (b *Backend) gather(ctx context.Context, k backends.Kernel, fits []*backends.KMeans) (int, error) {
-	l := &gathering{b: b, kernel: k, fits: fits, first: make([]int, len(fits)+1), pushed: make([][]int32, len(fits)), units: make([]*float32, len(fits)), block: newBlock(func(a *kmeansArgs) *call { return &a.call })}
+	l := &gathering{b: b, kernel: k, fits: fits, first: make([]int, len(fits)+1), units: make([]*float32, len(fits)), block: newBlock(func(a *kmeansArgs) *call { return &a.call })}
 	for i, a := range fits {
 		l.first[i+1] = l.first[i] + a.N
 	}
 	rows, d := l.first[len(fits)], fits[0].D
-	arrays := [...]struct {
+	for _, v := range [...]struct {
 		a      *shared
 		values int
-	}{{&l.points, rows * d}, {&l.labels, rows}, {&l.distance, rows}, {&l.unit, rows}}
-	for _, v := range arrays {
+	}{{&l.points, rows * d}, {&l.labels, rows}, {&l.distance, rows}, {&l.unit, rows}} {
 		if v.a == &l.unit && !fits[0].Cosine {
 			continue
 		}
@@ -68,7 +87,7 @@ func (b *Backend) gather(ctx context.Context, k backends.Kernel, fits []*backend
 			return -1, err
 		}
 		defer func() { _ = Device{b}.Free(at) }() // that of a device that is lost is gone already
-		*v.a = shared{device: Device{b}, at: at, host: make([]byte, 4*v.values)}
+		v.a.device, v.a.at, v.a.host = Device{b}, at, make([]byte, 4*v.values)
 	}
 	return lloyd.Together(ctx, fits, l.of, l.step)
 }
@@ -81,9 +100,9 @@ type gathering struct {
 	first  []int // by fit, its first row; of all rows at the end
 
 	points, labels, distance, unit shared
-	up                             bool       // the points are on the device
-	units                          []*float32 // by fit, the host's array that the device has in unit
-	pushed                         [][]int32  // by fit, the host's labels when it has written them
+	up                             bool         // the points are on the device
+	units                          []*float32   // by fit, the host's array that the device has in unit
+	pushed                         atomic.Int32 // fits that have written their labels on the host
 
 	block     *block[kmeansArgs]
 	workspace []byte
@@ -172,10 +191,14 @@ func (l *gathering) of(i int) lloyd.Steps {
 		}
 		return err
 	}
-	return lloyd.Steps{Pull: pull, Push: func(labels []int32, _ []float32) { l.pushed[i] = labels }}
+	push := func(labels []int32, _ []float32) {
+		copy(l.labels.host[4*l.first[i]:], backends.Bytes(labels))
+		l.pushed.Add(1)
+	}
+	return lloyd.Steps{Pull: pull, Push: push}
 }
 
-// bring brings up what the host has written.
+// bring brings up what the host has written: the points, and labels, which all fits take away at the same time.
 func (l *gathering) bring(cancel *int32) error {
 	if !l.up {
 		if err := l.points.upload(cancel); err != nil {
@@ -183,26 +206,14 @@ func (l *gathering) bring(cancel *int32) error {
 		}
 		l.up, l.points.host = true, nil
 	}
-	all := true
-	for i, labels := range l.pushed {
-		if all = all && labels != nil; labels != nil {
-			copy(l.labels.host[4*l.first[i]:], backends.Bytes(labels))
-		}
-	}
-	if all {
-		clear(l.pushed)
+	switch n := l.pushed.Swap(0); int(n) {
+	case 0:
+		return nil
+	case len(l.fits):
 		return l.labels.upload(cancel)
+	default:
+		return &backends.Error{Op: "kmeans", Backend: l.b.name, Detail: fmt.Sprintf("%d of %d fits have taken their labels away", n, len(l.fits)), Err: backends.ErrBackend}
 	}
-	for i, labels := range l.pushed {
-		if labels == nil {
-			continue
-		}
-		if err := (Device{l.b}).upload(l.labels.at+backends.Address(4*l.first[i]), backends.Bytes(labels), cancel); err != nil {
-			return err
-		}
-		l.pushed[i] = nil
-	}
-	return nil
 }
 
 // begin is the address of a list's first element, nil where there is none, though there may be room for it.
@@ -245,7 +256,7 @@ func (l *gathering) step(kind lloyd.Kind, steps []*lloyd.Step) error {
 		call: x.args.call, step: uint32(kind), x: (*float32)(pointer(l.points.at)), n: int64(l.first[len(l.fits)]), d: int64(any.D), k: int64(any.K),
 		mean: begin(p.mean), centroids: begin(p.centroids), bias: begin(p.bias), scale: begin(p.scale),
 		low: begin(p.low), high: begin(p.high), sums: begin(p.sums), counts: begin(p.counts),
-		next: begin(p.centroids), seed: any.Seed, problems: unsafe.SliceData(l.problems), problemCount: int64(len(l.problems)),
+		next: begin(p.centroids), seed: any.Seed, problems: unsafe.SliceData(l.problems), problemCount: uint32(len(l.problems)), problemSize: uint32(unsafe.Sizeof(problem{})),
 	}
 	x.args.cancel = cancel
 	if any.Labels != nil {
@@ -260,9 +271,6 @@ func (l *gathering) step(kind lloyd.Kind, steps []*lloyd.Step) error {
 	}
 	if any.Distance != nil {
 		x.args.distance = (*float32)(pointer(to.at))
-	}
-	if any.KeepMin {
-		x.args.flags |= keepMin
 	}
 	rc := x.invoke(l.b, l.kernel) // asks for the size of the workspace
 	if rc == statusOK {

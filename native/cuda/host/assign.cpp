@@ -39,7 +39,7 @@ struct Assignment {
         if (screens) screen.take(lane, o, way == SCREEN);
         scale = nullptr, sums = counts = weight_sums = nullptr, record = nullptr;
         if (a->sums) {
-            scale = sent(lane, a->scale, a->d, a->d, 0);
+            scale = sent(lane, a->scale, a->d);
             sums = lane.inout(a->sums, a->k * a->d);
             counts = lane.inout(a->counts, a->k);
             if (weights) weight_sums = lane.inout(a->weight_sums, a->k);

@@ -55,7 +55,7 @@ int32_t range(Lane &lane, setun_kmeans *a) {
 int32_t mean(Lane &lane, setun_kmeans *a) {
     const Shape s = shape_of(a->d);
     const float *x = points(lane, a), *unit = optional(lane, a->unit, a->n);
-    const double *scale = sent(lane, const_cast<double *>(a->scale), a->d, a->d, 0);
+    const double *scale = sent(lane, a->scale, a->d);
     int64_t *sums = lane.inout(a->sums, a->d);
     SETUN_LAUNCH3(lane, kmeans_mean, lane.blocks(a->n, s.rows * 16, 8), s.passes, 1, THREADS, x, a->n, s.d, s.width, unit, scale, sums);
     return lane.finish();
@@ -64,7 +64,7 @@ int32_t mean(Lane &lane, setun_kmeans *a) {
 int32_t distance(Lane &lane, setun_kmeans *a) {
     const float *x = points(lane, a), *unit = optional(lane, a->unit, a->n), *mean = sent_mean(lane, a);
     const int64_t k = a->labels ? a->k : 1;
-    const float *centroids = sent(lane, const_cast<float *>(a->centroids), k * a->d, k * a->d, 0);
+    const float *centroids = sent(lane, a->centroids, k * a->d);
     const int32_t *labels = optional(lane, a->labels, a->n);
     const int keep_min = (a->flags & SETUN_KMEANS_KEEP_MIN) != 0;
     float *to = keep_min ? lane.inout(a->distance, a->n) : lane.out(a->distance, a->n);
@@ -111,9 +111,13 @@ bool problems(const setun_kmeans *a) { return a->call.size >= sizeof *a && a->pr
 
 int32_t check_problems(const setun_kmeans *a) {
     const setun_call *c = &a->call;
-    if (a->weights || a->problem_count < 1 || a->problem_count > 65535) return invalid(c, "kmeans: problems have weights, or there are none, or too many");
-    for (int64_t i = 0; i < a->problem_count; i++) {
-        const setun_problem &p = a->problems[i];
+    const int64_t count = a->problem_count, values = INT64_MAX / 512;
+    if (a->weights || count < 1 || count > 65535 || a->problem_size < sizeof(setun_problem) || a->problem_size % alignof(setun_problem) != 0)
+        return invalid(c, "kmeans: problems have weights, are none or too many, or their size is wrong");
+    if (a->d > values / count || a->k > INT32_MAX - 127 || (a->k > 0 && a->k > values / count / a->d))
+        return invalid(c, "kmeans: problems have too many columns or centroids");
+    for (int64_t i = 0; i < count; i++) {
+        const setun_problem &p = problem(a, i);
         if (p.first < 0 || p.n < 1 || p.n > a->n || p.first > a->n - p.n) return invalid(c, "kmeans: a problem's rows are none of those");
         if (a->step == SETUN_KMEANS_ITERATE && p.iterations < 1) return invalid(c, "kmeans: a problem has no iterations");
         if (a->step == SETUN_KMEANS_SEED && !(p.weight_scale > 0 && p.n >= a->k)) return invalid(c, "kmeans: a problem's weight_scale or rows do not do");

@@ -32,6 +32,8 @@ template <class T> T *sent(Lane &lane, const T *p, int64_t n, int64_t room, uint
     return at;
 }
 
+template <class T> const T *sent(Lane &lane, const T *p, int64_t n) { return sent(lane, const_cast<T *>(p), n, n, 0); }
+
 inline float *sent_mean(Lane &lane, const setun_kmeans *a) { return sent(lane, a->mean, a->d, ceil_of(a->d, 32) * 32, 0); }
 
 inline const float *points(Lane &lane, const setun_kmeans *a) { return lane.in(a->x, a->n * a->d); }
@@ -48,6 +50,9 @@ int32_t iterate(Lane &lane, setun_kmeans *a, Way way);
 int32_t seed(Lane &lane, setun_kmeans *a);
 int32_t many(Lane &lane, setun_kmeans *a);     /* a step for problems, which have been checked */
 int64_t many_workspace(const setun_kmeans *a); /* bytes */
+inline setun_problem &problem(const setun_kmeans *a, int64_t i) {
+    return *reinterpret_cast<setun_problem *>(reinterpret_cast<char *>(a->problems) + i * a->problem_size);
+}
 
 /* The least and greatest values of n columns, which the device has as unsigned integers in their order, taken into low and high. */
 void widen(const uint32_t *least, const uint32_t *most, int64_t n, float *low, float *high);

@@ -29,7 +29,7 @@ struct Many {
         parts = static_cast<setun_part *>(a->workspace), records = reinterpret_cast<setun_record *>(parts + count);
         list = lane.scratch<setun_part>(count);
         for (int64_t i = 0; i < count; i++) {
-            const setun_problem &p = a->problems[i];
+            const setun_problem &p = problem(a, i);
             parts[i] = {p.first, p.n, p.weight_scale, p.limit, int(i), (p.flags & SETUN_KMEANS_MOVED) != 0};
             most = p.n > most ? p.n : most, total += p.n;
         }
@@ -44,7 +44,7 @@ struct Many {
 
     /* Takes what the means need; pad starts the kernel, when the call has all its memory. */
     void take_mean() {
-        given_ = sent(lane, a->mean, count * a->d, count * a->d, 0);
+        given_ = sent(lane, a->mean, count * a->d);
         mean = lane.scratch<float>(count * wide);
     }
     void pad() { pad(given_, a->d, 0, wide, mean); }
@@ -120,18 +120,25 @@ int32_t range(Many &m) {
     lane.fetch(which, bad, m.count * 4);
     int32_t rc = lane.finish();
     if (rc != SETUN_OK) return rc;
+    int64_t bad_one = -1;
     for (int64_t i = m.count - 1; i >= 0; i--) {
-        m.a->problems[i].stopped = which[i];
-        if (which[i]) rc = SETUN_ENONFINITE, m.a->call.bad_index = m.a->problems[i].first * m.a->d;
+        problem(m.a, i).stopped = which[i];
+        if (which[i]) bad_one = i;
     }
-    if (rc == SETUN_OK) widen(least, greatest, columns, m.a->low, m.a->high);
+    if (bad_one >= 0) {
+        const setun_problem &p = problem(m.a, bad_one);
+        const int64_t from = p.first * m.a->d, at = find_not_finite(lane, m.x + from, p.n * m.a->d);
+        m.a->call.bad_index = at < 0 ? at : from + at;
+        return lane.abandon(SETUN_ENONFINITE);
+    }
+    widen(least, greatest, columns, m.a->low, m.a->high);
     return rc;
 }
 
 int32_t mean(Many &m) {
     const int64_t columns = m.count * m.a->d;
     const Shape s = shape_of(m.a->d);
-    const double *scale = sent(m.lane, const_cast<double *>(m.a->scale), columns, columns, 0);
+    const double *scale = sent(m.lane, m.a->scale, columns);
     int64_t *sums = m.lane.inout(m.a->sums, columns);
     SETUN_LAUNCH3(m.lane, many_mean, m.blocks(m.most, s.rows * 16, 8), s.passes, m.listed, THREADS, m.list, m.x, s.d, s.width, m.unit, scale, sums);
     return m.lane.finish();
@@ -142,7 +149,7 @@ int32_t distance(Many &m) {
     const int64_t k = a->labels ? a->k : 1, values = m.count * k * a->d;
     if (a->flags & SETUN_KMEANS_KEEP_MIN) return m.lane.abandon(SETUN_EUNSUPPORTED);
     m.take_mean();
-    const float *centroids = sent(m.lane, const_cast<float *>(a->centroids), values, values, 0);
+    const float *centroids = sent(m.lane, a->centroids, values);
     const int32_t *labels = optional(m.lane, a->labels, a->n);
     float *to = m.lane.inout(a->distance, a->n); /* rows may be none's */
     m.pad();
@@ -186,7 +193,7 @@ int32_t assign(Many &m) {
     m.take_mean();
     int32_t *labels = lane.inout(a->labels, a->n);
     Nearest nearest(m);
-    const float *bias = sent(lane, const_cast<float *>(a->bias), m.count * a->k, m.count * a->k, 0);
+    const float *bias = sent(lane, a->bias, m.count * a->k);
     setun_record *records = lane.scratch<setun_record>(m.count);
     m.pad();
     m.pad(bias, a->k, __builtin_nanf(""), int(nearest.tiles.columns), nearest.bias);
@@ -197,7 +204,7 @@ int32_t assign(Many &m) {
     lane.fetch(m.records, records, m.count * int64_t(sizeof *records));
     int32_t rc = lane.finish();
     for (int64_t i = 0; rc == SETUN_OK && i < m.count; i++) {
-        setun_problem &p = a->problems[i];
+        setun_problem &p = problem(a, i);
         p.changed = int64_t(m.records[i].changed[0]), p.exact = p.n * a->k;
     }
     return rc;
@@ -212,18 +219,14 @@ int32_t iterate(Many &m) {
     int32_t *labels = lane.inout(a->labels, a->n);
     Nearest nearest(m);
     const int columns = int(nearest.tiles.columns);
-    const double *scale = sent(lane, const_cast<double *>(a->scale), m.count * a->d, m.count * a->d, 0);
+    const double *scale = sent(lane, a->scale, m.count * a->d);
     int64_t *sums = lane.inout(a->sums, m.count * values), *counts = lane.inout(a->counts, m.count * a->k);
     float *before = lane.scratch<float>(m.count * values);
     double *parts = lane.scratch<double>(m.count * a->k * ceil_of(a->d, CHUNK)), *shift = lane.scratch<double>(m.count * chunks);
     setun_record *records = lane.scratch<setun_record>(m.count);
     const Adding w = adding_of(lane, a->d, a->k);
     bool limited = false;
-    for (int64_t i = 0; i < m.count; i++) {
-        setun_problem &p = a->problems[i];
-        limited = limited || p.limit >= 0;
-        p.stopped = SETUN_RUN_ALL;
-    }
+    for (int64_t i = 0; i < m.count; i++) limited = limited || problem(a, i).limit >= 0;
     auto move = [&](const int64_t *to) {
         SETUN_LAUNCH3(lane, many_move, m.blocks(k, 1), 1, m.listed, THREADS, m.list, to, counts, scale, m.mean, m.wide, sphere, k, d, nearest.centroids, before,
                       nearest.bias, columns, parts, records);
@@ -232,8 +235,7 @@ int32_t iterate(Many &m) {
     lane.fill(nearest.bias, 0xff, m.count * columns * int64_t(sizeof *nearest.bias));
     lane.zero(records, m.count * int64_t(sizeof *records));
     move(nullptr); /* the biases of what is there */
-    /* As many iterations are started as every problem still wants, and a thousandth of a second has; the host then goes on with the problems that are left.
-     * What is in `iterations` meanwhile is how many are. */
+    /* As many iterations are started as every problem still wants, and a thousandth of a second has; the host then goes on with the problems that are left. */
     int64_t *done = reinterpret_cast<int64_t *>(m.records + m.count);
     for (int64_t i = 0; i < m.count; i++) done[i] = 0;
     for (bool first = true; m.listed > 0 && lane.ok(); first = false) {
@@ -241,7 +243,7 @@ int32_t iterate(Many &m) {
         now = now < 1 ? 1 : now < SETUN_AHEAD ? now : int64_t(SETUN_AHEAD);
         for (int64_t j = 0; j < m.listed; j++) {
             const int i = m.parts[j].index;
-            const int64_t left = a->problems[i].iterations - done[i];
+            const int64_t left = problem(a, i).iterations - done[i];
             if (left < now) now = left;
         }
         lane.zero(records, m.count * int64_t(sizeof *records));
@@ -266,7 +268,7 @@ int32_t iterate(Many &m) {
         for (int64_t j = 0; j < m.listed; j++) {
             const setun_part part = m.parts[j];
             const setun_record &r = m.records[part.index];
-            setun_problem &p = a->problems[part.index];
+            setun_problem &p = problem(a, part.index);
             done[part.index] += int64_t(r.begun);
             p.changed = int64_t(r.changed[r.begun - 1]), p.stopped = uint32_t(r.stopped);
             if (p.stopped == SETUN_RUN_ALL && done[part.index] < p.iterations) m.parts[left++] = part;
@@ -277,7 +279,7 @@ int32_t iterate(Many &m) {
     lane.fetch(a->next, nearest.centroids, m.count * values * int64_t(sizeof *a->next));
     int32_t rc = lane.finish();
     for (int64_t i = 0; rc == SETUN_OK && i < m.count; i++) {
-        setun_problem &p = a->problems[i];
+        setun_problem &p = problem(a, i);
         p.iterations = done[i], p.exact = done[i] * p.n * a->k;
     }
     return rc;
@@ -286,8 +288,8 @@ int32_t iterate(Many &m) {
 } // namespace
 
 int64_t many_workspace(const setun_kmeans *a) {
-    const int64_t run = a->problem_count * int64_t(sizeof(setun_record) + sizeof(int64_t)), ranges = a->problem_count * (2 * a->d + 1) * 4;
-    return 64 + a->problem_count * int64_t(sizeof(setun_part)) + (run > ranges ? run : ranges);
+    const int64_t more = a->step == SETUN_KMEANS_RANGE ? (2 * a->d + 1) * 4 : int64_t(sizeof(setun_record) + sizeof(int64_t));
+    return 64 + a->problem_count * (int64_t(sizeof(setun_part)) + more);
 }
 
 int32_t many(Lane &lane, setun_kmeans *a) {

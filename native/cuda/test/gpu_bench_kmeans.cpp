@@ -66,7 +66,7 @@ void problems(const float *x, const float *host, int64_t count, int64_t each, in
     setun_kmeans a = block<setun_kmeans>();
     a.step = SETUN_KMEANS_ITERATE, a.x = x, a.n = n, a.d = d, a.k = k, a.mean = mean.data(), a.centroids = centroids.data(), a.scale = scale.data();
     a.labels = labels, a.sums = sums.data(), a.counts = counts.data(), a.next = next.data(), a.limit = -1, a.weight_scale = 1;
-    a.problems = list.data(), a.problem_count = count;
+    a.problems = list.data(), a.problem_count = uint32_t(count), a.problem_size = sizeof(setun_problem);
     auto reset = [&] {
         for (int64_t i = 0; i < count; i++) list[size_t(i)] = {i * each, each, 1, -1, ROUNDS, 0, 0, 0, 0};
     };

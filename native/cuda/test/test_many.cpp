@@ -119,6 +119,12 @@ void step(uint32_t kind, const char *name, int64_t count, int64_t most, int64_t 
     if (kind == SETUN_KMEANS_DISTANCE && d % 2) a.labels = nullptr;
     if (kind == SETUN_KMEANS_DISTANCE && d % 2 == 0)
         for (int32_t &l : all.labels) l = int32_t(draw(k));
+    if (kind == SETUN_KMEANS_ITERATE && d % 2)
+        for (int64_t i = 0; i < count; i++) {
+            setun_problem &p = all.problems[size_t(i)];
+            for (int64_t r = 0; r < p.n; r++) all.labels[size_t(p.first + r)] = int32_t(draw(k));
+            p.flags = i % 2 ? SETUN_KMEANS_MOVED : 0;
+        }
     const std::vector<int32_t> labels = all.labels;
     const int64_t stride = a.labels ? k : 1; /* centroids of a problem, for DISTANCE */
     std::vector<float> packed;
@@ -126,7 +132,9 @@ void step(uint32_t kind, const char *name, int64_t count, int64_t most, int64_t 
         for (int64_t i = 0; i < count; i++) packed.insert(packed.end(), before.centroids.begin() + i * k * d, before.centroids.begin() + i * k * d + d);
         a.centroids = packed.data();
     }
-    a.problems = all.problems.data(), a.problem_count = count;
+    std::vector<uint32_t> flags;
+    for (const setun_problem &p : all.problems) flags.push_back(p.flags);
+    a.problems = all.problems.data(), a.problem_count = uint32_t(count), a.problem_size = sizeof(setun_problem);
     int32_t rc = call(&a);
     bool good = rc == SETUN_OK;
     std::vector<bool> whose(all.labels.size());
@@ -137,7 +145,7 @@ void step(uint32_t kind, const char *name, int64_t count, int64_t most, int64_t 
         if (kind == SETUN_KMEANS_MEAN) part(one.sums, before.sums, i * d, d);
         setun_kmeans b = one.block(kind, sphere);
         if (!a.labels) b.labels = nullptr;
-        b.weight_scale = was.weight_scale, b.limit = was.limit, b.iterations = was.iterations;
+        b.weight_scale = was.weight_scale, b.limit = was.limit, b.iterations = was.iterations, b.flags = flags[size_t(i)];
         rc = call(&b);
         good = rc == SETUN_OK && same(one.centroids, all.centroids, i * k * d) && same(one.low, all.low, i * d) && same(one.high, all.high, i * d) &&
                same(one.labels, all.labels, p.first) && same(one.counts, all.counts, i * k);
@@ -159,20 +167,20 @@ void not_finite() {
     const Arrays before = all;
     all.x[size_t(all.problems[2].first * 3 + 4)] = NAN;
     setun_kmeans a = all.block(SETUN_KMEANS_RANGE, false);
-    a.problems = all.problems.data(), a.problem_count = 4;
+    a.problems = all.problems.data(), a.problem_count = 4, a.problem_size = sizeof(setun_problem);
     const int32_t rc = call(&a);
-    check(rc == SETUN_ENONFINITE && all.problems[2].stopped == 1 && all.problems[0].stopped + all.problems[1].stopped + all.problems[3].stopped == 0 &&
-              all.low == before.low && all.high == before.high,
+    check(rc == SETUN_ENONFINITE && a.call.bad_index == all.problems[2].first * 3 + 4 && all.problems[2].stopped == 1 &&
+              all.problems[0].stopped + all.problems[1].stopped + all.problems[3].stopped == 0 && all.low == before.low && all.high == before.high,
           "a NaN in one problem", "status %d", rc);
 }
 
 void refused() {
     const uint32_t kinds[] = {SETUN_KMEANS_RANGE, SETUN_KMEANS_MEAN, SETUN_KMEANS_ASSIGN, SETUN_KMEANS_DISTANCE, SETUN_KMEANS_ITERATE, SETUN_KMEANS_SEED};
     for (uint32_t kind : kinds)
-        for (int i = 0; i < 12; i++) {
+        for (int i = 0; i < 16; i++) {
             Arrays all = drawn(3, 20, 4, 3);
             setun_kmeans a = all.block(kind, false);
-            a.problems = all.problems.data(), a.problem_count = 3;
+            a.problems = all.problems.data(), a.problem_count = 3, a.problem_size = sizeof(setun_problem);
             for (int32_t &l : all.labels) l = MARK;
             const Arrays before = all;
             setun_problem &p = all.problems[1];
@@ -211,6 +219,18 @@ void refused() {
                 break;
             case 10:
                 a.flags = SETUN_KMEANS_KEEP_MIN, applies = kind == SETUN_KMEANS_DISTANCE, want = SETUN_EUNSUPPORTED;
+                break;
+            case 11:
+                a.problem_size = sizeof(setun_problem) - 8;
+                break;
+            case 12:
+                a.problem_size = sizeof(setun_problem) + 4;
+                break;
+            case 13:
+                a.d = INT64_MAX / 1024;
+                break;
+            case 14:
+                a.k = INT64_MAX / 4096;
                 break;
             default:
                 a.sums = all.sums.data(), a.counts = all.counts.data(), applies = kind == SETUN_KMEANS_ASSIGN, want = SETUN_EUNSUPPORTED;

@@ -167,7 +167,8 @@ typedef struct setun_kmeans {
     uint32_t reserved;
     uint64_t seed;           /* SEED */
     setun_problem *problems; /* null: x is one */
-    int64_t problem_count;
+    uint32_t problem_count;
+    uint32_t problem_size; /* sizeof(setun_problem), from one to the next */
 } setun_kmeans;
 
 enum {
