@@ -53,17 +53,20 @@ func (rt *Runtime) gathered(ctx context.Context, dst []*Clustering, problems [][
 	return false, nil
 }
 
-// gathering is the shape of a list of problems in one call, and whether such a call is expected to win against one thread for each, as many as there are processors. A table of thresholds says
-// itself what is to be.
+// gathering is the shape of a list of problems in one call, and whether such a call is expected to win against what KMeansMany does on the processors. A table of thresholds says itself what is
+// to be.
 func (rt *Runtime) gathering(problems [][]float32, dim, k int) (dispatch.Shape, bool) {
 	router, resting := rt.router.Load(), rt.resting(backends.OpKMeans)
-	points, apart, longest, possible := 0, 0.0, 0.0, true
+	points, apart, possible := 0, 0.0, true
+	share, processors := shareOf(problems), float64(runtime.GOMAXPROCS(0))
 	for _, x := range problems {
-		one := dispatch.KMeans(len(x)/dim, dim, k)
-		d := router.Decide(&one, rt.threaded[backends.OpKMeans]|resting)
-		points, apart, longest, possible = points+len(x)/dim, apart+d.Nanos, max(longest, d.Nanos), possible && d.Arm >= 0
+		one, without, at := dispatch.KMeans(len(x)/dim, dim, k), rt.threaded[backends.OpKMeans], processors
+		if len(x) > share {
+			without, at = 0, 1
+		}
+		d := router.Decide(&one, without|resting)
+		points, apart, possible = points+len(x)/dim, apart+d.Nanos/at, possible && d.Arm >= 0
 	}
-	apart = max(longest, apart/float64(runtime.GOMAXPROCS(0)))
 	s := dispatch.KMeansMany(points, dim, k, len(problems))
 	if d := router.Decide(&s, resting); d.Reason == dispatch.Listed {
 		return s, rt.gathers>>d.Arm&1 != 0

@@ -19,7 +19,7 @@ import (
 )
 
 // KMeansMany clusters many problems in one call: problems[i] holds points of dim values, and all have the same options. Small problems do not pay for threads
-// of their own; here each has one thread, and as many run at once as Go may use processors. Or a device does each step of all of them at once, where that is expected to be faster. dst[i], allocated
+// of their own; here each has one thread, and as many run at once as Go may use processors; one with more points than one of those could do while the others do the rest has all threads, before them. Or a device does each step of all of them at once, where that is expected to be faster. dst[i], allocated
 // when nil, is the result of problems[i], the bits that KMeans would return for it; dst itself is allocated when nil, or must be as long as problems.
 //
 // Centroids, when given, start every problem; Weights must be nil, and Progress is not called. When a problem fails the others stop; the error names it, and results are
@@ -42,17 +42,23 @@ func (rt *Runtime) KMeansMany(ctx context.Context, dst []*Clustering, problems [
 	if done, err := rt.gathered(given(ctx), dst, problems, dim, o); done || err != nil {
 		return dst, err
 	}
-	err := shared(given(ctx), len(problems), func(ctx context.Context, i int) (err error) {
-		err = rt.home(ctx, problems[i]) // several may lie in one mapped slice, whose calls wait for each other
-		if err == nil {
-			dst[i], err = rt.kmeans(ctx, rt.threaded[backends.OpKMeans], false, dst[i], slice(problems[i]), dim, o)
-		}
-		if err != nil {
-			err = fmt.Errorf("problem %d: %w", i, err)
+	share := shareOf(problems)
+	err := rt.list(given(ctx), backends.OpKMeans, "problem", problems, share, func(ctx context.Context, without uint64, i int) (err error) {
+		if err = rt.home(ctx, problems[i]); err == nil { // several may lie in one mapped slice, whose calls wait for each other
+			dst[i], err = rt.kmeans(ctx, without, false, dst[i], slice(problems[i]), dim, o)
 		}
 		return err
 	})
 	return dst, err
+}
+
+// shareOf is how many values each processor has of problems that are shared evenly.
+func shareOf(problems [][]float32) int {
+	values := 0
+	for _, x := range problems {
+		values += len(x)
+	}
+	return values / runtime.GOMAXPROCS(0)
 }
 
 // QuantizeMany quantizes a list of tensors in one call, all with the same options: dst[i], allocated when nil, is what Quantize would make of tensors[i], bit for bit; dst itself is
@@ -70,7 +76,7 @@ func (rt *Runtime) QuantizeMany(ctx context.Context, dst []*quant.Tensor, tensor
 	if twice(dst) {
 		return dst, backends.Fail(ErrAlias, backends.OpQuantize, fmt.Sprintf("%d tensors", len(tensors)), "a result is in dst twice")
 	}
-	err := rt.list(given(ctx), backends.OpQuantize, tensors, func(ctx context.Context, without uint64, i int) (err error) {
+	err := rt.list(given(ctx), backends.OpQuantize, "tensor", tensors, whole, func(ctx context.Context, without uint64, i int) (err error) {
 		dst[i], err = rt.quantize(ctx, without, dst[i], slice(tensors[i]), opts)
 		return err
 	})
@@ -107,7 +113,7 @@ func (rt *Runtime) ConstrainMany(ctx context.Context, dst, steps [][]float32, ra
 	if overlap(dst, steps) {
 		return dst, nil, backends.Fail(ErrAlias, backends.OpConstrain, shape, "a dst overlaps another one or another's step")
 	}
-	err = rt.list(given(ctx), backends.OpConstrain, steps, func(ctx context.Context, without uint64, i int) error {
+	err = rt.list(given(ctx), backends.OpConstrain, "tensor", steps, whole, func(ctx context.Context, without uint64, i int) error {
 		_, norm, err := rt.constrain(ctx, without, slice(dst[i]), slice(steps[i]), radii[i])
 		if err == nil {
 			norms[i] = norm
@@ -165,23 +171,23 @@ func overlap(dst, steps [][]float32) bool {
 // whole is the length from which a tensor of a list has all threads to itself.
 const whole = 1 << 20
 
-// list does work for every tensor of a list: for large ones one after the other, for the rest side by side without the arms that have threads of their own.
-func (rt *Runtime) list(ctx context.Context, op backends.Op, tensors [][]float32, work func(ctx context.Context, without uint64, i int) error) error {
+// list does work for every tensor of a list: for those with more than so many values one after the other, for the rest side by side without the arms that have threads of their own.
+func (rt *Runtime) list(ctx context.Context, op backends.Op, what string, tensors [][]float32, most int, work func(ctx context.Context, without uint64, i int) error) error {
 	named := func(ctx context.Context, without uint64, i int) error {
 		if err := work(ctx, without, i); err != nil {
-			return fmt.Errorf("tensor %d: %w", i, err)
+			return fmt.Errorf("%s %d: %w", what, i, err)
 		}
 		return nil
 	}
 	small := make([]int, 0, len(tensors))
 	for i, x := range tensors {
-		if len(x) <= whole {
+		if len(x) <= most {
 			small = append(small, i)
 		} else if err := named(ctx, 0, i); err != nil {
 			return err
 		}
 	}
-	return shared(ctx, len(small), func(_ context.Context, i int) error { return named(ctx, rt.threaded[op], small[i]) })
+	return shared(ctx, len(small), func(ctx context.Context, i int) error { return named(ctx, rt.threaded[op], small[i]) })
 }
 
 // shared does work for 0 to n−1 on as many goroutines as Go may use processors. When one fails the others stop; the error is that of the first that failed by itself, with that of one that does not return.
