@@ -63,11 +63,10 @@ func TestListsGoToADeviceThatWins(t *testing.T) {
 		if _, err := rt.KMeansMany(t.Context(), nil, append(problems[:len(problems):len(problems)], big), 3, batch); err != nil || (g.Calls-calls == 1) != (c.factor > 1) {
 			t.Errorf("mini-batches of one large problem: %v, %d calls on the device", err, g.Calls-calls)
 		}
-		used, err := rt.KMeansMany(t.Context(), got, problems[:1], 3, o)
-		if !errors.Is(err, ErrShape) {
+		if _, err := rt.KMeansMany(t.Context(), got, problems[:1], 3, o); !errors.Is(err, ErrShape) {
 			t.Errorf("too many results: %v", err)
 		}
-		if used, err = rt.KMeansMany(t.Context(), got, problems, 3, o); err != nil || !slices.Equal(texts(used), want) || used[5] != got[5] {
+		if used, err := rt.KMeansMany(t.Context(), got, problems, 3, o); err != nil || !slices.Equal(texts(used), want) || used[5] != got[5] {
 			t.Errorf("used again: %v", err)
 		}
 	}
