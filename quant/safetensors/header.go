@@ -101,15 +101,15 @@ func parseHeader(data []byte, size int64) (*header, error) {
 	case n > uint64(len(data)-8):
 		return nil, fail(ErrFormat, 0, "a header of %d bytes, the file ends after %d", n, len(data)-8)
 	}
-	p := &parser{text: data[8:][:n], base: 8, bad: ErrFormat}
+	p := newParser(data[8:][:n], 8, ErrFormat)
 	h := &header{}
-	if len(p.text) == 0 || p.text[0] != '{' { // the format says that nothing stands before it
+	if len(p.Text) == 0 || p.Text[0] != '{' { // the format says that nothing stands before it
 		return nil, p.fail(0, "the header does not begin with '{'")
 	}
 	names := map[string]struct{}{}
-	err := p.object(func(at int, name string) *Error {
+	err := p.Object(func(at int, name string) error {
 		if _, twice := names[name]; twice {
-			return p.fail(at, "the name is there twice").about(name)
+			return about(p.fail(at, "the name is there twice"), name)
 		}
 		names[name] = struct{}{}
 		if name == "__metadata__" {
@@ -120,13 +120,13 @@ func parseHeader(data []byte, size int64) (*header, error) {
 		}
 		t := Info{Name: name, at: p.base + at}
 		if err := p.entry(&t); err != nil {
-			return err.about(name)
+			return about(err, name)
 		}
 		h.tensors = append(h.tensors, t)
 		return nil
 	})
 	if err == nil {
-		err = p.end()
+		err = p.End()
 	}
 	if err == nil {
 		err = h.place(8+int64(n), size)
@@ -137,29 +137,29 @@ func parseHeader(data []byte, size int64) (*header, error) {
 	return h, nil
 }
 
-func (h *header) readMetadata(p *parser) *Error {
+func (h *header) readMetadata(p *parser) error {
 	h.metadata = map[string]string{}
-	return p.object(func(at int, name string) *Error {
+	return p.Object(func(at int, name string) error {
 		if _, twice := h.metadata[name]; twice {
 			return p.fail(at, "%q is twice in the metadata", name)
 		}
 		if len(h.metadata) == MaxMetadata {
 			return p.fail(at, "more than %d entries of metadata", MaxMetadata)
 		}
-		text, err := p.string()
+		text, err := p.String()
 		h.metadata[name] = text
 		return err
 	})
 }
 
 // entry reads what the header says of one tensor: the three fields once each, in any order, and no others.
-func (p *parser) entry(t *Info) *Error {
+func (p *parser) entry(t *Info) error {
 	var dtype, shape, offsets bool
 	var span []int64
 	shapeAt, offsetsAt := 0, 0
-	p.space()
-	begin := p.at
-	err := p.object(func(at int, name string) *Error {
+	p.Next()
+	begin := p.At
+	err := p.Object(func(at int, name string) error {
 		var seen *bool
 		switch name {
 		case "dtype":
@@ -175,21 +175,21 @@ func (p *parser) entry(t *Info) *Error {
 			return p.fail(at, "the field %q is there twice", name)
 		}
 		*seen = true
-		p.space()
+		p.Next()
 		switch name {
 		case "dtype":
-			at := p.at
-			text, err := p.string()
+			at := p.At
+			text, err := p.String()
 			if _, known := typeBits(text); err == nil && !known {
 				err = fail(ErrUnsupported, p.base+at, "its type is %q, whose size is not known", text)
 			}
 			t.Type = text
 			return err
 		case "shape":
-			shapeAt = p.at
+			shapeAt = p.At
 			t.Shape = []int{}
-			return p.array(func() *Error {
-				n, err := p.size()
+			return p.Array(func() error {
+				n, err := p.Size(math.MaxInt64)
 				if err == nil && (len(t.Shape) == MaxDims || n > math.MaxInt) {
 					err = p.fail(shapeAt, "more than %d dimensions, or one too large", MaxDims)
 				}
@@ -197,9 +197,9 @@ func (p *parser) entry(t *Info) *Error {
 				return err
 			})
 		}
-		offsetsAt = p.at
-		return p.array(func() *Error {
-			n, err := p.size()
+		offsetsAt = p.At
+		return p.Array(func() error {
+			n, err := p.Size(math.MaxInt64)
 			if err == nil && len(span) == 2 {
 				err = p.fail(offsetsAt, "more than two data_offsets")
 			}
@@ -236,7 +236,7 @@ func bytesOf(hi, lo uint64) string {
 }
 
 // place puts the tensors in the order of their data, checks that they follow each other and fill a file of size bytes, and turns offsets into those of the file.
-func (h *header) place(base, size int64) *Error {
+func (h *header) place(base, size int64) error {
 	slices.SortFunc(h.tensors, func(a, b Info) int {
 		return cmp.Or(cmp.Compare(a.begins, b.begins), cmp.Compare(a.Size, b.Size), cmp.Compare(a.at, b.at))
 	})

@@ -58,11 +58,11 @@ type place struct {
 
 // parseIndex reads the map from tensors to files. Everything else that the object holds is skipped.
 func parseIndex(text []byte) (map[string]place, error) {
-	p := &parser{text: text, bad: ErrIndex}
+	p := newParser(text, 0, ErrIndex)
 	var weights map[string]place
 	files := map[string]struct{}{}
 	names := map[string]struct{}{}
-	err := p.object(func(at int, name string) *Error {
+	err := p.Object(func(at int, name string) error {
 		if _, twice := names[name]; twice {
 			return p.fail(at, "the name %q is there twice", name)
 		}
@@ -71,24 +71,24 @@ func parseIndex(text []byte) (map[string]place, error) {
 		}
 		names[name] = struct{}{}
 		if name != "weight_map" {
-			return p.skip(maxDepth)
+			return p.Skip()
 		}
 		weights = map[string]place{}
-		return p.object(func(at int, tensor string) *Error {
+		return p.Object(func(at int, tensor string) error {
 			if _, twice := weights[tensor]; twice {
-				return p.fail(at, "the tensor is there twice").about(tensor)
+				return about(p.fail(at, "the tensor is there twice"), tensor)
 			}
 			if len(weights) == MaxTensors {
 				return p.fail(at, "more than %d tensors", MaxTensors)
 			}
-			p.space()
-			fileAt := p.at
-			file, err := p.string()
+			p.Next()
+			fileAt := p.At
+			file, err := p.String()
 			if err != nil {
-				return err.about(tensor)
+				return about(err, tensor)
 			}
 			if !inFolder(file) {
-				return p.fail(fileAt, "its file is %q, which is not the name of a file beside the index", file).about(tensor)
+				return about(p.fail(fileAt, "its file is %q, which is not the name of a file beside the index", file), tensor)
 			}
 			if files[file] = struct{}{}; len(files) > MaxFiles {
 				return p.fail(fileAt, "more than %d files", MaxFiles)
@@ -98,7 +98,7 @@ func parseIndex(text []byte) (map[string]place, error) {
 		})
 	})
 	if err == nil {
-		err = p.end()
+		err = p.End()
 	}
 	if err == nil && weights == nil {
 		err = p.fail(len(text), "it has no weight_map")

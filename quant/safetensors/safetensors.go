@@ -71,6 +71,14 @@ func (e *Error) about(tensor string) *Error {
 	return e
 }
 
+// about is Error.about for an error that may be one.
+func about(err error, tensor string) error {
+	if e, ok := err.(*Error); ok {
+		return e.about(tensor)
+	}
+	return err
+}
+
 // at fills in the path of an error about contents.
 func at(err error, path string) error {
 	if e, ok := err.(*Error); ok && e.Path == "" {

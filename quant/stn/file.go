@@ -132,7 +132,7 @@ func parse(data []byte, opts Options) (*File, error) {
 		opts.MaxBytes = 16 << 30
 	}
 	f := &File{data: data, body: int64(body), pages: newPages(tail[:sums], int64(body)), opts: opts}
-	p := &parser{text: tail[sums:], begin: int64(body) + sums}
+	p := newParser(tail[sums:], int64(body)+sums)
 	var err error
 	if f.metadata, f.tensors, err = p.header(int(count), int64(body)); err != nil {
 		return nil, err

@@ -3,83 +3,41 @@
 package stn
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/setun-compute/setun/internal/strictjson"
 )
 
-// parser reads the header, strictly: the known keys, once each, and values of their types. encoding/json would take keys twice, or in other letters, and would not say where. Depth
-// is bounded by the grammar.
+// parser reads the header, strictly: the known keys, once each, and values of their types. Depth is bounded by the grammar.
 type parser struct {
-	text  []byte
-	at    int
-	begin int64 // of text in the file
+	strictjson.Reader
+	begin int64 // of the text in the file
 }
 
-func (p *parser) fail(sentinel error, at int, detail string, args ...any) *Error {
+func newParser(text []byte, begin int64) *parser {
+	p := &parser{begin: begin}
+	p.Reader = strictjson.Reader{Text: text, Fail: func(at int, large bool, detail string) error {
+		sentinel := ErrFormat
+		if large {
+			sentinel = ErrLimit
+		}
+		return p.fail(sentinel, at, "%s", detail)
+	}}
+	return p
+}
+
+func (p *parser) fail(sentinel error, at int, detail string, args ...any) error {
 	return fail(sentinel, p.begin+int64(at), detail, args...)
-}
-
-// space skips white space and returns the next byte, 0 at the end.
-func (p *parser) space() byte {
-	for ; p.at < len(p.text); p.at++ {
-		if c := p.text[p.at]; c != ' ' && c != '\n' && c != '\t' && c != '\r' {
-			return c
-		}
-	}
-	return 0
-}
-
-func (p *parser) eat(c byte) bool {
-	if p.space() != c {
-		return false
-	}
-	p.at = min(p.at+1, len(p.text))
-	return true
-}
-
-func (p *parser) need(c byte) error {
-	if p.at >= len(p.text) || !p.eat(c) {
-		return p.fail(ErrFormat, p.at, "%q is missing in the header", c)
-	}
-	return nil
-}
-
-// list reads what stands between two brackets, separated by commas: item is called before each.
-func (p *parser) list(open, shut byte, item func() error) error {
-	if err := p.need(open); err != nil {
-		return err
-	}
-	for first := true; !p.eat(shut); first = false {
-		if !first {
-			if err := p.need(','); err != nil {
-				return err
-			}
-		}
-		if err := item(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // object reads an object of fields: field is called with each key, after the colon. Keys that begin with "x-" may be there for other readers, with a string or a number; they are skipped.
 func (p *parser) object(field func(key string, at int) error) error {
 	var seen []string
-	return p.list('{', '}', func() error {
-		p.space()
-		at := p.at
-		key, err := p.quoted()
-		if err != nil {
-			return err
-		}
-		if err := p.need(':'); err != nil {
-			return err
-		}
+	return p.Object(func(at int, key string) (err error) {
 		if strings.HasPrefix(key, "x-") {
-			if p.space() == '"' {
-				_, err = p.quoted()
+			if p.Next() == '"' {
+				_, err = p.String()
 			} else {
 				_, err = p.number()
 			}
@@ -93,58 +51,13 @@ func (p *parser) object(field func(key string, at int) error) error {
 	})
 }
 
-// quoted reads a string.
-func (p *parser) quoted() (string, error) {
-	if err := p.need('"'); err != nil {
-		return "", err
-	}
-	begin, escaped := p.at, false
-	for ; p.at < len(p.text); p.at++ {
-		switch c := p.text[p.at]; {
-		case c == '\\':
-			escaped = true
-			p.at++
-		case c < ' ':
-			return "", p.fail(ErrFormat, p.at, "byte %#02x in a string of the header", c)
-		case c == '"':
-			raw := p.text[begin:p.at]
-			p.at++
-			if !utf8.Valid(raw) {
-				return "", p.fail(ErrFormat, begin, "a string that is not UTF-8")
-			}
-			if !escaped {
-				return string(raw), nil
-			}
-			var s string
-			// Halves of a surrogate pair come out as U+FFFD.
-			if err := json.Unmarshal(p.text[begin-1:p.at], &s); err != nil || strings.Count(s, "\ufffd") > strings.Count(string(raw), "\ufffd") {
-				return "", p.fail(ErrFormat, begin, "a string with an escape that is not valid")
-			}
-			return s, nil
-		}
-	}
-	return "", p.fail(ErrFormat, begin-1, "a string of the header does not end")
-}
-
-// number reads an integer of 0 … 2^53 − 1: what every JSON reader keeps exactly.
-func (p *parser) number() (int64, error) {
-	p.space()
-	begin, v := p.at, int64(0)
-	for ; p.at < len(p.text) && p.text[p.at] >= '0' && p.text[p.at] <= '9'; p.at++ {
-		if v = 10*v + int64(p.text[p.at]-'0'); v >= 1<<53 {
-			return 0, p.fail(ErrLimit, begin, "a number beyond 2^53 - 1")
-		}
-	}
-	if p.at == begin || p.at > begin+1 && p.text[begin] == '0' {
-		return 0, p.fail(ErrFormat, begin, "a number is missing in the header, or begins with 0")
-	}
-	return v, nil
-}
+// number reads an integer that every JSON reader keeps exactly.
+func (p *parser) number() (int64, error) { return p.Size(1<<53 - 1) }
 
 // header reads the whole header of a file of so many tensors, whose sections end before body.
 func (p *parser) header(count int, body int64) (metadata map[string]string, tensors []Info, err error) {
 	metadata = map[string]string{}
-	tensors = make([]Info, 0, min(count, len(p.text)/64)) // no tensor takes less of the text
+	tensors = make([]Info, 0, min(count, len(p.Text)/64)) // no tensor takes less of the text
 	names := map[string]bool{}
 	var hasMetadata, hasTensors bool
 	end := int64(prefix)
@@ -155,9 +68,9 @@ func (p *parser) header(count int, body int64) (metadata map[string]string, tens
 			return p.metadata(metadata)
 		case "tensors":
 			hasTensors = true
-			return p.list('[', ']', func() error {
-				p.space()
-				at := p.at
+			return p.Array(func() error {
+				p.Next()
+				at := p.At
 				if len(tensors) == count {
 					return p.fail(ErrFormat, at, "more tensors than the %d that the file says it has", count)
 				}
@@ -178,11 +91,12 @@ func (p *parser) header(count int, body int64) (metadata map[string]string, tens
 		}
 		return p.fail(ErrUnsupported, at, "key %q of the header is not known", key)
 	})
+	if err == nil {
+		err = p.End()
+	}
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case p.space() != 0 || p.at < len(p.text):
-		return nil, nil, p.fail(ErrFormat, p.at, "something follows the header")
 	case !hasMetadata || !hasTensors:
 		return nil, nil, p.fail(ErrFormat, 0, "the header has no metadata, or no tensors")
 	case len(tensors) != count:
@@ -195,17 +109,8 @@ func (p *parser) header(count int, body int64) (metadata map[string]string, tens
 
 func (p *parser) metadata(m map[string]string) error {
 	size := 0
-	return p.list('{', '}', func() error {
-		p.space()
-		at := p.at
-		key, err := p.quoted()
-		if err != nil {
-			return err
-		}
-		if err := p.need(':'); err != nil {
-			return err
-		}
-		value, err := p.quoted()
+	return p.Object(func(at int, key string) error {
+		value, err := p.String()
 		if err != nil {
 			return err
 		}
@@ -222,27 +127,27 @@ func (p *parser) metadata(m map[string]string) error {
 
 // tensor reads one entry. end is where the last section ends, rounded up; it is moved on.
 func (p *parser) tensor(t *Info, end *int64, body int64) error {
-	p.space()
-	begin := p.at
+	p.Next()
+	begin := p.At
 	t.Pack = 1
 	var list []Section
 	has := map[string]int{} // where the value of each key begins
 	err := p.object(func(key string, at int) (err error) {
-		p.space()
-		has[key] = p.at
+		p.Next()
+		has[key] = p.At
 		switch key {
 		case "name":
-			if t.Name, err = p.quoted(); err == nil {
+			if t.Name, err = p.String(); err == nil {
 				if e := checkName(t.Name); e != nil {
 					t.Name = ""
 					err = p.fail(e.Err, has[key], "%s", e.Detail)
 				}
 			}
 		case "shape":
-			err = p.list('[', ']', func() error {
+			err = p.Array(func() error {
 				n, err := p.number()
 				if t.Shape = append(t.Shape, n); err == nil && len(t.Shape) > MaxDims {
-					err = p.fail(ErrLimit, p.at, "more than %d dimensions", MaxDims)
+					err = p.fail(ErrLimit, p.At, "more than %d dimensions", MaxDims)
 				}
 				return err
 			})
@@ -281,8 +186,8 @@ func (p *parser) tensor(t *Info, end *int64, body int64) error {
 }
 
 func (p *parser) word(what string, known func(string) bool) error {
-	at := p.at
-	word, err := p.quoted()
+	at := p.At
+	word, err := p.String()
 	if err == nil && (word == "" || !known(word)) {
 		err = p.fail(ErrUnsupported, at, "%s %q is not known", what, word[:min(len(word), 64)])
 	}
@@ -290,7 +195,7 @@ func (p *parser) word(what string, known func(string) bool) error {
 }
 
 func (p *parser) int(v *int) error {
-	at := p.at
+	at := p.At
 	n, err := p.number()
 	if err == nil && n > MaxCols {
 		err = p.fail(ErrLimit, at, "%d is more than 2^31 - 1", n)
@@ -301,17 +206,17 @@ func (p *parser) int(v *int) error {
 
 // sections reads pairs of offset and size.
 func (p *parser) sections(list *[]Section) error {
-	return p.list('[', ']', func() error {
+	return p.Array(func() error {
 		if len(*list) == 3 {
-			return p.fail(ErrFormat, p.at, "more than three sections")
+			return p.fail(ErrFormat, p.At, "more than three sections")
 		}
 		var pair [2]int64
 		n := 0
-		p.space()
-		at := p.at
-		err := p.list('[', ']', func() (err error) {
+		p.Next()
+		at := p.At
+		err := p.Array(func() (err error) {
 			if n == 2 {
-				return p.fail(ErrFormat, p.at, "a section has an offset and a size")
+				return p.fail(ErrFormat, p.At, "a section has an offset and a size")
 			}
 			pair[n], err = p.number()
 			n++
