@@ -41,6 +41,7 @@ var fake struct {
 	hang     func(on int32)
 	live     func() int
 	launches func() int
+	uploaded func() int
 }
 
 // faking skips a test that is not run with the stand-in, and resets that.
@@ -54,7 +55,7 @@ func faking(t testing.TB) {
 		if fake.err != nil {
 			return
 		}
-		for name, f := range map[string]any{"reset": &fake.reset, "fault": &fake.fault, "memory": &fake.memory, "devices": &fake.devices, "hang": &fake.hang, "live": &fake.live, "launches": &fake.launches} {
+		for name, f := range map[string]any{"reset": &fake.reset, "fault": &fake.fault, "memory": &fake.memory, "devices": &fake.devices, "hang": &fake.hang, "live": &fake.live, "launches": &fake.launches, "uploaded": &fake.uploaded} {
 			purego.RegisterLibFunc(f, library, "cufake_"+name)
 		}
 	})

@@ -35,6 +35,7 @@ SETUN_FAKE_API void cufake_hang(int on);
 SETUN_FAKE_API long cufake_live();     /* allocations, pinned blocks, streams, events, modules and references to contexts */
 SETUN_FAKE_API void cufake_order(int); /* of threads and blocks: 0 forward, 1 backward, above: a seed */
 SETUN_FAKE_API long cufake_launches(); /* kernels that have run */
+SETUN_FAKE_API long cufake_uploaded(); /* bytes that have been copied, or will be, from the host to devices */
 
 /* For libraries on top of the driver: the code that a fault of that name has now; where the host finds a range of the current context's memory, null where that
  * is not a live one; and work in stream order, which may not call the driver, as a kernel of that name. end is called with the data when they are not needed

@@ -38,7 +38,7 @@ Driver::Driver() {
 }
 
 void Driver::configure() {
-    hang = false, version = 13000, devices = 1, capability = 90, order = 0, memory = size_t(256) << 20, launches = 0;
+    hang = false, version = 13000, devices = 1, capability = 90, order = 0, memory = size_t(256) << 20, launches = uploaded = 0;
     faults.clear();
     const char *p = getenv("SETUN_CUFAKE");
     while (p && *p) {
@@ -281,6 +281,10 @@ FAKE_CONTROL(cufake_order, int, driver().order = value)
 long cufake_launches() {
     Lock lock(driver().mutex);
     return driver().launches;
+}
+long cufake_uploaded() {
+    Lock lock(driver().mutex);
+    return driver().uploaded;
 }
 long cufake_live() {
     Lock lock(driver().mutex);

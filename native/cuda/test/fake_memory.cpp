@@ -133,6 +133,7 @@ SETUN_FAKE_API Result cuMemcpyHtoD_v2(Address to, const void *from, size_t bytes
     Context &c = *current();
     if (Result r = drain_all(lock, c, true)) return r;
     if (!c.has(to, bytes)) return INVALID_VALUE;
+    driver().uploaded += long(bytes);
     memcpy(host(to), from, bytes);
     return OK;
 }
@@ -149,6 +150,7 @@ SETUN_FAKE_API Result cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t 
     FAKE_ENTER(CONTEXT);
     Context &c = *current();
     if (!c.has(to, bytes)) return INVALID_VALUE;
+    driver().uploaded += long(bytes);
     if (is_pinned(from, bytes)) return put(c, s, [=] { return memcpy(host(to), from, bytes), OK; });
     auto staged = std::make_shared<std::string>(static_cast<const char *>(from), bytes);
     return put(c, s, [=] { return memcpy(host(to), staged->data(), bytes), OK; });

@@ -130,7 +130,7 @@ struct Driver {
     bool initialized = false, hang = false;
     int version = 13000, devices = 1, capability = 90, order = 0;
     size_t memory = size_t(256) << 20;
-    long launches = 0;
+    long launches = 0, uploaded = 0;
     std::vector<Fault> faults;
     Context contexts[DEVICES];
 

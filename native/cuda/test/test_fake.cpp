@@ -185,6 +185,7 @@ static void test_memory() {
     check(cuMemcpyHtoDAsync_v2(s.x, host, 2000, s.stream) == 0 && cuMemcpyDtoDAsync_v2(s.x + 2000, s.x, 2000, s.stream) == 0 &&
               cuMemcpyDtoHAsync_v2(host, s.x, 4000, s.stream) == 0 && cuStreamSynchronize(s.stream) == 0 && host[999] == 499 && host[500] == 0,
           "copies there, over and back");
+    check(cufake_uploaded() == 2000, "what goes up is counted");
     void *pinned = nullptr;
     check(cuMemAllocHost_v2(&pinned, 64) == 0 && cuMemFreeHost(pinned) == 0 && cuMemFreeHost(pinned) == 1, "pinned memory");
 }
