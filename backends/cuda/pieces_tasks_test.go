@@ -5,6 +5,7 @@
 package cuda_test
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/setun-compute/setun/backends"
@@ -218,6 +219,29 @@ func cutTasks() (list []task) {
 			}
 			return b.Update(k, &a)
 		})
+	}
+	for _, c := range []struct {
+		name, kind string
+		d          int
+		set        func(d *data, a *backends.KMeans)
+	}{
+		{"", "cuda", 17, func(*data, *backends.KMeans) {}},
+		{" screened", "screen", 20, func(*data, *backends.KMeans) {}},
+		{" by direction, weighted", "cuda", 19, func(d *data, a *backends.KMeans) {
+			a.Cosine, a.Weights, a.Tol = true, values(d, a.N), 1e-9
+			for i, w := range a.Weights {
+				a.Weights[i] = w * w
+			}
+		}},
+	} {
+		list = append(list, task{"kmeans" + c.name, backends.OpKMeans, c.kind, func(d *data, b backends.Backend, k backends.Kernel) error {
+			a := backends.KMeans{N: 9000, D: c.d, K: 5, MaxIter: 3, Seed: 5}
+			a.X, a.Labels, a.Centroids, a.Counts = in(d, values(d, a.N*a.D)), out(d, make([]int32, a.N)), out(d, make([]float32, a.K*a.D)), out(d, make([]int64, a.K))
+			c.set(d, &a)
+			err := b.KMeans(context.Background(), k, &a)
+			out(d, []float64{a.Inertia})
+			return err
+		}})
 	}
 	return list
 }

@@ -4,22 +4,32 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"unsafe"
 
 	"github.com/setun-compute/setun/backends"
 	"github.com/setun-compute/setun/internal/lloyd"
 )
 
-// KMeans runs the shared algorithm with the library's steps. On a device the points stay there for the whole run.
+// KMeans runs the shared algorithm with the library's steps. On a device the points stay there for the whole run; where there is no memory for that, the run begins anew with the points here.
 func (b *Backend) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMeans) error {
 	if b.lib.device == nil {
 		return lloyd.Run(ctx, a, lloyd.Steps{Step: b.Steps(k, a.Shape()), Iterates: b.lib.iterates[k.Index]})
 	}
-	m := &mirror{device: Device{b}, rows: a.N, first: unsafe.Pointer(unsafe.SliceData(a.X))}
+	err := b.mirrored(ctx, k, a, false)
+	if errors.Is(err, backends.ErrMemory) {
+		err = b.mirrored(ctx, k, a, true)
+	}
+	return err
+}
+
+// mirrored is KMeans on a device. streams: a step at a time, each of which the library does in pieces when it has to.
+func (b *Backend) mirrored(ctx context.Context, k backends.Kernel, a *backends.KMeans, streams bool) error {
+	m := &mirror{device: Device{b}, rows: a.N, first: unsafe.Pointer(unsafe.SliceData(a.X)), streams: streams}
 	defer m.free()
 	m.lend(backends.Bytes(a.X), a.XAt, false)
 	m.lend(backends.Bytes(a.Weights), a.WeightsAt, true)
-	return lloyd.Run(ctx, a, lloyd.Steps{Step: b.steps(k, a.Shape(), m), Iterates: b.lib.iterates[k.Index], Pull: m.pull, Points: m.points, Push: m.push})
+	return lloyd.Run(ctx, a, lloyd.Steps{Step: b.steps(k, a.Shape(), m), Iterates: b.lib.iterates[k.Index] && !streams, Pull: m.pull, Points: m.points, Push: m.push})
 }
 
 // Steps returns a kernel's steps of k-means, on arrays in the host's memory. Errors name the given shape. One step at a time: they share a workspace.

@@ -11,12 +11,14 @@ import (
 
 // mirror keeps what a run of k-means has by row on a device: the points, weights, units, labels and distances. Each is copied when the side that needs it does not have it, so the points
 // go up once, and labels and distances come down where the host reads them. Points that lie in a buffer stay in it: the rows that the host reads come down.
-// Passes over other rows, mini-batches, stay in the host's memory.
+// Passes over other rows, mini-batches, stay in the host's memory; so does everything of a mirror that streams, but for what lies in a buffer.
 type mirror struct {
 	device Device
 	rows   int
 	first  unsafe.Pointer // the run's points
 	copies []*copied
+
+	streams bool // makes no copies
 }
 
 // copied is an array of the host and its copy on the device.
@@ -56,6 +58,9 @@ func (m *mirror) place(s *lloyd.Step, p *kmeansArgs) error {
 			continue
 		}
 		c, err := m.copy(v.host)
+		if c == nil && err == nil {
+			continue // the host's
+		}
 		if err == nil && v.read && !c.onDevice {
 			err = m.device.upload(c.at, c.host, p.cancel)
 			c.onDevice = err == nil
@@ -71,12 +76,15 @@ func (m *mirror) place(s *lloyd.Step, p *kmeansArgs) error {
 	return nil
 }
 
-// copy returns the copy of an array, a new one with nothing in it when there is none yet.
+// copy returns the copy of an array, a new one with nothing in it when there is none yet; of a mirror that streams, nil.
 func (m *mirror) copy(host []byte) (*copied, error) {
 	for _, c := range m.copies {
 		if &c.host[0] == &host[0] {
 			return c, nil
 		}
+	}
+	if m.streams {
+		return nil, nil
 	}
 	at, err := m.device.Alloc(int64(len(host)))
 	if err != nil {

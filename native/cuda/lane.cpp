@@ -133,7 +133,12 @@ void Lane::move(void *to, const void *from, int64_t bytes) {
     if (ok() && bytes > 0) check(device.driver->cuMemcpyDtoDAsync_v2(Address(to), Address(from), size_t(bytes), stream_), "copying on the device");
 }
 
-void Lane::send(void *to, const void *p, int64_t bytes) { upload(Address(to), static_cast<const char *>(p), bytes); }
+void Lane::send(void *to, const void *p, int64_t bytes) {
+    if (!device.buffers.has(p, bytes))
+        upload(Address(to), static_cast<const char *>(p), bytes);
+    else if (ok() && bytes > 0)
+        check(device.driver->cuMemcpyDtoDAsync_v2(Address(to), Address(p), size_t(bytes), stream_), "copying on the device");
+}
 
 bool Lane::fits(int64_t bytes) const { return fetched_count_ < FETCHED && bytes <= SMALL - small_used_; }
 

@@ -44,7 +44,7 @@ class Lane {
     template <class T> T *scratch(int64_t n) { return static_cast<T *>(room(n * int64_t(sizeof(T)))); }
     void zero(void *p, int64_t bytes) { fill(p, 0, bytes); }
     void fill(void *p, uint8_t value, int64_t bytes);
-    /* Host memory to the device: p is read before this returns. */
+    /* Host memory to the device: p is read before this returns. What lies in a buffer is copied there. */
     void send(void *to, const void *p, int64_t bytes);
     /* Device memory to the host: there after the next wait. */
     void fetch(void *to, const void *from, int64_t bytes);
@@ -167,15 +167,16 @@ int32_t invalid(const setun_call *call, const char *message);
     X(activate, SETUN_OP_ACTIVATE, setun_activate)                                                                                                             \
     X(update, SETUN_OP_UPDATE, setun_update)
 #define SETUN_CUDA_WHOLE_OPS(X) X(clusters, SETUN_OP_CONSTRAIN_CLUSTERS, setun_clusters)
-/* Kernels with flags, or other ones of an op: X(op_..., number, block, name of the kernel, flags). */
-#define SETUN_CUDA_OTHERS(X)                                                                                                                                   \
+/* Kernels with flags, or other ones of an op: X(op_..., number, block, name of the kernel, flags). Likewise. */
+#define SETUN_CUDA_CUT_OTHERS(X)                                                                                                                               \
     X(kmeans, SETUN_OP_KMEANS, setun_kmeans, "cuda", SETUN_ITERATES | SETUN_GATHERS)                                                                           \
     X(kmeans_screen, SETUN_OP_KMEANS, setun_kmeans, "screen", SETUN_ITERATES)                                                                                  \
-    X(kmeans_tensor, SETUN_OP_KMEANS, setun_kmeans, "tensor", SETUN_FAST | SETUN_ITERATES)                                                                     \
-    X(cublas, SETUN_OP_MATMUL, setun_matmul, "cublas", SETUN_FAST)
+    X(kmeans_tensor, SETUN_OP_KMEANS, setun_kmeans, "tensor", SETUN_FAST | SETUN_ITERATES)
+#define SETUN_CUDA_OTHERS(X) X(cublas, SETUN_OP_MATMUL, setun_matmul, "cublas", SETUN_FAST)
 #define SETUN_DECLARE(name, number, type, ...) int32_t op_##name(Lane &lane, type *a);
 SETUN_CUDA_CUT_OPS(SETUN_DECLARE)
 SETUN_CUDA_WHOLE_OPS(SETUN_DECLARE)
+SETUN_CUDA_CUT_OTHERS(SETUN_DECLARE)
 SETUN_CUDA_OTHERS(SETUN_DECLARE)
 #undef SETUN_DECLARE
 

@@ -93,6 +93,15 @@ int32_t Pieces::aside(void *p, int64_t bytes, bool gaps) {
     return SETUN_OK;
 }
 
+int32_t Pieces::home(void *to, const void *from, int64_t bytes) {
+    if (int32_t rc = aside(to, bytes, false)) return rc;
+    char *copy = const_cast<char *>(changed(static_cast<const char *>(to)));
+    return once([&](Lane &lane) {
+        lane.fetch(copy, from, bytes);
+        return lane.finish();
+    });
+}
+
 struct Pieces::Pass {
     Pieces *pieces;
     const Cut *cut;
@@ -132,7 +141,7 @@ int32_t Pieces::attempt(Pass &pass) {
     return pass.status;
 }
 
-int32_t Pieces::run(const Cut &cut, Piece piece) {
+int32_t Pieces::run(const Cut &cut, Piece piece, int32_t (*begin)(void *), void *arg) {
     int64_t of_unit = cut.extra_;
     for (int i = 0; i < cut.field_count_; i++) {
         const Cut::Field &f = cut.fields_[i];
@@ -150,7 +159,9 @@ int32_t Pieces::run(const Cut &cut, Piece piece) {
     pass.units = steps < 1 ? cut.step_ : steps * cut.step_;
     int32_t rc;
     /* Others may take memory meanwhile, and an op needs more than its arrays: smaller pieces, and at last one at a time. A pass can begin anew at any time. */
-    while ((rc = attempt(pass)) == SETUN_ENOMEM) {
+    for (;;) {
+        if (begin && (rc = begin(arg)) != SETUN_OK) return rc;
+        if ((rc = attempt(pass)) != SETUN_ENOMEM) break;
         if (pass.units > cut.step_)
             pass.units = (pass.units / cut.step_ + 1) / 2 * cut.step_, room_ /= 2;
         else if (threads_ > 1)

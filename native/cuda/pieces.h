@@ -74,7 +74,12 @@ class Pieces {
 
     /* Runs work on all pieces of the cut's block. On a failure: the status of the first piece that failed, its message, and its bad_index, counted in the
      * whole. */
-    template <class Args, int32_t (*work)(Lane &, Args *)> int32_t pass(const Cut &cut) { return run(cut, piece<Args, work>); }
+    template <class Args, int32_t (*work)(Lane &, Args *)> int32_t pass(const Cut &cut) { return run(cut, piece<Args, work>, nullptr, nullptr); }
+    /* begin comes before the first piece, and again where the pass begins anew with smaller ones: there what pieces add to is as it was. */
+    template <class Args, int32_t (*work)(Lane &, Args *), class Begin> int32_t pass(const Cut &cut, Begin begin) {
+        return run(
+            cut, piece<Args, work>, [](void *b) { return (*static_cast<Begin *>(b))(); }, &begin);
+    }
     /* Work that is not cut. */
     template <class Work> int32_t once(Work work) {
         return with_lane(device, &own_, [&](Lane &lane, setun_call *) { return work(lane); });
@@ -88,6 +93,8 @@ class Pieces {
         field = static_cast<const T *>(at);
         return rc;
     }
+    /* Brings memory of the device to an array that the call changes: aside, like what passes change in place. */
+    int32_t home(void *to, const void *from, int64_t bytes);
     /* Whether an array that the call writes lies in a buffer, which a failure in the middle would spoil: then it is not cut. */
     bool writes_buffer(const void *p) { return device.buffers.touches(p, 1); }
     /* Where the new content of an array lies that passes have changed in place. */
@@ -112,7 +119,7 @@ class Pieces {
         memcpy(own, static_cast<void *>(&block), sizeof *own);
         return rc;
     }
-    int32_t run(const Cut &cut, Piece piece);
+    int32_t run(const Cut &cut, Piece piece, int32_t (*begin)(void *), void *arg);
     int32_t attempt(Pass &pass);
     static void step(void *pass, int64_t i);
     int32_t aside(void *p, int64_t bytes, bool gaps);
@@ -139,8 +146,9 @@ template <class T> const T *Pieces::changed(const T *p) const {
 }
 
 /* How the ops are cut; each is called after the op itself has answered out of memory, so the block has been checked. SETUN_ENOMEM: it cannot be cut. */
-#define SETUN_DECLARE(name, number, type) int32_t cut_##name(Pieces &pieces, type *a);
+#define SETUN_DECLARE(name, number, type, ...) int32_t cut_##name(Pieces &pieces, type *a);
 SETUN_CUDA_CUT_OPS(SETUN_DECLARE)
+SETUN_CUDA_CUT_OTHERS(SETUN_DECLARE)
 #undef SETUN_DECLARE
 
 } // namespace setun

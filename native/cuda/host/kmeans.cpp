@@ -4,7 +4,6 @@
 // goes up with each call, and the sums come back.
 #include "kmeans.h"
 
-#include <math.h>
 #include <stddef.h>
 
 namespace setun {
@@ -88,9 +87,7 @@ int32_t potential(Lane &lane, setun_kmeans *a) {
     lane.fetch(&top, at, sizeof top);
     int32_t rc = lane.finish();
     if (rc != SETUN_OK) return rc;
-    int e = 0;
-    frexp(top, &e);
-    a->weight_scale = ldexp(a->weight_scale, -e); /* as kmeans_potential has it */
+    a->weight_scale = potential_scale(top, a->weight_scale);
     return rc;
 }
 

@@ -6,6 +6,8 @@
 
 #include "lane.h"
 
+#include <math.h>
+
 namespace setun {
 
 const int64_t CHUNK = 4096;
@@ -41,6 +43,13 @@ template <class T> const T *optional(Lane &lane, const T *p, int64_t n) { return
 
 /* Whether rows can be read four values at a time. */
 inline bool in_quads(const float *x, int64_t d) { return d % 4 == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0; }
+
+/* s of kmeans_potential, from the greatest product and 2^B. */
+inline double potential_scale(double top, double bound) {
+    int e = 0;
+    frexp(top, &e);
+    return ldexp(bound, -e);
+}
 
 /* How labels are found. */
 enum Way { CHAIN, SCREEN, TENSOR };
