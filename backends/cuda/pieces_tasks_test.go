@@ -221,6 +221,36 @@ func cutTasks() (list []task) {
 		})
 	}
 	for _, c := range []struct {
+		name    string
+		inPlace bool
+		rows    int // 0: by offsets
+		radius  float64
+	}{{"by offsets", false, 0, 2}, {"by offsets in place", true, 0, 2}, {"by offsets inside in place", true, 0, 1e6}, {"by labels", false, 5000, 2}, {"by labels in place", true, 5000, 2}, {"by labels of long rows", true, 30, 2}} {
+		add("clusters "+c.name, backends.OpClusters, func(d *data, b backends.Backend, k backends.Kernel) error {
+			a := backends.Clusters{X: values(d, n), Radii: []float64{c.radius, 1e9, c.radius / 2, 0}, Norms: out(d, make([]float64, 4))}
+			if c.radius > 1e3 {
+				a.Radii[2], a.Radii[3] = c.radius, c.radius
+			}
+			in(d, a.Radii)
+			if a.Dst = a.X; c.inPlace {
+				inout(d, a.X)
+			} else {
+				in(d, a.X)
+				a.Dst = out(d, make([]float32, n))
+			}
+			if c.rows == 0 { // two have hundreds of chunks, one of them begins within one, one is empty and one is short
+				a.Offsets = in(d, []int64{0, 141_001, 141_001, 141_990, n})
+			} else {
+				a.Labels = make([]int32, c.rows)
+				for i := range a.Labels {
+					a.Labels[i] = int32(i%5) - 1
+				}
+				in(d, a.Labels)
+			}
+			return b.ConstrainClusters(k, &a)
+		})
+	}
+	for _, c := range []struct {
 		name, kind string
 		d          int
 		set        func(d *data, a *backends.KMeans)

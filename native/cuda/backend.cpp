@@ -176,10 +176,9 @@ int32_t attach(setun_ctx *ctx, setun_library *l) {
 }
 
 #define CUT(name, number, type) {"cuda", number, 1, run_cut<type, op_##name, cut_##name>, 0, 0},
-#define WHOLE(name, number, type) {"cuda", number, 1, run<type, op_##name>, 0, 0},
 #define CUT_OTHER(op, number, type, name, flags) {name, number, 1, run_cut<type, op_##op, cut_##op>, flags, 0},
 #define OTHER(op, number, type, name, flags) {name, number, 1, run<type, op_##op>, flags, 0},
-const setun_kernel kernels[] = {SETUN_CUDA_CUT_OPS(CUT) SETUN_CUDA_WHOLE_OPS(WHOLE) SETUN_CUDA_CUT_OTHERS(CUT_OTHER) SETUN_CUDA_OTHERS(OTHER)};
+const setun_kernel kernels[] = {SETUN_CUDA_CUT_OPS(CUT) SETUN_CUDA_CUT_OTHERS(CUT_OTHER) SETUN_CUDA_OTHERS(OTHER)};
 
 const setun_device device = {sizeof(setun_device), 0,     count, open_device, info,  alloc, free_buffer, transfer<UPLOAD>, transfer<DOWNLOAD>,
                              transfer<COPY>,       limit, pin,   unpin,       attach};

@@ -150,8 +150,7 @@ class Lane {
 /* Writes a message and returns SETUN_EINVAL. */
 int32_t invalid(const setun_call *call, const char *message);
 
-/* The ops: each checks its block, works on a lane that has begun, and returns a setun_status. */
-/* Those that can be done in pieces (pieces.h), and those that cannot. */
+/* The ops: each checks its block, works on a lane that has begun, and returns a setun_status. These can be done in pieces (pieces.h). */
 #define SETUN_CUDA_CUT_OPS(X)                                                                                                                                  \
     X(quantize, SETUN_OP_QUANTIZE, setun_quantize)                                                                                                             \
     X(constrain, SETUN_OP_CONSTRAIN, setun_constrain)                                                                                                          \
@@ -165,9 +164,9 @@ int32_t invalid(const setun_call *call, const char *message);
     X(rmsnorm, SETUN_OP_RMSNORM, setun_rmsnorm)                                                                                                                \
     X(softmax, SETUN_OP_SOFTMAX, setun_softmax)                                                                                                                \
     X(activate, SETUN_OP_ACTIVATE, setun_activate)                                                                                                             \
-    X(update, SETUN_OP_UPDATE, setun_update)
-#define SETUN_CUDA_WHOLE_OPS(X) X(clusters, SETUN_OP_CONSTRAIN_CLUSTERS, setun_clusters)
-/* Kernels with flags, or other ones of an op: X(op_..., number, block, name of the kernel, flags). Likewise. */
+    X(update, SETUN_OP_UPDATE, setun_update)                                                                                                                   \
+    X(clusters, SETUN_OP_CONSTRAIN_CLUSTERS, setun_clusters)
+/* Kernels with flags, or other ones of an op: X(op_..., number, block, name of the kernel, flags). Those that can be done in pieces, and one that cannot. */
 #define SETUN_CUDA_CUT_OTHERS(X)                                                                                                                               \
     X(kmeans, SETUN_OP_KMEANS, setun_kmeans, "cuda", SETUN_ITERATES | SETUN_GATHERS)                                                                           \
     X(kmeans_screen, SETUN_OP_KMEANS, setun_kmeans, "screen", SETUN_ITERATES)                                                                                  \
@@ -175,7 +174,6 @@ int32_t invalid(const setun_call *call, const char *message);
 #define SETUN_CUDA_OTHERS(X) X(cublas, SETUN_OP_MATMUL, setun_matmul, "cublas", SETUN_FAST)
 #define SETUN_DECLARE(name, number, type, ...) int32_t op_##name(Lane &lane, type *a);
 SETUN_CUDA_CUT_OPS(SETUN_DECLARE)
-SETUN_CUDA_WHOLE_OPS(SETUN_DECLARE)
 SETUN_CUDA_CUT_OTHERS(SETUN_DECLARE)
 SETUN_CUDA_OTHERS(SETUN_DECLARE)
 #undef SETUN_DECLARE

@@ -2,18 +2,42 @@
 //
 // clusters.cpp: constrain, each cluster of a step on the ball of its own radius. The host makes what the kernels find their way by: how many chunks lie before
 // each segment, or where each row comes in the order of the clusters.
-#include "lane.h"
+#include "clusters.h"
 
 #include <stdlib.h>
 
 namespace setun {
 
-namespace {
+int64_t chunks_before(const setun_clusters *a, int64_t *before) {
+    int64_t chunks = 0, most = 0;
+    for (int64_t c = 0; c < a->k; c++) {
+        const int64_t n = a->offsets[c + 1] - a->offsets[c], own = n > 0 ? chunks_of(n) : 0;
+        before[c] = chunks;
+        chunks += own;
+        most = own > most ? own : most;
+    }
+    before[a->k] = chunks;
+    return most;
+}
 
-const int64_t CHUNK = 4096;
-int64_t chunks_of(int64_t n) { return (n - 1) / CHUNK + 1; }
-/* Threads of a block that brings at most so many sums together. */
-int tree_threads(int64_t most) { return most <= CHUNK ? 32 : 1024; }
+int64_t order_rows(const setun_clusters *a, const int32_t *labels, int64_t *places, int64_t *begin) {
+    int64_t most = 0, sum = 0;
+    for (int64_t c = 0; c < a->k; c++) begin[c] = 0;
+    for (int64_t r = 0; r < a->rows; r++)
+        if (labels[r] >= 0) begin[labels[r]]++;
+    for (int64_t c = 0; c < a->k; c++) {
+        int64_t rows = begin[c];
+        begin[c] = sum;
+        sum += rows;
+        most = rows > most ? rows : most;
+    }
+    for (int64_t r = 0; r < a->rows; r++) places[r] = labels[r] >= 0 ? begin[labels[r]]++ : -1;
+    for (int64_t c = a->k; c > 0; c--) begin[c] = begin[c - 1]; /* they had moved to where each ends */
+    begin[0] = 0;
+    return most;
+}
+
+namespace {
 
 /* The device's side of a call. */
 struct Work {
@@ -65,16 +89,10 @@ struct Work {
 };
 
 int32_t by_segment(Lane &lane, setun_clusters *a) {
-    int64_t chunks = 0, most = 0;
     int64_t *before = static_cast<int64_t *>(malloc(size_t(a->k + 1) * sizeof *before));
     if (!before) return SETUN_ENOMEM;
-    for (int64_t c = 0; c < a->k; c++) {
-        int64_t n = a->offsets[c + 1] - a->offsets[c], own = n > 0 ? chunks_of(n) : 0;
-        before[c] = chunks;
-        chunks += own;
-        most = own > most ? own : most;
-    }
-    before[a->k] = chunks;
+    const int64_t most = chunks_before(a, before);
+    int64_t chunks = before[a->k];
     Work w(lane, a);
     const int64_t *offsets = w.sent(a->offsets, a->k + 1), *first = most > 1 ? w.sent(before, a->k + 1) : nullptr;
     free(before);
@@ -85,24 +103,6 @@ int32_t by_segment(Lane &lane, setun_clusters *a) {
     if (lane.cancelled()) return lane.abandon(SETUN_ECANCELLED);
     SETUN_LAUNCH(lane, segment_project, lane.blocks(chunks, 8), 256, w.dst, w.x, offsets, first, a->k, chunks, w.factors, w.bad);
     return w.finish();
-}
-
-/* Where each row's sum comes when they are sorted by cluster, rows rising, and where each cluster's begin; the most rows that one has. */
-int64_t order(const setun_clusters *a, const int32_t *labels, int64_t *places, int64_t *begin) {
-    int64_t most = 0, sum = 0;
-    for (int64_t c = 0; c < a->k; c++) begin[c] = 0;
-    for (int64_t r = 0; r < a->rows; r++)
-        if (labels[r] >= 0) begin[labels[r]]++;
-    for (int64_t c = 0; c < a->k; c++) {
-        int64_t rows = begin[c];
-        begin[c] = sum;
-        sum += rows;
-        most = rows > most ? rows : most;
-    }
-    for (int64_t r = 0; r < a->rows; r++) places[r] = labels[r] >= 0 ? begin[labels[r]]++ : -1;
-    for (int64_t c = a->k; c > 0; c--) begin[c] = begin[c - 1]; /* they had moved to where each ends */
-    begin[0] = 0;
-    return most;
 }
 
 int32_t by_label(Lane &lane, setun_clusters *a) {
@@ -121,7 +121,7 @@ int32_t by_label(Lane &lane, setun_clusters *a) {
         if (labels[r] < -1 || labels[r] >= a->k) return invalid(&a->call, "clusters: a label is not within -1..k-1");
     int64_t *begin = static_cast<int64_t *>(malloc(size_t(a->k + 1) * sizeof *begin));
     if (!begin) return SETUN_ENOMEM;
-    int64_t most = order(a, labels, places, begin);
+    int64_t most = order_rows(a, labels, places, begin);
     Work w(lane, a);
     const int32_t *all_labels = lane.in(a->labels, rows);
     const int64_t *all_places = w.sent(places, rows), *all_begin = w.sent(begin, a->k + 1);
