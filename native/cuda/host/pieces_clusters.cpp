@@ -21,17 +21,14 @@ struct Clusters {
     unsigned *flag() const { return reinterpret_cast<unsigned *>(factors + a->k); }
     bool begin() { return !pieces.writes_buffer(a->dst) && (factors = pieces.buffer<double>(a->k + 1)); }
 
-    /* Norms and factors from sums, the cluster c having those from begin[c] to begin[c + 1]. rows: they are those of rows, still to be ordered by places. */
-    int32_t find(Lane &lane, double *sums, const int64_t *begin, int64_t most, int64_t rows, int64_t chunks, const int64_t *places) {
-        double *radii = lane.scratch<double>(a->k), *norms = lane.scratch<double>(a->k), *sorted = sums;
-        int64_t *all_begin = lane.scratch<int64_t>(a->k + 1), *all_places = nullptr;
-        if (rows > 0) all_places = lane.scratch<int64_t>(rows), sorted = lane.scratch<double>(rows);
+    /* Norms and factors from sums, the cluster c having those from begin[c] to begin[c + 1]; at most so many. */
+    int32_t find(Lane &lane, double *sums, const int64_t *begin, int64_t most) {
+        double *radii = lane.scratch<double>(a->k), *norms = lane.scratch<double>(a->k);
+        int64_t *all_begin = lane.scratch<int64_t>(a->k + 1);
         lane.send(radii, a->radii, a->k * int64_t(sizeof *radii));
         lane.send(all_begin, begin, (a->k + 1) * int64_t(sizeof *all_begin));
-        if (rows > 0) lane.send(all_places, places, rows * int64_t(sizeof *all_places));
         lane.zero(flag(), sizeof bad);
-        if (rows > 0) SETUN_LAUNCH(lane, row_order, lane.blocks(rows, 256), 256, sums, rows, chunks, all_places, sorted, flag());
-        SETUN_LAUNCH(lane, cluster_norms, lane.blocks(a->k, 1), tree_threads(most), sorted, all_begin, a->k, radii, norms, factors, flag());
+        SETUN_LAUNCH(lane, cluster_norms, lane.blocks(a->k, 1), tree_threads(most), sums, all_begin, a->k, radii, norms, factors, flag());
         lane.fetch(&bad, flag(), sizeof bad);
         lane.fetch(a->norms, norms, a->k * int64_t(sizeof *norms));
         return lane.finish();
@@ -130,7 +127,7 @@ int32_t by_segment(Clusters &c, int64_t *before) {
     Segments s = {{}, c.a->x, c.a->dst, c.a->n, 0, &c, before, sums};
     Cut squares(s, &s.n, CHUNK);
     int32_t rc = c.pieces.pass<Segments, squares_of>(squares.index(s.first).in(s.x, 4));
-    if (rc == SETUN_OK) rc = c.pieces.once([&](Lane &lane) { return c.find(lane, sums, before, most, 0, 1, nullptr); });
+    if (rc == SETUN_OK) rc = c.pieces.once([&](Lane &lane) { return c.find(lane, sums, before, most); });
     if (rc != SETUN_OK) return rc;
     if (c.bad) return c.not_finite();
     if (!c.moves()) return SETUN_OK;
@@ -174,6 +171,31 @@ int32_t project_rows(Lane &lane, Rows *r) {
     return lane.finish();
 }
 
+/* Brings the rows' sums in the order of their clusters, on the host: rows may be so short that the device has no room for more than one number each. bad: one
+ * is not finite, also of a row without a cluster. */
+int32_t sort_rows(const Clusters &c, double *sums, int64_t chunks, const int64_t *places, unsigned *bad) {
+    const int64_t rows = c.a->rows;
+    double *all = static_cast<double *>(malloc(size_t(rows * chunks + rows) * sizeof *all)), *sorted = all + rows * chunks;
+    if (!all) return SETUN_ENOMEM;
+    int32_t rc = c.pieces.once([&](Lane &lane) {
+        lane.fetch(all, sums, rows * chunks * int64_t(sizeof *all));
+        return lane.finish();
+    });
+    int64_t placed = 0;
+    for (int64_t r = 0; r < rows && rc == SETUN_OK; r++) {
+        const double s = all[r * chunks];
+        if (s - s != 0) *bad = 1;
+        if (places[r] >= 0) sorted[places[r]] = s, placed++;
+    }
+    if (rc == SETUN_OK && placed > 0)
+        rc = c.pieces.once([&](Lane &lane) {
+            lane.send(sums, sorted, placed * int64_t(sizeof *sorted));
+            return lane.finish();
+        });
+    free(all);
+    return rc;
+}
+
 int32_t by_label(Clusters &c, int64_t *begin) {
     const int64_t rows = c.a->rows, cols = c.a->n / rows, chunks = chunks_of(cols);
     /* As in a call that is not cut: labels, then places. */
@@ -195,7 +217,8 @@ int32_t by_label(Clusters &c, int64_t *begin) {
     Rows r = {{}, c.a->x, c.a->dst, c.a->labels, rows, cols, &c, sums};
     Cut squares(r, &r.rows, 1, cols);
     rc = c.pieces.pass<Rows, squares_of_rows>(squares.in(r.x, 4 * cols).own(r.sums, 8 * chunks));
-    if (rc == SETUN_OK) rc = c.pieces.once([&](Lane &lane) { return c.find(lane, sums, begin, most, rows, chunks, places); });
+    if (rc == SETUN_OK) rc = sort_rows(c, sums, chunks, places, &c.bad);
+    if (rc == SETUN_OK && !c.bad) rc = c.pieces.once([&](Lane &lane) { return c.find(lane, sums, begin, most); });
     if (rc != SETUN_OK) return rc;
     if (c.bad) return c.not_finite();
     if (!c.moves()) return SETUN_OK;
