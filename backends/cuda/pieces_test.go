@@ -106,7 +106,7 @@ func TestPiecesFail(t *testing.T) {
 	faking(t)
 	var list []task
 	for _, c := range cutTasks() {
-		if slices.Contains([]string{"quantize by rows", "constrain in place", "step least-squares", "step absmax", "matmul added", "ternary 2000 by 3", "rmsnorm gradient in place", "update method=1"}, c.name) {
+		if slices.Contains([]string{"quantize by rows", "constrain in place", "step least-squares", "step absmax", "matmul added", "ternary 2000 by 3", "rmsnorm gradient in place", "update method=1", "clusters by offsets in place", "clusters by labels in place"}, c.name) {
 			list = append(list, c)
 		}
 	}
@@ -149,7 +149,7 @@ func TestPiecesFail(t *testing.T) {
 func TestPiecesFallBack(t *testing.T) {
 	faking(t)
 	list := slices.DeleteFunc(cutTasks(), func(c task) bool {
-		return !slices.Contains([]string{"constrain in place", "step least-squares", "softmax", "update method=1"}, c.name)
+		return !slices.Contains([]string{"constrain in place", "step least-squares", "softmax", "update method=1", "clusters by labels in place", "kmeans"}, c.name)
 	})
 	want := truth(t, list)
 	for _, c := range list {
@@ -217,6 +217,19 @@ func TestPiecesNotFinite(t *testing.T) {
 		{"constrain in place", backends.OpConstrain, func(b backends.Backend, k backends.Kernel) ([]float32, error) {
 			x := spoiled(&data{r: random(4)}, 123_456)
 			return x, b.Constrain(k, &backends.Constrain{X: x, Dst: x, Radius: 1})
+		}},
+		{"clusters by offsets in place", backends.OpClusters, func(b backends.Backend, k backends.Kernel) ([]float32, error) {
+			x := spoiled(&data{r: random(4)}, 223_456, 290_000)
+			return x, b.ConstrainClusters(k, &backends.Clusters{X: x, Dst: x, Offsets: []int64{0, 100_000, n}, Radii: []float64{1, 2}, Norms: make([]float64, 2)})
+		}},
+		{"clusters by labels in place", backends.OpClusters, func(b backends.Backend, k backends.Kernel) ([]float32, error) { // in a row of no cluster
+			x := spoiled(&data{r: random(4)}, 223_456, 290_000)
+			labels := make([]int32, n/100)
+			for i := range labels {
+				labels[i] = int32(i%3) - 1
+			}
+			labels[2234] = -1
+			return x, b.ConstrainClusters(k, &backends.Clusters{X: x, Dst: x, Labels: labels, Radii: []float64{1, 2}, Norms: make([]float64, 2)})
 		}},
 		{"dot", backends.OpDot, func(b backends.Backend, k backends.Kernel) ([]float32, error) {
 			d := &data{r: random(4)}
