@@ -127,6 +127,53 @@ void every_op() {
     each(SETUN_OP_UPDATE, u);
 }
 
+/* Labels and sums of clusters in pieces, of small integers: they are what loops find, or as they were. So are potentials, whose scale is that of all rows. */
+void kmeans_in_pieces(const std::vector<float> &x) {
+    const int d = 8, n = int(x.size()) / d, k = 3;
+    std::vector<float> mean(d), centroids(k * d), bias(k), weights(n), distance(n);
+    std::vector<double> scale(d, 4);
+    for (int j = 0; j < k * d; j++) centroids[size_t(j)] = float(j * 5 % 7 - 3), bias[size_t(j / d)] -= centroids[size_t(j)] * centroids[size_t(j)] / 2;
+    for (int i = 0; i < n; i++) weights[size_t(i)] = float(i % 3), distance[size_t(i)] = float(i % 11 == 7 && i > n / 2 ? 1000 : i % 5);
+    std::vector<int32_t> labels(n, 1), want_labels(n);
+    std::vector<int64_t> all(k * d + 2 * k, 7), want = all, was = all; /* sums, counts, sums of weights */
+    int64_t changed = 0;
+    for (int i = 0; i < n; i++) {
+        const float *row = &x[size_t(i * d)];
+        float most = 0;
+        int best = 0;
+        for (int c = 0; c < k; c++) {
+            float s = bias[size_t(c)];
+            for (int j = 0; j < d; j++) s += row[j] * centroids[size_t(c * d + j)];
+            if (c == 0 || s > most) most = s, best = c;
+        }
+        want_labels[size_t(i)] = best, changed += best != 1;
+        for (int j = 0; j < d; j++) want[size_t(best * d + j)] += int64_t(weights[size_t(i)] * row[j] * 4);
+        want[size_t(k * d + best)]++, want[size_t(k * d + k + best)] += int64_t(weights[size_t(i)] * 16);
+    }
+    for (uint32_t i = 0; i < table->kernel_count; i++) {
+        const setun_kernel &kernel = table->kernels[i];
+        if (kernel.op != SETUN_OP_KMEANS || (kernel.flags & SETUN_FAST)) continue;
+        std::vector<int32_t> l = labels;
+        std::vector<int64_t> s = all, potentials(size_t(n - 1) / 4096 + 1);
+        setun_kmeans m = {};
+        m.call = call_of<setun_kmeans>();
+        m.step = SETUN_KMEANS_ASSIGN, m.x = x.data(), m.n = n, m.d = d, m.k = k, m.mean = mean.data(), m.centroids = centroids.data(), m.bias = bias.data();
+        m.weights = weights.data(), m.weight_scale = 16, m.scale = scale.data(), m.labels = l.data(), m.workspace = workspace;
+        m.workspace_size = sizeof workspace, m.sums = s.data(), m.counts = s.data() + k * d, m.weight_sums = m.counts + k;
+        int32_t rc = kernel.run(context, &m);
+        calls++, failures += rc != SETUN_OK;
+        if (rc == SETUN_OK ? l != want_labels || s != want || m.changed != changed : l != labels || s != was)
+            check(false, "labels in pieces are those of loops, or as they were", "%s: %d: %s", kernel.name, rc, message);
+        m.step = SETUN_KMEANS_POTENTIAL, m.distance = distance.data(), m.sums = potentials.data(), m.weight_scale = 0x1p40;
+        rc = kernel.run(context, &m);
+        calls++, failures += rc != SETUN_OK;
+        int64_t total = 0, expected = 0;
+        for (int64_t v : potentials) total += v;
+        for (int r = 0; r < n; r++) expected += int64_t(weights[size_t(r)] * distance[size_t(r)] * 0x1p29); /* the greatest is 2000 */
+        if (rc == SETUN_OK && (total != expected || m.weight_scale != 0x1p29)) check(false, "potentials in pieces", "%s: %s", kernel.name, message);
+    }
+}
+
 /* Calls that have twice the memory that the context may take, and more: they are done in pieces, by two threads. */
 void in_pieces() {
     setun_memory m = {};
@@ -153,6 +200,23 @@ void in_pieces() {
     setun_update u = {};
     u.method = SETUN_ADAMW, u.n = n, u.value = x.data(), u.grad = y.data(), u.m = z.data(), u.v = v.data(), u.delta = delta.data();
     each(SETUN_OP_UPDATE, u);
+
+    kmeans_in_pieces(x);
+    std::vector<double> radii(2, 1), norms(2), words(2 * n / cols + 2);
+    std::vector<int32_t> labels(n / cols, 1);
+    const std::vector<int64_t> offsets = {0, 5000, n};
+    std::vector<float> o = x;
+    setun_clusters c = {};
+    c.x = o.data(), c.dst = o.data(), c.n = n, c.k = 2, c.radii = radii.data(), c.norms = norms.data(), c.scratch = words.data();
+    for (int way = 0; way < 2; way++) {
+        c.offsets = way == 0 ? offsets.data() : nullptr, c.labels = labels.data(), c.rows = n / cols;
+        o = x;
+        const long failed = failures;
+        each(SETUN_OP_CONSTRAIN_CLUSTERS, c);
+        double square = 0; /* of the second cluster, which is all but the first 5000 values, or all */
+        for (int i = way == 0 ? 5000 : 0; i < n; i++) square += double(o[size_t(i)]) * double(o[size_t(i)]);
+        if (failures == failed ? square > 1 || square < 0.999 : o != x) check(false, "clusters in pieces are done, or nothing of them", "%s", message);
+    }
 
     setun_step t = {};
     t.to = q, t.params = x.data(), t.delta = y.data(), t.radius = 1, t.scratch = scratch.data();
