@@ -15,6 +15,7 @@
  * A backend may do a call in pieces for which the device has not enough memory at once. Results and promises are the same: what the call changes in place in
  * the host's memory is written when all pieces have been done, from memory of the host's aside, and until then a failure, or cancel, leaves it as it was. A
  * call that writes to a buffer is not cut, as a failure in the middle would spoil that: it answers SETUN_ENOMEM, and the buffer is as it was.
+ * SETUN_KMEANS_ITERATE and SETUN_KMEANS_SEED may answer that where single steps would not: the host may begin anew with those, on arrays of its own.
  *
  * Memory that pin returned is the host's like any other, but copies between it and the device run at the speed of the bus.
  *
