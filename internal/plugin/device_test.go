@@ -103,7 +103,11 @@ static float chain(const setun_kmeans *a, const float *x, const float *c, int sq
 static int32_t kmeans(setun_ctx *c, void *p) {
     setun_kmeans *a = p;
     if (!a->workspace) { a->workspace_size = 0; return SETUN_OK; }
-    if (a->n > 100 && !inside(c, a->x, 4 * a->n * a->d)) { snprintf(a->call.message, a->call.message_size, "the points are on the host"); return SETUN_EINVAL; }
+    if (a->n > 100 && !inside(c, a->x, 4 * a->n * a->d)) { // with a limit of some size they come in pieces
+        if (c->limit > 0 && c->limit < 1000) return SETUN_ENOMEM;
+        if (!c->limit) { snprintf(a->call.message, a->call.message_size, "the points are on the host"); return SETUN_EINVAL; }
+        if (inside(c, a->labels, 4) || inside(c, a->distance, 4)) { snprintf(a->call.message, a->call.message_size, "the points alone are on the host"); return SETUN_EINVAL; }
+    }
     if (c->launches++ == LOSE) { snprintf(a->call.message, a->call.message_size, "gone"); return SETUN_ELOST; }
     double top = 0;
     a->changed = 0;
@@ -365,6 +369,28 @@ func clusterText(a *backends.KMeans) string {
 	return b.String()
 }
 
+// A run for whose points the device has no memory, or for what goes with them, goes on with all of it on the host, and what it had on the device is given back.
+func TestKMeansStreams(t *testing.T) {
+	b, k := open(t, heap(t, "1", "", "-1"))
+	for _, limit := range []int64{1000, 4 * 9000 * 3, 4 * 9000 * 4} {
+		if err := b.Device().Limit(limit); err != nil {
+			t.Fatal(err)
+		}
+		before := infoOf(t, b)
+		want, got := clusterProblem(9000, 3, 4), clusterProblem(9000, 3, 4)
+		if err := (cpu.Backend{}).KMeans(context.Background(), backends.Kernel{}, want); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.KMeans(context.Background(), k, got); err != nil || clusterText(got) != clusterText(want) {
+			t.Errorf("limit %d: %v, or not the bits of pure Go", limit, err)
+		}
+		i := infoOf(t, b)
+		if up := i.Total - before.Total; i.Taken != 0 || up > limit || up == 0 != (limit == 1000) {
+			t.Errorf("limit %d: %d bytes went up by themselves, %d bytes stayed on the device", limit, up, i.Taken)
+		}
+	}
+}
+
 // Whatever goes wrong, the error says what it is and the memory is given back.
 func TestKMeansFailsOnTheDevice(t *testing.T) {
 	check := func(name string, b *Backend, err, want error) {
@@ -380,7 +406,7 @@ func TestKMeansFailsOnTheDevice(t *testing.T) {
 	check("lost", b, b.KMeans(context.Background(), k, clusterProblem(9000, 3, 4)), backends.ErrLost)
 
 	b, k = open(t, heap(t, "1", "", "-1"))
-	if err := b.Device().Limit(4*9000*3 + 100); err != nil {
+	if err := b.Device().Limit(900); err != nil {
 		t.Fatal(err)
 	}
 	check("memory", b, b.KMeans(context.Background(), k, clusterProblem(9000, 3, 4)), backends.ErrMemory)
