@@ -3,7 +3,6 @@
 package cuda
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -35,9 +34,6 @@ func (c *cramped) Constrain(k backends.Kernel, a *backends.Constrain) error {
 }
 func (c *cramped) Reduce(k backends.Kernel, a *backends.Reduce) error {
 	return c.tell(c.Backend.Reduce(k, a))
-}
-func (c *cramped) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMeans) error {
-	return c.tell(c.Backend.KMeans(ctx, k, a))
 }
 func (c *cramped) ConstrainClusters(k backends.Kernel, a *backends.Clusters) error {
 	return c.tell(c.Backend.ConstrainClusters(k, a))
@@ -77,7 +73,7 @@ func TestConformsInPieces(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, a := range conform.Arms(b) {
-		if !a.Kernel.Fast {
+		if !a.Kernel.Fast && a.Kernel.Op != backends.OpKMeans { // few points and many centroids, which are not cut
 			conform.CheckWith(t, []conform.Arm{a}, conform.Options{Short: true, Random: 20})
 		}
 	}

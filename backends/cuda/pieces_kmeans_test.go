@@ -111,6 +111,55 @@ func TestKMeansInPieces(t *testing.T) {
 	}
 }
 
+// Shapes, options and sizes of memory by chance: the bits of pure Go, or out of memory where the centroids take most of that.
+func TestRandomKMeansInPieces(t *testing.T) {
+	faking(t)
+	done, refused := 0, 0
+	b := mustOpen(t)
+	for seed := range uint64(40) {
+		d := &data{r: random(100 + seed)}
+		a := backends.KMeans{N: 1000 + d.r.IntN(4000), D: 1 + d.r.IntN(40), K: 1 + d.r.IntN(20), MaxIter: 1 + d.r.IntN(4), Seed: seed, Cosine: d.r.IntN(3) == 0}
+		a.X = values(d, a.N*a.D)
+		for i := range a.X {
+			a.X[i] += float32(i / a.D % 5)
+		}
+		if d.r.IntN(2) == 0 {
+			a.Weights = make([]float32, a.N)
+			for i := range a.Weights {
+				a.Weights[i] = d.r.Float32()
+			}
+		}
+		if d.r.IntN(2) == 0 {
+			a.Initial = slices.Clone(a.X[:a.K*a.D])
+		}
+		if d.r.IntN(3) == 0 {
+			a.Batch = 1 + d.r.IntN(a.N)
+		}
+		a.Tol = float64(d.r.IntN(2)) * 1e-4
+		want, err := fit(t.Context(), cpu.Backend{}, backends.Kernel{}, a, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range kmeansKernels(b) {
+			memory := 10_000 + 4*a.N*a.D/(2+d.r.IntN(6))
+			fake.memory(uint64(memory))
+			switch got, err := fit(t.Context(), b, k, a, nil); {
+			case err == nil && got == want:
+				done++
+			case errors.Is(err, backends.ErrMemory) && memory < 10*4*a.K*a.D+40_000:
+				refused++
+			default:
+				t.Errorf("seed %d, %s, %s, %d bytes: %v, or not the bits of pure Go", seed, a.Shape(), k.Name, memory, err)
+			}
+		}
+	}
+	if t.Logf("%d fits done, %d refused", done, refused); done < 4*refused {
+		t.Error("too much was refused")
+	}
+	fake.memory(256 << 20)
+	closed(t, "by chance", b)
+}
+
 // The kernel that is not exact gives in pieces what it gives at once.
 func TestFastKMeansInPieces(t *testing.T) {
 	faking(t)

@@ -69,7 +69,7 @@ void Lane::check(Result r, const char *doing) {
     if (status_ == SETUN_ENOMEM && started_ && changes_) status_ = SETUN_EDEVICE;
 }
 
-void *Lane::room(int64_t bytes) {
+void *Lane::room(int64_t bytes, bool must) {
     if (!ok()) return nullptr;
     bytes = (bytes + 255) / 256 * 256;
     if (segment_count_ == 0 || segments_[segment_count_ - 1].bytes - used_ < bytes) {
@@ -77,6 +77,7 @@ void *Lane::room(int64_t bytes) {
         Segment s = {0, bytes < least ? least : bytes};
         Result r = segment_count_ == SEGMENTS ? DRIVER_NO_MEMORY : device.allocate(&s.at, s.bytes);
         if (r == DRIVER_NO_MEMORY && bytes < least && segment_count_ < SEGMENTS) r = device.allocate(&s.at, s.bytes = bytes);
+        if (r == DRIVER_NO_MEMORY && !must) return nullptr;
         check(r, "allocating device memory");
         if (!ok()) return nullptr;
         segments_[segment_count_++] = s;

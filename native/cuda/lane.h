@@ -42,6 +42,8 @@ class Lane {
 
     /* Device memory for the time of the call, of any content, aligned to 256 bytes. */
     template <class T> T *scratch(int64_t n) { return static_cast<T *>(room(n * int64_t(sizeof(T)))); }
+    /* Likewise, but null where there is none, as if it had not been asked for. */
+    template <class T> T *spare(int64_t n) { return static_cast<T *>(room(n * int64_t(sizeof(T)), false)); }
     void zero(void *p, int64_t bytes) { fill(p, 0, bytes); }
     void fill(void *p, uint8_t value, int64_t bytes);
     /* Host memory to the device: p is read before this returns. What lies in a buffer is copied there. */
@@ -87,7 +89,7 @@ class Lane {
     enum { SLOTS = 4 };
 
     void *stage(void *p, int64_t bytes, int mode);
-    void *room(int64_t bytes);
+    void *room(int64_t bytes, bool must = true);
     void bring(); /* the content of what was staged */
     char *elsewhere(const void *p) const;
     void start(Kernel k, unsigned x, unsigned y, unsigned z, int threads, int shared, void **args);

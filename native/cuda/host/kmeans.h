@@ -121,7 +121,7 @@ class Screen {
     int32_t all(Lane &lane, const Operands &o, const Chain &chain, int64_t *exact);
 
   private:
-    int32_t again(Lane &lane, const Operands &o, const Chain &chain, int64_t n);
+    int32_t again(Lane &lane, const Operands &o, const Chain &chain, int64_t n, int64_t *exact);
     bool proven_ = false;
     int64_t k_ = 0, pitch_ = 0;
     float *bias_ = nullptr, *bound_ = nullptr;

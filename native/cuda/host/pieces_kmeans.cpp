@@ -12,6 +12,8 @@ namespace setun {
 
 namespace {
 
+const int64_t ROWS = 128; /* of a block: fewer take as long, and where so many do not fit the processor is sooner done */
+
 /* What a step has by column or centroid, in one piece of the device's memory. */
 class Columns {
   public:
@@ -164,7 +166,7 @@ template <int32_t (*op)(Lane &, setun_kmeans *)> int32_t cut_steps(Pieces &piece
     setun_kmeans &b = r.a;
     memcpy(static_cast<void *>(&b), a, a->call.size < sizeof b ? a->call.size : sizeof b); /* an older host's block is shorter */
     Columns columns(pieces);
-    Cut cut(r, &b.n, 1, b.d);
+    Cut cut(r, &b.n, ROWS, b.d);
     cut.in(b.x, 4 * b.d);
     if (b.step != SETUN_KMEANS_UNIT) cut.in(b.unit, 4);
     switch (b.step) {

@@ -56,17 +56,23 @@ int32_t Screen::all(Lane &lane, const Operands &o, const Chain &chain, int64_t *
     const bool every = !count[1] || 2 * unsure > o.n; /* when most rows are in the list, all are scored again */
     *exact += (every ? o.n : unsure) * o.k;
     if (every) return chain.all(lane, o);
-    return unsure > 0 ? again(lane, o, chain, unsure) : SETUN_OK;
+    return unsure > 0 ? again(lane, o, chain, unsure, exact) : SETUN_OK;
 }
 
-/* The rows of the list in the chain: gathered, some at a time. */
-int32_t Screen::again(Lane &lane, const Operands &o, const Chain &chain, int64_t n) {
+/* The rows of the list in the chain: gathered, some at a time. Where there is no memory to gather them, all rows, which needs no more. */
+int32_t Screen::again(Lane &lane, const Operands &o, const Chain &chain, int64_t n, int64_t *exact) {
     const int64_t most = int64_t(1) << 18;
     if (room_ < n && room_ < most) { /* another iteration may have more rows: twice as many, so that not much is taken in all */
-        room_ = 2 * n < o.n ? 2 * n : o.n;
-        room_ = room_ < most ? room_ : most;
-        rows_ = lane.scratch<float>(room_ * o.d), units_ = o.unit ? lane.scratch<float>(room_) : nullptr;
-        found_ = lane.scratch<int32_t>(room_);
+        int64_t room = 2 * n < o.n ? 2 * n : o.n;
+        room = room < most ? room : most;
+        if (float *p = lane.spare<float>(room * (o.d + 2))) { /* the rows, their units and their labels */
+            room_ = room, rows_ = p, units_ = o.unit ? p + room * o.d : nullptr;
+            found_ = reinterpret_cast<int32_t *>(p + room * (o.d + 1));
+        }
+    }
+    if (room_ == 0) {
+        *exact += (o.n - n) * o.k;
+        return chain.all(lane, o);
     }
     chain.turn(lane, o);
     int32_t rc = SETUN_OK;
