@@ -103,9 +103,6 @@ int32_t unit(Lane &lane, setun_kmeans *a) {
     return lane.finish();
 }
 
-/* Whether the block is new enough to have problems, and has them. */
-bool problems(const setun_kmeans *a) { return a->call.size >= sizeof *a && a->problems; }
-
 int32_t check_problems(const setun_kmeans *a) {
     const setun_call *c = &a->call;
     const int64_t count = a->problem_count, values = INT64_MAX / 512;

@@ -51,6 +51,9 @@ inline double potential_scale(double top, double bound) {
     return ldexp(bound, -e);
 }
 
+/* Whether the block is new enough to have problems, and has them. */
+inline bool problems(const setun_kmeans *a) { return a->call.size >= sizeof *a && a->problems; }
+
 /* How labels are found. */
 enum Way { CHAIN, SCREEN, TENSOR };
 

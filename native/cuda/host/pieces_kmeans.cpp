@@ -160,6 +160,7 @@ int32_t potential(Pieces &pieces, setun_kmeans *a) {
 }
 
 template <int32_t (*op)(Lane &, setun_kmeans *)> int32_t cut_steps(Pieces &pieces, setun_kmeans *a, Way way) {
+    if (problems(a)) return SETUN_ENOMEM; /* each is small */
     if (a->step == SETUN_KMEANS_POTENTIAL) return potential(pieces, a);
     Found found;
     Rows r = {{}, &found};
