@@ -85,7 +85,7 @@ test-race: native mpi
 	@if native/setup.sh --check; then CGO_ENABLED=1 go test -count=1 -timeout 10m -race -short ./... 2>&1 | tee build/race.log | $(SHOW); else echo "SKIP: the race detector needs a C compiler"; fi
 
 # The same bits however the Go code is compiled, and each level forced through the whole runtime, but for tests of processes, files and learning, which are the same on each.
-SAME = ^TestF[0-9]|Probe|Process|Kill|Quarantine|Verdict|BLAS|Copied|Damaged|Profile|Sav|Learn|Budget
+SAME = ^TestF[0-9]|Probe|Process|Kill|Quarantine|Verdict|BLAS|Copied|Damaged|Profile|Sav|Learn|Budget|GoodLibrary|TooManyKernels|WrongFor|Unnoted
 test-variants: native
 	@echo "== GOAMD64=v3, GOEXPERIMENT=simd, forced levels"
 	@case "$$(go env GOARCH)" in amd64) \
@@ -144,7 +144,8 @@ test-arm64: | build
 	@cmake --preset arm64 >build/arm64.log && cmake --build --preset arm64 >>build/arm64.log || { cat build/arm64.log; exit 1; }
 	@OBJDUMP=aarch64-linux-gnu-objdump native/check_flags.sh native/build/arm64
 	@for library in simd_c cpp; do $(QEMU) native/build/arm64/test_$$library | tail -1; done
-	@GOARCH=arm64 CGO_ENABLED=0 SETUN_TEST_NATIVE=require go test -count=1 -short -timeout 30m -exec "$(QEMU)" -v $(PORTABLE) 2>&1 | tee build/arm64-go.log | $(SHOW)
+	@echo "not here: tests of processes ($(SAME)); under qemu no program starts itself again, and so libraries are not probed"
+	@GOARCH=arm64 CGO_ENABLED=0 SETUN_TEST_NATIVE=require SETUN_PROBE=off go test -count=1 -short -timeout 30m -exec "$(QEMU)" -skip '$(SAME)' -v $(PORTABLE) 2>&1 | tee build/arm64-go.log | $(SHOW)
 	@GOARCH=arm64 CGO_ENABLED=0 go build -o build/calibrate-arm64 ./calibrate
 	@SETUN_FORCE_ISA=neon SETUN_BACKEND_PATH=$(SETUN_TEST_LIBRARIES) $(QEMU) build/calibrate-arm64 verify 2>build/verify.log | tail -2
 

@@ -283,6 +283,20 @@ func TestKMeansInPiecesFails(t *testing.T) {
 		if t.Logf("%s: %d fits failed, %d were right", k.Name, failed, right); failed == 0 || right == 0 {
 			t.Errorf("%s: the faults are too much alike", k.Name)
 		}
+		for _, name := range []string{"cuStreamCreate", "cuMemAllocHost_v2"} { // a lane that has no memory has not looked at the call: nothing can be said of pieces
+			for nth := 1; nth <= 3; nth++ {
+				b := mustOpen(t)
+				fake.memory(little)
+				fake.fault(name, nth, 2)
+				got, err := fit(t.Context(), b, k, a, nil)
+				fake.fault(name, 0, 0)
+				if err == nil && got != want || err != nil && !errors.Is(err, backends.ErrMemory) {
+					t.Errorf("%s, %s:%d: %v, or not the bits of pure Go", k.Name, name, nth, err)
+				}
+				fake.memory(256 << 20)
+				closed(t, name, b)
+			}
+		}
 		b := mustOpen(t)
 		fake.memory(3000)
 		if _, err := fit(t.Context(), b, k, a, nil); !errors.Is(err, backends.ErrMemory) {

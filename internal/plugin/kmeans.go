@@ -29,6 +29,9 @@ func (b *Backend) mirrored(ctx context.Context, k backends.Kernel, a *backends.K
 	defer m.free()
 	m.lend(backends.Bytes(a.X), a.XAt, false)
 	m.lend(backends.Bytes(a.Weights), a.WeightsAt, true)
+	if err := m.reserve(a); err != nil {
+		return err
+	}
 	return lloyd.Run(ctx, a, lloyd.Steps{Step: b.steps(k, a.Shape(), m), Iterates: b.lib.iterates[k.Index] && !streams, Pull: m.pull, Points: m.points, Push: m.push})
 }
 

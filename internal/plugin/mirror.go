@@ -18,8 +18,39 @@ type mirror struct {
 	first  unsafe.Pointer // the run's points
 	copies []*copied
 
+	spare []backends.Address // for labels, distances, weights and units, so that the device has memory for them before anything is done
+
 	streams bool // makes no copies
 }
+
+// reserve takes the device's memory for what every run has by row beside the points; of a mirror that streams, for a moment, what every assignment needs by centroid.
+func (m *mirror) reserve(a *backends.KMeans) error {
+	if m.streams {
+		at, err := m.device.Alloc(streamed(int64(a.D), int64(a.K)))
+		if err == nil {
+			err = m.device.Free(at)
+		}
+		return err
+	}
+	arrays := 2
+	if a.Weights != nil && a.WeightsAt == 0 {
+		arrays++
+	}
+	if a.Cosine {
+		arrays++
+	}
+	for range arrays {
+		at, err := m.device.Alloc(4 * int64(m.rows))
+		if err != nil {
+			return err
+		}
+		m.spare = append(m.spare, at)
+	}
+	return nil
+}
+
+// streamed is how many bytes an assignment in pieces needs at least: the centroids and their sums, and for each of two pieces the centroids once more and 128 rows.
+func streamed(d, k int64) int64 { return 4*k*d + 8*k*d + 2*(4*k*d+4*128*d) }
 
 // copied is an array of the host and its copy on the device.
 type copied struct {
@@ -86,9 +117,14 @@ func (m *mirror) copy(host []byte) (*copied, error) {
 	if m.streams {
 		return nil, nil
 	}
-	at, err := m.device.Alloc(int64(len(host)))
-	if err != nil {
-		return nil, err
+	var at backends.Address
+	if n := len(m.spare); n > 0 && len(host) == 4*m.rows && &host[0] != (*byte)(m.first) {
+		at, m.spare = m.spare[n-1], m.spare[:n-1]
+	} else {
+		var err error
+		if at, err = m.device.Alloc(int64(len(host))); err != nil {
+			return nil, err
+		}
 	}
 	c := &copied{host: host, at: at, onHost: true}
 	m.copies = append(m.copies, c)
@@ -147,5 +183,8 @@ func (m *mirror) free() {
 			_ = m.device.Free(c.at)
 		}
 	}
-	m.copies = nil
+	for _, at := range m.spare {
+		_ = m.device.Free(at)
+	}
+	m.copies, m.spare = nil, nil
 }

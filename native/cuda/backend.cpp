@@ -23,20 +23,30 @@ namespace {
 template <class Args> using Op = int32_t (*)(Lane &, Args *);
 template <class Args> using Cutter = int32_t (*)(Pieces &, Args *);
 
-/* Where there is no memory, what lanes hold of earlier calls is given up first, that of the call's own lane, too. */
-template <class Args, Op<Args> op> int32_t run(setun_ctx *ctx, void *block) {
-    Args *args = static_cast<Args *>(block);
+/* Where there is no memory, what lanes hold of earlier calls is given up first, that of the call's own lane, too. begun: whether the op was called at all, and
+ * not only looked for a lane. */
+template <class Args, Op<Args> op> int32_t attempt(setun_ctx *ctx, Args *args, bool *begun) {
     if (!ctx) return invalid(reinterpret_cast<setun_call *>(args), "there is no context");
-    int32_t rc = with_lane(ctx->device, args, op);
+    auto work = [begun](Lane &lane, Args *a) {
+        *begun = true;
+        return op(lane, a);
+    };
+    int32_t rc = with_lane(ctx->device, args, work);
     if (rc != SETUN_ENOMEM) return rc;
     Current current(ctx->device);
-    return ctx->device.trim() ? with_lane(ctx->device, args, op) : rc;
+    return ctx->device.trim() ? with_lane(ctx->device, args, work) : rc;
 }
 
-/* A call that does not fit is done in pieces. */
+template <class Args, Op<Args> op> int32_t run(setun_ctx *ctx, void *block) {
+    bool begun;
+    return attempt<Args, op>(ctx, static_cast<Args *>(block), &begun);
+}
+
+/* A call that does not fit is done in pieces, if the op has looked at its block. */
 template <class Args, Op<Args> op, Cutter<Args> cut> int32_t run_cut(setun_ctx *ctx, void *block) {
-    int32_t rc = run<Args, op>(ctx, block);
-    if (rc != SETUN_ENOMEM) return rc;
+    bool begun = false;
+    int32_t rc = attempt<Args, op>(ctx, static_cast<Args *>(block), &begun);
+    if (rc != SETUN_ENOMEM || !begun) return rc;
     Pieces pieces(ctx->device, static_cast<setun_call *>(block));
     rc = pieces.begin();
     if (rc == SETUN_OK) rc = cut(pieces, static_cast<Args *>(block));

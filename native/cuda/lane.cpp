@@ -91,7 +91,7 @@ void *Lane::room(int64_t bytes, bool must) {
 void *Lane::stage(void *p, int64_t bytes, int mode) {
     if (!ok()) return nullptr;
     if (device.buffers.has(p, bytes)) {
-        changes_ |= (mode & OUT) != 0;
+        changes_ |= (mode & OUT) != 0 && !asides_; /* what a piece writes on the device is of the pieces, which can begin anew */
         return p;
     }
     if (device.buffers.touches(p, bytes)) {
