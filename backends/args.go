@@ -127,6 +127,7 @@ type KMeans struct {
 	Inertia    float64 // out: Σ w·‖x − c‖²
 	Iterations int     // out
 	Converged  bool    // out
+	Streamed   bool    // out: the points were copied to a device for every pass
 	Exact      float64 // out: the share of all scores that were computed in the canonical chain; the kernel knew the others not to be the greatest
 	Progress   func(iteration int, changed int64)
 }

@@ -30,6 +30,9 @@ const Broad Variant = 1
 // Many is added to the variant of k-means for a list of problems that is one call: launches are shared, and what a device does beside them is in none of the features.
 const Many Variant = 2
 
+// Streamed is added to the variant of k-means whose points no device has memory for, or turned out to have none: a device copies them for every pass.
+const Streamed Variant = 4
+
 // Thin is the variant of matmul for products of few rows, as a model makes for one token: each value of B serves so few multiply-adds that reading it is what takes the time, and the caches that
 // hold B show in it.
 const Thin Variant = 1
@@ -325,9 +328,9 @@ func (s *Shape) centroids() float64 { return max(1, float64(s.Batch)) * float64(
 // typicalIterations are those of a fit of k-means, whose predictions are of one.
 const typicalIterations = 10
 
-// typicalParts is how many parts a call has, as predictions count them.
+// typicalParts is how many parts a call has that share what is moved for it, as predictions count them.
 func (s *Shape) typicalParts() float64 {
-	if s.Op == backends.OpKMeans {
+	if s.Op == backends.OpKMeans && s.Variant&Streamed == 0 {
 		return typicalIterations
 	}
 	return 1

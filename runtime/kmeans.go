@@ -129,6 +129,9 @@ func finite(x []float32) bool {
 }
 
 func iterations(a *backends.KMeans, v dispatch.Variant) (int, dispatch.Variant) {
+	if a.Streamed {
+		v |= dispatch.Streamed
+	}
 	return a.Iterations, v
 }
 
@@ -142,11 +145,17 @@ func (rt *Runtime) kmeansAll(ctx context.Context, without uint64, stay bool, dst
 	if a.Batch > 0 {
 		s.N = int64(a.Batch)
 	}
+	if a.Batch == 0 && rt.capacity > 0 && 4*int64(len(a.X)) > rt.capacity {
+		s.Variant |= dispatch.Streamed
+	}
 	var p *placed
 	if stay {
 		p = rt.placing().with(v, &a.XAt, true, false).with(slice(a.Weights), &a.WeightsAt, true, false).output(float64(4*a.N + 4*a.K*a.D + 8*a.K))
 	}
-	err = runPlaced(ctx, rt, without, p, &s, a, func(m *arm, a *backends.KMeans) error { return m.backend.KMeans(ctx, m.kernel, a) }, iterations)
+	err = runPlaced(ctx, rt, without, p, &s, a, func(m *arm, a *backends.KMeans) error {
+		a.Streamed = false
+		return m.backend.KMeans(ctx, m.kernel, a)
+	}, iterations)
 	if err == nil {
 		dst.take(a)
 	}

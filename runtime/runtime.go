@@ -44,6 +44,7 @@ type Runtime struct {
 	arms     [16][]*arm                         // by op, in the router's order
 	threaded [16]uint64                         // by op, a bit mask of the arms that keep several threads busy, or a device
 	gathers  uint64                             // a bit mask of the arms of k-means that take many fits
+	capacity int64                              // bytes of the device that has most; 0: there is none
 	foreign  [16]uint64                         // by op, a bit mask of the arms that are not pure Go, which alone makes Sparse codes
 	backends []backends.Backend
 	devices  []*device
@@ -217,6 +218,9 @@ func (rt *Runtime) take(b backends.Backend, row int) {
 	rt.backends = append(rt.backends, b)
 	if d := backends.DeviceOf(b); d != nil {
 		rt.devices = append(rt.devices, newDevice(d, home, row, &rt.report))
+		if i := rt.devices[len(rt.devices)-1].info.Load(); i != nil {
+			rt.capacity = max(rt.capacity, i.Total)
+		}
 	}
 	for _, k := range b.Kernels() {
 		if k.Memory != 0 && !rt.holds(k.Memory, home) {

@@ -381,7 +381,7 @@ func TestKMeansStreams(t *testing.T) {
 		if err := (cpu.Backend{}).KMeans(context.Background(), backends.Kernel{}, want); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.KMeans(context.Background(), k, got); err != nil || clusterText(got) != clusterText(want) {
+		if err := b.KMeans(context.Background(), k, got); err != nil || clusterText(got) != clusterText(want) || !got.Streamed {
 			t.Errorf("limit %d: %v, or not the bits of pure Go", limit, err)
 		}
 		i := infoOf(t, b)

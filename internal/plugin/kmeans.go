@@ -25,6 +25,7 @@ func (b *Backend) KMeans(ctx context.Context, k backends.Kernel, a *backends.KMe
 
 // mirrored is KMeans on a device. streams: a step at a time, each of which the library does in pieces when it has to.
 func (b *Backend) mirrored(ctx context.Context, k backends.Kernel, a *backends.KMeans, streams bool) error {
+	a.Streamed = streams
 	m := &mirror{device: Device{b}, rows: a.N, first: unsafe.Pointer(unsafe.SliceData(a.X)), streams: streams}
 	defer m.free()
 	m.lend(backends.Bytes(a.X), a.XAt, false)
