@@ -55,6 +55,7 @@ struct Arrays {
     std::vector<int64_t> sums, counts;
     std::vector<setun_problem> problems;
 
+    int64_t added() const { return int64_t(sums.size()) / count; } /* sums of a problem */
     setun_kmeans block(uint32_t step, bool sphere) {
         setun_kmeans a = {};
         a.step = step, a.x = x.data(), a.n = int64_t(labels.size()), a.d = d, a.k = k, a.mean = mean.data(), a.centroids = centroids.data();
@@ -107,7 +108,7 @@ Arrays alone(const Arrays &all, int64_t i) {
     part(one.centroids, all.centroids, i * k * d, k * d), part(one.bias, all.bias, i * k, k), part(one.low, all.low, i * d, d),
         part(one.high, all.high, i * d, d);
     part(one.distance, all.distance, p.first, p.n), part(one.scale, all.scale, i * d, d), part(one.labels, all.labels, p.first, p.n);
-    part(one.sums, all.sums, i * k * d, k * d), part(one.counts, all.counts, i * k, k);
+    part(one.sums, all.sums, i * all.added(), all.added()), part(one.counts, all.counts, i * k, k);
     return one;
 }
 
@@ -142,14 +143,13 @@ void step(uint32_t kind, const char *name, int64_t count, int64_t most, int64_t 
         const setun_problem &p = all.problems[size_t(i)], &was = before.problems[size_t(i)];
         Arrays one = alone(before, i);
         part(one.labels, labels, p.first, p.n);
-        if (kind == SETUN_KMEANS_MEAN) part(one.sums, before.sums, i * d, d);
         setun_kmeans b = one.block(kind, sphere);
         if (!a.labels) b.labels = nullptr;
         b.weight_scale = was.weight_scale, b.limit = was.limit, b.iterations = was.iterations, b.flags = flags[size_t(i)];
         rc = call(&b);
         good = rc == SETUN_OK && same(one.centroids, all.centroids, i * k * d) && same(one.low, all.low, i * d) && same(one.high, all.high, i * d) &&
                same(one.labels, all.labels, p.first) && same(one.counts, all.counts, i * k);
-        good = good && same(one.sums, all.sums, i * (kind == SETUN_KMEANS_MEAN ? d : k * d));
+        good = good && same(one.sums, all.sums, i * all.added());
         if (kind == SETUN_KMEANS_DISTANCE) good = good && same(one.distance, all.distance, p.first);
         if (kind == SETUN_KMEANS_ITERATE) good = good && p.iterations == b.iterations && p.stopped == b.stopped && p.changed == b.changed && p.exact == b.exact;
         if (kind == SETUN_KMEANS_ASSIGN) good = good && p.changed == b.changed && p.exact == b.exact;
