@@ -30,7 +30,7 @@ const Broad Variant = 1
 // Many is added to the variant of k-means for a list of problems that is one call: launches are shared, and what a device does beside them is in none of the features.
 const Many Variant = 2
 
-// Streamed is added to the variant of k-means whose points no device has memory for, or turned out to have none: a device copies them for every pass.
+// Streamed is added to the variant of k-means whose points no device has memory for: one copies them for every pass.
 const Streamed Variant = 4
 
 // Thin is the variant of matmul for products of few rows, as a model makes for one token: each value of B serves so few multiply-adds that reading it is what takes the time, and the caches that

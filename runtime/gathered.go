@@ -58,7 +58,7 @@ func (rt *Runtime) gathered(ctx context.Context, dst []*Clustering, problems [][
 func (rt *Runtime) gathering(problems [][]float32, dim, k int) (dispatch.Shape, bool) {
 	router, resting := rt.router.Load(), rt.resting(backends.OpKMeans)
 	points, apart, possible := 0, 0.0, true
-	share, processors := shareOf(problems), float64(runtime.GOMAXPROCS(0))
+	share, processors := shareOf(problems, k), float64(runtime.GOMAXPROCS(0))
 	for _, x := range problems {
 		one, without, at := dispatch.KMeans(len(x)/dim, dim, k), rt.threaded[backends.OpKMeans], processors
 		if len(x) > share {

@@ -58,7 +58,7 @@ func TestListsGoToADeviceThatWins(t *testing.T) {
 		if _, err := rt.KMeansMany(t.Context(), nil, problems, 3, batch); err != nil || g.Lists != c.lists {
 			t.Errorf("mini-batches: %v, %d lists", err, g.Lists)
 		}
-		big, _ := rays(5000, 3, 4) // more than a processor's share: any kernel may do it
+		big, _ := rays(worthThreads/4/3+1, 3, 4) // more than a processor's share: any kernel may do it
 		calls := g.Calls
 		if _, err := rt.KMeansMany(t.Context(), nil, append(problems[:len(problems):len(problems)], big), 3, batch); err != nil || (g.Calls-calls == 1) != (c.factor > 1) {
 			t.Errorf("mini-batches of one large problem: %v, %d calls on the device", err, g.Calls-calls)

@@ -129,8 +129,8 @@ func finite(x []float32) bool {
 }
 
 func iterations(a *backends.KMeans, v dispatch.Variant) (int, dispatch.Variant) {
-	if a.Streamed {
-		v |= dispatch.Streamed
+	if a.Streamed { // that says more of the bus than of the kernel: nothing is learned
+		v |= dispatch.Beside
 	}
 	return a.Iterations, v
 }

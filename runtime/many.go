@@ -42,8 +42,7 @@ func (rt *Runtime) KMeansMany(ctx context.Context, dst []*Clustering, problems [
 	if done, err := rt.gathered(given(ctx), dst, problems, dim, o); done || err != nil {
 		return dst, err
 	}
-	share := shareOf(problems)
-	err := rt.list(given(ctx), backends.OpKMeans, "problem", problems, share, func(ctx context.Context, without uint64, i int) (err error) {
+	err := rt.list(given(ctx), backends.OpKMeans, "problem", problems, shareOf(problems, o.K), func(ctx context.Context, without uint64, i int) (err error) {
 		if err = rt.home(ctx, problems[i]); err == nil { // several may lie in one mapped slice, whose calls wait for each other
 			dst[i], err = rt.kmeans(ctx, without, false, dst[i], slice(problems[i]), dim, o)
 		}
@@ -52,14 +51,17 @@ func (rt *Runtime) KMeansMany(ctx context.Context, dst []*Clustering, problems [
 	return dst, err
 }
 
-// shareOf is how many values each processor has of problems that are shared evenly.
-func shareOf(problems [][]float32) int {
+// shareOf is how many values each processor has of problems that are shared evenly, but at least those of worthThreads.
+func shareOf(problems [][]float32, k int) int {
 	values := 0
 	for _, x := range problems {
 		values += len(x)
 	}
-	return values / runtime.GOMAXPROCS(0)
+	return max(values/runtime.GOMAXPROCS(0), worthThreads/max(1, k))
 }
+
+// worthThreads is how many multiply-adds an iteration has, a tenth of a millisecond, for which threads pay.
+const worthThreads = 1 << 22
 
 // QuantizeMany quantizes a list of tensors in one call, all with the same options: dst[i], allocated when nil, is what Quantize would make of tensors[i], bit for bit; dst itself is
 // allocated when nil, or must be as long as tensors. Tensors of up to a million values have a thread each, as many at once as Go may use processors, larger ones
@@ -76,7 +78,8 @@ func (rt *Runtime) QuantizeMany(ctx context.Context, dst []*quant.Tensor, tensor
 	if twice(dst) {
 		return dst, backends.Fail(ErrAlias, backends.OpQuantize, fmt.Sprintf("%d tensors", len(tensors)), "a result is in dst twice")
 	}
-	err := rt.list(given(ctx), backends.OpQuantize, "tensor", tensors, whole, func(ctx context.Context, without uint64, i int) (err error) {
+	ctx = given(ctx)
+	err := rt.list(ctx, backends.OpQuantize, "tensor", tensors, whole, func(_ context.Context, without uint64, i int) (err error) {
 		dst[i], err = rt.quantize(ctx, without, dst[i], slice(tensors[i]), opts)
 		return err
 	})

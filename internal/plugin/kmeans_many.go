@@ -128,7 +128,7 @@ type packed struct {
 	sums, counts                     []int64
 }
 
-// each calls visit with every array and the part of a step that belongs there, n values of which are one fit's; out: those that come back. What a step has not is empty.
+// each goes through the arrays, with the part of each that is a step's, empty where it has none; out: what comes back, as all integers do.
 func (p *packed) each(s *lloyd.Step, floats func(all *[]float32, part []float32, out bool), doubles func(all *[]float64, part []float64), ints func(all *[]int64, part []int64)) {
 	moves := s.Kind == lloyd.Iterate || s.Kind == lloyd.Seed
 	floats(&p.mean, s.Mean, false)

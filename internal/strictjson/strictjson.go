@@ -97,13 +97,16 @@ func (r *Reader) String() (string, error) {
 	if r.Next() != '"' {
 		return "", r.bad(r.At, "a string is missing")
 	}
-	begin, escaped := r.At, false
+	begin, escaped, replaced := r.At, false, 0 // escapes of U+FFFD
 	for i := begin + 1; i < len(r.Text); i++ {
 		switch c := r.Text[i]; {
 		case c < ' ':
 			return "", r.bad(i, "byte %#02x in a string", c)
 		case c == '\\':
 			escaped = true
+			if len(r.Text) > i+5 && strings.EqualFold(string(r.Text[i+1:i+6]), "ufffd") {
+				replaced++
+			}
 			i++
 		case c == '"':
 			raw := r.Text[begin : i+1]
@@ -115,7 +118,7 @@ func (r *Reader) String() (string, error) {
 				return string(raw[1 : len(raw)-1]), nil
 			}
 			var s string
-			if json.Unmarshal(raw, &s) != nil || strings.Count(s, "\ufffd") > bytes.Count(raw, []byte("\ufffd"))+strings.Count(strings.ToLower(string(raw)), `\ufffd`) {
+			if json.Unmarshal(raw, &s) != nil || strings.Count(s, "\ufffd") > bytes.Count(raw, []byte("\ufffd"))+replaced {
 				return "", r.bad(begin, "a string with escapes that are not JSON's") // half of a surrogate pair is no character either
 			}
 			return s, nil
