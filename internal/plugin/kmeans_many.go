@@ -41,7 +41,7 @@ func (b *Backend) KMeansMany(ctx context.Context, k backends.Kernel, a *backends
 		n, values := 1, len(first.X)
 		for n < most && done+n < len(order) {
 			next := a.Fits[order[done+n]]
-			if values += len(next.X); values > min(gatheredValues, gatheredWork/next.K) || first.N > gatheredSpan*next.N {
+			if values += len(next.X); int64(values) > min(gatheredValues, gatheredWork/int64(next.K)) || first.N > gatheredSpan*next.N {
 				break
 			}
 			n++
