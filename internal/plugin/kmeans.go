@@ -73,16 +73,21 @@ func (b *Backend) steps(k backends.Kernel, shape string, m *mirror) lloyd.Func {
 		}
 		s.Changed, s.Exact, s.WeightScale = x.args.changed, x.args.exact, x.args.weightScale
 		s.Iterations, s.Stopped = int(x.args.iterations), lloyd.Stop(x.args.stopped)
-		switch rc {
-		case statusOK:
-			return nil
-		case statusCancelled:
-			return context.Canceled
-		case statusNonFinite:
-			return backends.ErrNonFinite
-		}
-		e := backends.Fail(sentinel(rc), backends.OpKMeans, shape, "%s", why(rc, &x.message[0]))
-		e.Backend = b.name + "/" + k.Name
-		return e
+		return b.stepped(k, rc, shape, &x.message[0])
 	}
+}
+
+// stepped is what has become of a step.
+func (b *Backend) stepped(k backends.Kernel, rc int32, shape string, message *byte) error {
+	switch rc {
+	case statusOK:
+		return nil
+	case statusCancelled:
+		return context.Canceled
+	case statusNonFinite:
+		return backends.ErrNonFinite
+	}
+	e := backends.Fail(sentinel(rc), backends.OpKMeans, shape, "%s", why(rc, message))
+	e.Backend = b.name + "/" + k.Name
+	return e
 }

@@ -291,15 +291,5 @@ func (l *gathering) step(kind lloyd.Kind, steps []*lloyd.Step) error {
 		l.packed.unpack(s, j)
 		j++
 	}
-	switch rc {
-	case statusOK:
-		return nil
-	case statusCancelled:
-		return context.Canceled
-	case statusNonFinite:
-		return backends.ErrNonFinite
-	}
-	e := backends.Fail(sentinel(rc), backends.OpKMeans, fmt.Sprintf("%d problems, %s", len(steps), l.fits[0].Shape()), "%s", why(rc, &x.message[0]))
-	e.Backend = l.b.name + "/" + l.kernel.Name
-	return e
+	return l.b.stepped(l.kernel, rc, fmt.Sprintf("%d problems like %s", len(l.problems), l.fits[0].Shape()), &x.message[0])
 }
